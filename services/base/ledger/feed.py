@@ -1,0 +1,130 @@
+"""The records that a feed says about itself: which roster it goes by, and what is attested.
+
+    feed.roster  {hash, number}             the records that follow are judged under this roster
+    feed.attest  {root, signatures, size}   witnesses' cosignatures on this feed's checkpoint
+
+A signature is ``{signature, time, witness}``: C2SP cosignature/v1 by the witness's identity key
+over the checkpoint text of this feed at ``size``, at ``time`` in seconds of UTC.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from services.kernel.errors import InputError
+from services.kernel.ids import ServerId, b64u_encode, parse_key, parse_server_id, parse_signature
+
+if TYPE_CHECKING:
+    from services.kernel.ids import MeshId
+
+ROSTER_KIND = "feed.roster"
+ATTEST_KIND = "feed.attest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cosignature:
+    """One witness's word that it saw a checkpoint, and when."""
+
+    witness: ServerId
+    time_s: int
+    signature: bytes
+
+    def value(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {
+            "witness": self.witness,
+            "time": self.time_s,
+            "signature": b64u_encode(self.signature),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attest:
+    """The body of ``feed.attest``."""
+
+    size: int
+    root: bytes
+    signatures: tuple[Cosignature, ...]
+
+    def value(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {
+            "size": self.size,
+            "root": b64u_encode(self.root),
+            "signatures": [signature.value() for signature in self.signatures],
+        }
+
+
+class _CosignatureWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    witness: str
+    time: int
+    signature: str
+
+
+class _AttestWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    size: int
+    root: str
+    signatures: list[_CosignatureWire]
+
+
+def attest_from_body(body: dict[str, Any]) -> Attest:
+    """Check the body of ``feed.attest``.
+
+    Raises:
+        InputError: malformed.
+    """
+    try:
+        wire = msgspec.convert(body, _AttestWire)
+    except msgspec.ValidationError as error:
+        raise InputError(f"feed.attest: {error}") from error
+    if not 1 <= wire.size < 1 << 48 or len(wire.signatures) > 9:
+        raise InputError("feed.attest: size from 1, nine signatures at most")
+    signatures = tuple(
+        Cosignature(
+            witness=parse_server_id(one.witness),
+            time_s=one.time,
+            signature=parse_signature(one.signature),
+        )
+        for one in wire.signatures
+    )
+    if any(not 0 < one.time_s < 1 << 32 for one in signatures):
+        raise InputError("feed.attest: time out of range")
+    return Attest(size=wire.size, root=parse_key(wire.root), signatures=signatures)
+
+
+def roster_from_body(body: dict[str, Any]) -> tuple[int, str]:
+    """Check the body of ``feed.roster``; return its number and hash.
+
+    Raises:
+        InputError: malformed.
+    """
+    number, text = body.get("number"), body.get("hash")
+    if body.keys() != {"number", "hash"} or type(number) is not int or not isinstance(text, str):
+        raise InputError("feed.roster has number and hash")
+    if not 1 <= number < 1 << 40 or len(text) != 64:
+        raise InputError("feed.roster: out of range")
+    return number, text
+
+
+def feed_origin(mesh_id: MeshId, server_id: ServerId, epoch: int) -> str:
+    """Return the origin line, which is also the key name, of a server's feed."""
+    return f"seipd/{mesh_id}/{server_id}/{epoch}"
+
+
+def checkpoint_text(origin: str, size: int, root: bytes) -> str:
+    """Return the text of a checkpoint (C2SP tlog-checkpoint)."""
+    return f"{origin}\n{size}\n{base64.b64encode(root).decode('ascii')}\n"
+
+
+def cosignature_input(text: str, time_s: int) -> bytes:
+    """Return what a witness signs (C2SP tlog-cosignature, cosignature/v1)."""
+    return f"cosignature/v1\ntime {time_s}\n{text}".encode()
+
+
+def settled_ms(times_s: list[int]) -> int:
+    """Return the median of the witnesses' times, in milliseconds; the lower one of two."""
+    return sorted(times_s)[(len(times_s) - 1) // 2] * 1000

@@ -1,0 +1,397 @@
+"""The fold: from the entries of all feeds to one state, whatever order they arrive in.
+
+Entries take effect in the order (settled time, stamp, author, index); those that no attest covers
+yet come after all settled ones, by (stamp, author, index), and are provisional. Authority is
+checked as each entry takes effect. When the order changes, what stood after the first difference is
+taken back and applied again; an entry that had effect and has none any more is *voided* and told.
+
+Pure: no I/O, no clock. Entries of one feed come in their order; feeds come in any.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from services.base.ledger import feed as feeds
+from services.base.ledger.roster import CHANGE_KIND, GENESIS_KIND, Charter
+from services.kernel.errors import InputError, RejectedError, SeipdError
+from services.kernel.hlc import Hlc, hlc_ms
+from services.kernel.ids import MeshId, ServerId, server_id_of
+from services.kernel.views import Appliers, FoldContext
+
+if TYPE_CHECKING:
+    from services.base.ledger.state import State, Undo
+    from services.kernel.records import Entry, Record
+
+logger = logging.getLogger(__name__)
+
+UNSETTLED_MS = 1 << 62
+RETAIN_SETTLED = 4096
+
+Verify = Callable[[bytes, bytes, bytes], bool]
+RootAt = Callable[[ServerId, int], bytes | None]
+OrderKey = tuple[int, int, str, int]
+
+
+class HorizonError(SeipdError):
+    """An entry belongs before what can be taken back: fold again from the first record."""
+
+    default_code = "fold_horizon"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An entry as read from a feed: None where it can't be read or its signature is wrong."""
+
+    entry: Entry | None
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One entry that views may act on."""
+
+    author: ServerId
+    index: int
+    hlc: Hlc
+    record: Record
+    roster_number: int
+    settled_ms: int = UNSETTLED_MS
+    undo: Undo | None = None
+    refusal: str | None = None
+
+    @property
+    def order_key(self) -> OrderKey:
+        """Where the entry stands among all."""
+        return (self.settled_ms, self.hlc, self.author, self.index)
+
+    @property
+    def provisional(self) -> bool:
+        """Whether no attest covers it yet."""
+        return self.settled_ms == UNSETTLED_MS
+
+
+@dataclass(slots=True)
+class Feed:
+    """What the fold knows of one feed."""
+
+    author: ServerId
+    size: int = 0
+    processed: int = 0
+    attested: int = 0
+    last_hlc: int = 0
+    settled_hlc: int = 0
+    named: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
+    blocked: deque[Checked] = field(default_factory=deque)
+    unsettled: deque[Item] = field(default_factory=deque)
+
+    @property
+    def roster_number(self) -> int:
+        """The newest roster that the feed has named."""
+        return self.named[-1][1]
+
+    def roster_number_at(self, index: int) -> int:
+        """Return the roster that the feed had named before an index."""
+        return next(number for at, number in reversed(self.named) if at <= index)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPoint:
+    """Where a feed stands at the settled point: entries included, roster named by then."""
+
+    size: int
+    roster_number: int
+    settled_hlc: int
+
+
+class Fold:
+    """Holds the state and everything needed to put it in order again."""
+
+    def __init__(
+        self,
+        *,
+        charter: Charter,
+        state: State,
+        appliers: Appliers,
+        verify: Verify,
+        root_at: RootAt,
+        retain_settled: int = RETAIN_SETTLED,
+    ) -> None:
+        self.charter = charter
+        self.state = state
+        self.feeds: dict[ServerId, Feed] = {}
+        self.voided: list[Item] = []
+        self._appliers = appliers
+        self._verify = verify
+        self._root_at = root_at
+        self._retain_settled = retain_settled
+        self._items: list[Item] = []
+        self._rekeyed = False
+        self._fresh: list[Item] = []
+        self._horizon: OrderKey = (-1, 0, "", 0)
+        self._settled_point: dict[ServerId, FeedPoint] = {}
+
+    @property
+    def mesh_id(self) -> MeshId:
+        """The mesh that this state belongs to."""
+        return self.charter.genesis.mesh_id
+
+    def resume(self, points: dict[ServerId, FeedPoint], horizon_ms: int) -> None:
+        """Continue from a state file: its feeds' settled sizes and its newest settled time."""
+        for author, point in points.items():
+            self.feeds[author] = Feed(
+                author=author,
+                size=point.size,
+                processed=point.size,
+                attested=point.size,
+                last_hlc=point.settled_hlc,
+                settled_hlc=point.settled_hlc,
+                named=[(0, point.roster_number)],
+            )
+        self._settled_point = dict(points)
+        self._horizon = (horizon_ms, 1 << 64, "", 0) if points else self._horizon
+
+    def publish_charter(self) -> None:
+        """Write the genesis and every server of the roster into the state."""
+        genesis = self.charter.genesis
+        self.state.put("mesh", "genesis", self.charter.records[0].value())
+        self.state.put("roster", "head", {"number": self.charter.number, "hash": self.charter.head})
+        for server_id, certificate in self.charter.servers().items():
+            self.state.put("roster", server_id, certificate.value())
+        logger.debug("charter of %s published", genesis.mesh_id)
+
+    def add(self, author: ServerId, start: int, entries: Sequence[Checked]) -> list[Item]:
+        """Take entries of one feed that follow what is there; return the new items.
+
+        Raises:
+            HorizonError: the order reaches back before what can be undone.
+            ValueError: the entries do not follow the feed.
+        """
+        feed = self.feeds.setdefault(author, Feed(author=author))
+        if start != feed.size:
+            raise ValueError(f"{author}: entries from {start}, held are {feed.size}")
+        feed.size += len(entries)
+        advanced = self._offer_changes(entries)
+        feed.blocked.extend(entries)
+        fresh: list[Item] = []
+        for one in self.feeds.values() if advanced else (feed,):
+            fresh.extend(self._process(one))
+        self._integrate(fresh)
+        return fresh
+
+    def items_of(self, records: Iterable[str]) -> list[Item]:
+        """Return the retained items with these record ids."""
+        wanted = set(records)
+        return [item for item in self._items if item.record.id in wanted]
+
+    def forget_last(self, count: int) -> None:
+        """Take back the newest ``count`` entries of the order, which nobody was answered for.
+
+        The writer uses it when a transaction fails half way: they are the last of their feed.
+        """
+        for _ in range(count):
+            item = self._items.pop()
+            self._undo(item)
+            feed = self.feeds[item.author]
+            feed.unsettled.pop()
+            feed.size -= 1
+            feed.processed -= 1
+
+    def settled_points(self) -> tuple[dict[ServerId, FeedPoint], int]:
+        """Return each feed's settled size and the newest settled time: what a state file covers."""
+        settled = [item for item in self._items if not item.provisional]
+        newest = settled[-1].settled_ms if settled else max(self._horizon[0], 0)
+        points = {
+            author: FeedPoint(
+                size=feed.attested,
+                roster_number=feed.roster_number_at(feed.attested),
+                settled_hlc=feed.settled_hlc,
+            )
+            for author, feed in self.feeds.items()
+            if feed.attested
+        }
+        return points, newest
+
+    def without_provisional(self) -> list[Item]:
+        """Take the provisional entries back; hand the result to ``with_provisional``."""
+        at = len(self._items)
+        while at and self._items[at - 1].provisional:
+            at -= 1
+        provisional = self._items[at:]
+        for item in reversed(provisional):
+            self._undo(item)
+        return provisional
+
+    def with_provisional(self, provisional: list[Item]) -> None:
+        """Apply again what ``without_provisional`` took back."""
+        for item in provisional:
+            self._apply(item)
+
+    def _offer_changes(self, entries: Sequence[Checked]) -> bool:
+        advanced = False
+        for checked in entries:
+            if checked.entry is None or checked.entry.record.kind != CHANGE_KIND:
+                continue
+            try:
+                advanced |= bool(self.charter.offer(checked.entry.record))
+            except (RejectedError, InputError) as error:
+                logger.warning("roster change refused: %s", error)
+        if advanced:
+            self.publish_charter()
+        return advanced
+
+    def _process(self, feed: Feed) -> list[Item]:
+        """Go through what is not blocked by a roster that is not known yet."""
+        fresh: list[Item] = []
+        while feed.blocked and feed.roster_number <= self.charter.number:
+            index = feed.processed
+            entry = feed.blocked.popleft().entry
+            feed.processed += 1
+            if entry is None:
+                continue
+            record = entry.record
+            if record.kind == feeds.ROSTER_KIND:
+                self._name_roster(feed, index, record)
+            elif record.kind == feeds.ATTEST_KIND:
+                self._attest(feed, index, record)
+            elif record.kind not in (CHANGE_KIND, GENESIS_KIND) and entry.hlc > feed.last_hlc:
+                feed.last_hlc = entry.hlc
+                item = Item(feed.author, index, entry.hlc, record, feed.roster_number)
+                feed.unsettled.append(item)
+                fresh.append(item)
+        return fresh
+
+    def _name_roster(self, feed: Feed, index: int, record: Record) -> None:
+        if server_id_of(record.actor) != feed.author:
+            return
+        try:
+            number, text = feeds.roster_from_body(record.body)
+        except InputError:
+            return
+        known = self.charter.hash_at(number)
+        if number > feed.roster_number and known in (None, text):
+            feed.named.append((index, number))
+
+    def _attest(self, feed: Feed, index: int, record: Record) -> None:
+        if server_id_of(record.actor) != feed.author:
+            return
+        try:
+            attest = feeds.attest_from_body(record.body)
+        except InputError:
+            return
+        if attest.size > index or attest.size <= feed.attested:
+            return
+        time_ms = self._attested_ms(feed, attest)
+        if time_ms is None:
+            return
+        feed.attested = attest.size
+        while feed.unsettled and feed.unsettled[0].index < attest.size:
+            item = feed.unsettled.popleft()
+            item.settled_ms = time_ms
+            feed.settled_hlc = item.hlc
+            self._rekeyed = True
+
+    def _attested_ms(self, feed: Feed, attest: feeds.Attest) -> int | None:
+        """Return the median time if more than half of the witnesses signed this feed's root."""
+        roster = self.charter.at(feed.roster_number)
+        certificate = roster.server(feed.author)
+        if certificate is None or self._root_at(feed.author, attest.size) != attest.root:
+            return None
+        origin = feeds.feed_origin(self.mesh_id, feed.author, certificate.epoch)
+        text = feeds.checkpoint_text(origin, attest.size, attest.root)
+        times: dict[ServerId, int] = {}
+        for one in attest.signatures:
+            witness = roster.server(one.witness) if one.witness in roster.witnesses else None
+            signed = feeds.cosignature_input(text, one.time_s)
+            if witness is not None and self._verify(witness.key, signed, one.signature):
+                times[one.witness] = one.time_s
+        if 2 * len(times) <= len(roster.witnesses):
+            return None
+        return feeds.settled_ms(list(times.values()))
+
+    def _integrate(self, fresh: list[Item]) -> None:
+        last = self._items[-1].order_key if self._items else self._horizon
+        if not self._rekeyed and all(item.order_key > last for item in fresh):
+            fresh.sort(key=lambda item: item.order_key)
+            self._items.extend(fresh)
+            for item in fresh:
+                self._apply(item)
+        else:
+            self._rekeyed = False
+            self._reorder(sorted(self._items + fresh, key=lambda item: item.order_key))
+        self._trim()
+
+    def _reorder(self, ordered: list[Item]) -> None:
+        if ordered and ordered[0].order_key <= self._horizon:
+            raise HorizonError("an entry settled before what can be taken back")
+        same = 0
+        for held, wanted in zip(self._items, ordered, strict=False):
+            if held is not wanted:
+                break
+            same += 1
+        had_effect = {id(item) for item in self._items[same:] if item.refusal is None}
+        for item in reversed(self._items[same:]):
+            self._undo(item)
+        self._items = ordered
+        for item in ordered[same:]:
+            self._apply(item)
+            if item.refusal is not None and id(item) in had_effect:
+                self.voided.append(item)
+
+    def _apply(self, item: Item) -> None:
+        self.state.begin()
+        try:
+            self._judge(item)
+            item.refusal = None
+        except (RejectedError, InputError) as error:
+            item.refusal = error.code
+        except Exception:
+            # A record that trips a rule of ours must not stop every server of the mesh.
+            logger.exception("record %s trips its rule", item.record.id)
+            item.refusal = "internal"
+        item.undo = self.state.take_undo()
+        if item.refusal is not None:
+            self.state.revert(item.undo)
+            item.undo = None
+
+    def _judge(self, item: Item) -> None:
+        record = item.record
+        applier = self._appliers.get(record.kind)
+        if applier is None:
+            raise RejectedError(f"unknown kind {record.kind}", code="unknown_kind")
+        roster = self.charter.at(item.roster_number)
+        author = roster.server(item.author)
+        if author is None:
+            raise RejectedError("the author is no server", code="rejected_unauthorised")
+        if hlc_ms(item.hlc) > record.not_after:
+            raise RejectedError("accepted after not_after", code="record_expired")
+        if self.state.get("id", record.id) is not None:
+            raise RejectedError("this id has counted already", code="duplicate_id")
+        context = FoldContext(
+            state=self.state,
+            record=record,
+            hlc=item.hlc,
+            author=author,
+            roster=roster,
+            root_keys=self.charter.root_keys,
+            mesh_id=self.mesh_id,
+        )
+        applier(context, record.body)
+        self.state.put("id", record.id, [item.author.removeprefix("server-"), item.index])
+
+    def _undo(self, item: Item) -> None:
+        if item.undo is not None:
+            self.state.revert(item.undo)
+            item.undo = None
+
+    def _trim(self) -> None:
+        if len(self._items) <= 2 * self._retain_settled:
+            return
+        settled = sum(1 for item in self._items if not item.provisional)
+        drop = settled - self._retain_settled
+        if drop > 0:
+            self._horizon = self._items[drop - 1].order_key
+            del self._items[:drop]

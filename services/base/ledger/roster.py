@@ -1,0 +1,294 @@
+"""The charter: what has one author, the root, and so needs no agreement about its order.
+
+``root.genesis`` founds the mesh. ``roster.change`` is a numbered hash chain of changes: servers
+added, changed or removed, and the witnesses named. Changes may arrive in any order on any feed;
+they take effect in the order of their numbers. A record is judged under the newest roster that its
+feed had named, so old numbers stay answerable.
+
+    root.genesis   {domain, expires_ms, generation, public_key, ranges, version}
+    roster.change  {number, prev, removed, servers, witnesses}
+
+``prev`` is the SHA-256 of the record before: the change with the number before, or the genesis.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from services.kernel.addr import Ranges, parse_address, parse_network, ranges_from_value
+from services.kernel.certificates import ServerCertificate, certificate_from_value
+from services.kernel.errors import InputError, RejectedError
+from services.kernel.ids import (
+    MeshId,
+    ServerId,
+    mesh_id_of,
+    parse_domain,
+    parse_key,
+    parse_server_id,
+    server_id_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from services.kernel.records import Record
+
+GENESIS_KIND = "root.genesis"
+CHANGE_KIND = "roster.change"
+MAX_WITNESSES = 9
+MAX_WAITING = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Genesis:
+    """What the first record of a mesh says."""
+
+    mesh_id: MeshId
+    root_key: bytes
+    domain: str
+    ranges: Ranges
+    activated_ms: int
+    expires_ms: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One step of the roster."""
+
+    number: int
+    prev: str
+    servers: tuple[ServerCertificate, ...]
+    removed: tuple[ServerId, ...]
+    witnesses: tuple[ServerId, ...]
+
+
+class _GenesisWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    generation: int
+    public_key: str
+    domain: str
+    ranges: dict[str, str]
+    activated_ms: int
+    expires_ms: int
+    version: int
+
+
+class _ChangeWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    number: int
+    prev: str
+    servers: list[dict[str, object]]
+    removed: list[str]
+    witnesses: list[str]
+
+
+def genesis_from_record(record: Record) -> Genesis:
+    """Check the body of ``root.genesis``; the caller has checked the signature.
+
+    Raises:
+        InputError: malformed, or not signed by the key that it names.
+    """
+    if record.kind != GENESIS_KIND:
+        raise InputError("a mesh starts with root.genesis")
+    try:
+        wire = msgspec.convert(record.body, _GenesisWire)
+    except msgspec.ValidationError as error:
+        raise InputError(f"root.genesis: {error}") from error
+    key = parse_key(wire.public_key)
+    if key != record.actor or wire.generation != 1:
+        raise InputError("root.genesis is signed by the root key of generation 1 that it names")
+    return Genesis(
+        mesh_id=mesh_id_of(key),
+        root_key=key,
+        domain=parse_domain(wire.domain),
+        ranges=ranges_from_value(wire.ranges),
+        activated_ms=wire.activated_ms,
+        expires_ms=wire.expires_ms,
+        version=wire.version,
+    )
+
+
+def change_from_record(record: Record) -> Change:
+    """Check the body of ``roster.change`` as far as it can be without the changes before it.
+
+    Raises:
+        InputError: malformed.
+    """
+    try:
+        wire = msgspec.convert(record.body, _ChangeWire)
+    except msgspec.ValidationError as error:
+        raise InputError(f"roster.change: {error}") from error
+    if not 1 <= wire.number < 1 << 40:
+        raise InputError("roster.change: number must be 1 or more")
+    witnesses = tuple(parse_server_id(text) for text in wire.witnesses)
+    if len(witnesses) % 2 == 0 or len(witnesses) > MAX_WITNESSES:
+        raise InputError("witnesses must be an odd number, nine at most")
+    if len(set(witnesses)) != len(witnesses):
+        raise InputError("a witness is named once")
+    return Change(
+        number=wire.number,
+        prev=wire.prev,
+        servers=tuple(certificate_from_value(value) for value in wire.servers),
+        removed=tuple(parse_server_id(text) for text in wire.removed),
+        witnesses=witnesses,
+    )
+
+
+class Charter:
+    """The genesis and the roster's history; pure, fed with records whose signatures are checked."""
+
+    def __init__(self, genesis_record: Record) -> None:
+        self.genesis = genesis_from_record(genesis_record)
+        self.records: list[Record] = [genesis_record]
+        self._hashes: list[str] = [record_hash(genesis_record)]
+        self._waiting: dict[tuple[int, str], Record] = {}
+        self._history: dict[ServerId, list[tuple[int, ServerCertificate | None]]] = {}
+        self._witnesses: list[tuple[ServerId, ...]] = [()]
+        self._backbones: dict[str, ServerId] = {}
+        self._slices: dict[str, ServerId] = {}
+
+    @property
+    def number(self) -> int:
+        """The number of the newest change in effect; 0 before the first."""
+        return len(self._hashes) - 1
+
+    @property
+    def head(self) -> str:
+        """The hash of the newest change in effect."""
+        return self._hashes[-1]
+
+    @property
+    def root_keys(self) -> frozenset[bytes]:
+        """The root keys that may speak now."""
+        return frozenset({self.genesis.root_key})
+
+    def hash_at(self, number: int) -> str | None:
+        """Return the hash of change ``number``, or None where it is not known."""
+        return self._hashes[number] if 0 < number < len(self._hashes) else None
+
+    def offer(self, record: Record) -> list[Change]:
+        """Take a ``roster.change``; return the changes that came into effect by it, in order.
+
+        Raises:
+            InputError: malformed.
+            RejectedError: not by the root, or against the rules (``rejected_unauthorised``,
+                ``rejected_overlap``, ``rejected_stale``).
+        """
+        if record.actor not in self.root_keys:
+            raise RejectedError("only the root changes the roster", code="rejected_unauthorised")
+        change = change_from_record(record)
+        if change.number <= self.number:
+            if record_hash(record) == self._hashes[change.number]:
+                return []
+            raise RejectedError("this roster number is taken", code="rejected_stale")
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting[change.number, change.prev] = record
+        return list(self._advance())
+
+    def server(self, server_id: ServerId) -> ServerCertificate | None:
+        """Return the newest certificate of a server."""
+        return self.at(self.number).server(server_id)
+
+    def at(self, number: int) -> RosterAt:
+        """Return the roster as change ``number`` left it."""
+        return RosterAt(self, number)
+
+    def witnesses_at(self, number: int) -> tuple[ServerId, ...]:
+        """Return the witnesses that change ``number`` named."""
+        return self._witnesses[min(number, self.number)]
+
+    def certificate_at(self, server_id: ServerId, number: int) -> ServerCertificate | None:
+        """Return a server's certificate as of a roster number."""
+        history = self._history.get(server_id)
+        if not history:
+            return None
+        at = bisect.bisect_right(history, number, key=lambda step: step[0])
+        return history[at - 1][1] if at else None
+
+    def servers(self) -> dict[ServerId, ServerCertificate]:
+        """Return every server of the newest roster."""
+        newest = ((name, steps[-1][1]) for name, steps in self._history.items())
+        return {name: certificate for name, certificate in newest if certificate is not None}
+
+    def free_slices(self) -> Iterator[str]:
+        """Yield the slices that nobody holds, lowest first."""
+        ranges = self.genesis.ranges
+        for number in range(ranges.slice_count):
+            text = str(ranges.slice_at(number))
+            if text not in self._slices:
+                yield text
+
+    def slice_holder(self, slice_text: str) -> ServerId | None:
+        """Return who holds a slice now."""
+        return self._slices.get(slice_text)
+
+    def backbones(self) -> frozenset[str]:
+        """Return the backbone addresses in use."""
+        return frozenset(self._backbones)
+
+    def _advance(self) -> Iterator[Change]:
+        while (record := self._waiting.pop((self.number + 1, self.head), None)) is not None:
+            change = change_from_record(record)
+            self._check(change)
+            self._apply(change)
+            self.records.append(record)
+            self._hashes.append(record_hash(record))
+            yield change
+
+    def _check(self, change: Change) -> None:
+        ranges = self.genesis.ranges
+        backbones, slices = dict(self._backbones), dict(self._slices)
+        for certificate in change.servers:
+            server_id = certificate.server_id
+            if parse_address(certificate.backbone) not in ranges.backbone:
+                raise RejectedError("backbone address out of range", code="rejected_scope")
+            if backbones.setdefault(certificate.backbone, server_id) != server_id:
+                raise RejectedError("backbone address is taken", code="rejected_overlap")
+            for text in certificate.slices:
+                ranges.slice_number(parse_network(text))
+                if slices.setdefault(text, server_id) != server_id:
+                    raise RejectedError(f"slice {text} is taken", code="rejected_overlap")
+        known = self.servers().keys() | {one.server_id for one in change.servers}
+        if not set(change.witnesses) <= known - set(change.removed):
+            raise RejectedError("a witness must be a server", code="rejected_unauthorised")
+
+    def _apply(self, change: Change) -> None:
+        for certificate in change.servers:
+            server_id = certificate.server_id
+            self._history.setdefault(server_id, []).append((change.number, certificate))
+            self._backbones[certificate.backbone] = server_id
+            self._slices.update(dict.fromkeys(certificate.slices, server_id))
+        for server_id in change.removed:
+            self._history.setdefault(server_id, []).append((change.number, None))
+        self._witnesses.append(change.witnesses)
+
+
+class RosterAt:
+    """The roster as one number left it; satisfies RosterReader."""
+
+    def __init__(self, charter: Charter, number: int) -> None:
+        self._charter = charter
+        self.number = number
+
+    def server(self, server_id: ServerId) -> ServerCertificate | None:
+        """Return a server's certificate, or None."""
+        return self._charter.certificate_at(server_id, self.number)
+
+    def server_of_key(self, key: bytes) -> ServerCertificate | None:
+        """Return the certificate of the server with this identity key, or None."""
+        certificate = self.server(server_id_of(key))
+        return certificate if certificate is not None and certificate.key == key else None
+
+    @property
+    def witnesses(self) -> tuple[ServerId, ...]:
+        """The witnesses of this roster."""
+        return self._charter.witnesses_at(self.number)
+
+
+def record_hash(record: Record) -> str:
+    """Return the SHA-256 of a record's canonical bytes, in hex."""
+    return hashlib.sha256(record.encode()).hexdigest()
