@@ -1,0 +1,1 @@
+"""Files under the data root: private, whole, durable. What is in them is others' business."""
