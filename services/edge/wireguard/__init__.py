@@ -1,0 +1,1 @@
+"""The tunnel: interface, addresses, routes and peers, kept as they are wanted."""
