@@ -35,6 +35,11 @@ class Host:
             raise AssertionError(f"{words}: {done.stderr or done.stdout}")
         return done.stdout
 
+    def wireguard_pids(self) -> list[int]:
+        """The wireguard-go processes of this host."""
+        pids = _ip("netns", "pids", self.name, check=False).split()
+        return [int(pid) for pid in pids if _is_of(int(pid), self.wireguard)]
+
     @contextmanager
     def entered(self):
         """Be inside: what this thread opens and starts from now on is the host's."""
@@ -69,9 +74,8 @@ def two_hosts(prefix: str):
         yield hosts
     finally:
         for host in hosts:
-            for pid in _ip("netns", "pids", host.name, check=False).split():
-                if _is_of(int(pid), host.wireguard):
-                    os.kill(int(pid), 9)
+            for pid in host.wireguard_pids():
+                os.kill(pid, 9)
             Path(f"/var/run/wireguard/{host.wireguard}.sock").unlink(missing_ok=True)
             _ip("netns", "del", host.name, check=False)
 
