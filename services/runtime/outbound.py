@@ -1,0 +1,114 @@
+"""The one way out over HTTP: a deadline, a size limit, no proxy from the environment, no redirect."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from services.kernel import canonical
+from services.kernel.errors import TooLargeError, UnavailableError, UnreachableError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+    from types import TracebackType
+
+MAX_RESPONSE_BYTES = 64 << 20
+DEFAULT_TIMEOUT_S = 15.0
+_CHUNK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:  # noqa: ANN401 (JSON)
+        """Return the body as strictly parsed JSON.
+
+        Raises:
+            BadJsonError: it is none.
+        """
+        return canonical.decode(self.body)
+
+
+class HttpClient:
+    """A client session to servers of ours, over TLS or a unix socket."""
+
+    def __init__(
+        self, *, tls: ssl.SSLContext | None = None, unix_socket: str | None = None
+    ) -> None:
+        self._tls = tls
+        self._unix_socket = unix_socket
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> HttpClient:
+        """Open the session."""
+        if self._unix_socket is not None:
+            connector: aiohttp.BaseConnector = aiohttp.UnixConnector(self._unix_socket)
+        else:
+            connector = aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True)
+        self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the session."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        *,
+        json: Any = None,  # noqa: ANN401 (JSON)
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        max_bytes: int = MAX_RESPONSE_BYTES,
+    ) -> Response:
+        """Make one request.
+
+        Raises:
+            UnreachableError: nobody listens there, or TLS fails.
+            UnavailableError: ``timeout``.
+            TooLargeError: the answer is over ``max_bytes``.
+        """
+        if self._session is None:
+            raise UnreachableError("the client is closed")
+        sent = dict(headers or {})
+        body = None if json is None else canonical.encode(json)
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.request(
+                    method, url, data=body, headers=sent, allow_redirects=False
+                ) as answer,
+            ):
+                data = await _read(answer, max_bytes)
+                return Response(status=answer.status, headers=answer.headers, body=data)
+        except TimeoutError:
+            raise UnavailableError(f"{url}: no answer in time", code="timeout") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise UnreachableError(f"{url}: {error}") from error
+
+
+async def _read(answer: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    data = bytearray()
+    async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+        data += chunk
+        if len(data) > max_bytes:
+            raise TooLargeError(f"the answer is over {max_bytes} bytes")
+    return bytes(data)
