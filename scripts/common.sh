@@ -1,0 +1,39 @@
+# shellcheck shell=bash
+# What scripts/up and scripts/test share. Sourced, never run.
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+  say "error: $1"
+  exit "${2:-2}"
+}
+
+# missing_packages COMMAND=PACKAGE ...: print the Debian packages whose command is not here.
+# Commands are looked for, not packages, so that a machine which has them from elsewhere is left alone.
+missing_packages() {
+  local pair
+  for pair in "$@"; do
+    case ${pair%%=*} in
+      venv) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || printf '%s\n' "${pair#*=}" ;;
+      *) PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null || printf '%s\n' "${pair#*=}" ;;
+    esac
+  done | sort -u
+}
+
+# install_packages PACKAGE ...: with apt-get, as root.
+install_packages() {
+  command -v apt-get >/dev/null || die "missing: $* — this is no Debian or Ubuntu: install them your way and run this again"
+  say "installing: $*"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -q >&2 || die "apt-get update failed — mend the package sources and run this again" 7
+  apt-get install -y -q --no-install-recommends "$@" >&2 || die "apt-get could not install: $*" 7
+}
+
+# require_python: Python 3.11 or newer, with a word about it otherwise.
+require_python() {
+  command -v python3 >/dev/null || die "python3 is missing — apt-get install python3 python3-venv"
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+    || die "$(python3 --version) is too old — Python 3.11 or newer is needed (Debian 12, Ubuntu 24.04)"
+}
+
+# digest FILE ...: one hash over the contents of files, in the order given.
+digest() { sha256sum -- "$@" | awk '{print $1}' | sha256sum | cut -c1-64; }
