@@ -12,8 +12,6 @@ from services.base.crypto.aead import DecryptError
 from services.kernel.errors import InputError
 from services.kernel.ids import KEY_BYTES
 
-SEALED_OVERHEAD_BYTES = bindings.crypto_box_SEALBYTES
-
 
 def generate_x25519() -> tuple[bytes, bytes]:
     """Return a new pair, private and public; the private key is clamped, as WireGuard shows it."""
@@ -69,8 +67,6 @@ def open_box(private_key: bytes, sealed: bytes) -> bytes:
         DecryptError: another key's box, cut or changed.
     """
     public_key = x25519_public(private_key)
-    if len(sealed) < SEALED_OVERHEAD_BYTES:
-        raise DecryptError("a sealed box is longer")
     try:
         return bindings.crypto_box_seal_open(sealed, public_key, private_key)
     except CryptoError as error:

@@ -109,11 +109,12 @@ def _open(data: bytes, unlock: bytes, purpose: str) -> bytes:
     wire = msgspec.convert(header, _Wire)
     if wire.v != _VERSION or wire.kdf.name != _KDF_NAME:
         raise InputError("sealed in a way that this program does not know")
-    cost = kdf.Argon2Cost(opslimit=wire.kdf.opslimit, memlimit_bytes=wire.kdf.memlimit_bytes)
     ciphertext = b64u_decode(wire.ct)
     salt, nonce = b64u_decode(wire.salt), b64u_decode(wire.nonce)
     without_ct = {name: value for name, value in header.items() if name != "ct"}
-    key = kdf.argon2id(unlock, salt=salt, opslimit=cost.opslimit, memlimit=cost.memlimit_bytes)
+    key = kdf.argon2id(
+        unlock, salt=salt, opslimit=wire.kdf.opslimit, memlimit=wire.kdf.memlimit_bytes
+    )
     return aead.xchacha20_decrypt(key, nonce, ciphertext, _aad(purpose, without_ct))
 
 

@@ -243,3 +243,13 @@ def test_sto_02_the_disk_above_would_notice_a_missing_fsync(monkeypatch: pytest.
     without_file = Disk(cut_at=100, honour_file_fsync=False)
     assert write_on(without_file, monkeypatch)
     assert without_file.after_power_cut() == b""
+
+
+def test_sto_02_a_new_folder_is_made_durable_in_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "fsync_dir", synced.append)
+    files.make_private_dir(tmp_path / "a" / "b")
+    files.make_private_dir(tmp_path / "a" / "b")
+    assert synced == [tmp_path, tmp_path / "a"]
