@@ -215,13 +215,13 @@ def verify_consistency(
         ProofError: the old tree is not shown to be a beginning of the new one. That an empty tree
             is the beginning of every tree proves nothing, so ``old`` of 0 is refused too.
     """
-    _check_hashes(old_root, new_root, *proof)
     if not 0 < old <= new:
         raise ProofError(f"no consistency proof leads from {old} to {new} leaves")
     if old == new:
         if proof or old_root != new_root:
             raise ProofError("two trees of one size differ")
         return
+    _check_hashes(old_root, new_root, *proof)
     path = list(proof)
     if old & (old - 1) == 0:
         path.insert(0, old_root)
