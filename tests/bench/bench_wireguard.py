@@ -18,8 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from services.base.crypto.agreement import generate_x25519
 from services.edge.wireguard.model import PeerConfig
 from services.edge.wireguard.service import WireGuardService
+from services.runtime.tasks import TaskOwner
 from tests.fakes.hosts import two_hosts
-from tests.fakes.wireguard import LoopTasks, ManualClock
+from tests.fakes.wireguard import ManualClock
 
 PEERS = 10_000
 CHANGES = 200
@@ -41,7 +42,7 @@ async def measure(interface: str, run_dir: Path) -> None:
         private_key=generate_x25519()[0],
         run_dir=run_dir,
         clock=ManualClock(),
-        tasks=LoopTasks(),
+        tasks=TaskOwner("test"),
     )
     await service.start()
     try:

@@ -24,18 +24,6 @@ class ManualClock:
         return self.now_s
 
 
-class LoopTasks:
-    """Owns tasks for a test."""
-
-    def __init__(self) -> None:
-        self.tasks = []
-
-    def spawn(self, coroutine, *, name):
-        task = asyncio.create_task(coroutine, name=name)
-        self.tasks.append(task)
-        return task
-
-
 class MemoryDevice:
     """Peers as a WireGuard device holds them: an allowed IP goes to who claimed it last."""
 

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from services.edge.wireguard.model import InterfacePlan, PeerConfig, Route
 from services.edge.wireguard.service import WireGuardService
 from services.kernel.errors import StartError
 from services.kernel.service import HealthState
+from services.runtime.clock import SystemClock
+from services.runtime.tasks import TaskOwner
 from tests.fakes.hosts import two_hosts
-from tests.fakes.wireguard import LoopTasks, ManualClock
 
 pytestmark = [
     pytest.mark.integration,
@@ -38,14 +39,6 @@ PLAN = InterfacePlan(
 )
 
 
-class SystemClock(ManualClock):
-    def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000
-
-    def monotonic_s(self) -> float:
-        return time.monotonic()
-
-
 @pytest.fixture
 def hosts():
     with two_hosts("wgt") as (here, there), here.entered():
@@ -59,7 +52,7 @@ def make_service(host, run_dir, **given) -> WireGuardService:
         "private_key": OURS[0],
         "run_dir": run_dir,
         "clock": SystemClock(),
-        "tasks": LoopTasks(),
+        "tasks": TaskOwner("test"),
         "plan": PLAN,
     }
     return WireGuardService(**(settings | given))
@@ -100,11 +93,10 @@ async def stock_peer(host, near):
             f"[Peer]\nPublicKey={base64.b64encode(OURS[1]).decode()}\n"
             f"Endpoint={near.address}:{PORT}\nAllowedIPs=10.64.0.0/10\n"
         )
-        subprocess.run(
-            ["ip", "netns", "exec", host.name, "wg", "setconf", host.wireguard, "/dev/stdin"],
-            input=conf.encode(),
-            check=True,
-        )
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write(conf)
+            file.flush()
+            host.run("wg", "setconf", host.wireguard, file.name)
         host.run("ip", "addr", "add", f"{THEIR_ADDRESS}/32", "dev", host.wireguard)
         host.run("ip", "link", "set", host.wireguard, "mtu", "1420", "up")
         host.run("ip", "route", "add", "10.64.0.0/10", "dev", host.wireguard)
@@ -192,12 +184,13 @@ import asyncio, sys
 from pathlib import Path
 from services.edge.wireguard.model import InterfacePlan
 from services.edge.wireguard.service import WireGuardService
-from tests.fakes.wireguard import LoopTasks, ManualClock
+from services.runtime.clock import SystemClock
+from services.runtime.tasks import TaskOwner
 
 async def main():
     service = WireGuardService(
         interface=sys.argv[1], listen_port=0, private_key=bytes.fromhex(sys.argv[2]),
-        run_dir=Path(sys.argv[3]), clock=ManualClock(), tasks=LoopTasks(),
+        run_dir=Path(sys.argv[3]), clock=SystemClock(), tasks=TaskOwner("test"),
         plan=InterfacePlan(addresses=("10.64.0.1/32",)),
     )
     await service.start()
@@ -229,8 +222,10 @@ async def test_cli_02_after_kill_9_the_next_start_adopts_and_down_leaves_nothing
     assert not Path(f"/var/run/wireguard/{here.wireguard}.sock").exists()
 
 
-async def test_a_killed_wireguard_go_comes_back_with_everything(hosts, service):
+async def test_a_killed_wireguard_go_comes_back_with_everything(hosts, tmp_path):
     here, there = hosts
+    service = make_service(here, tmp_path, backend_choice="userspace")
+    await service.start()
     async with stock_peer(there, here):
         await service.replace_peers({THEIRS[1]: far_peer(there)})
         await handshake_with(service, THEIRS[1])
@@ -246,6 +241,7 @@ async def test_a_killed_wireguard_go_comes_back_with_everything(hosts, service):
         assert here.run("ip", "route", "get", THEIR_ADDRESS).startswith(
             f"{THEIR_ADDRESS} dev {here.wireguard} src {OUR_ADDRESS}"
         )
+        await service.stop(down=True)
 
 
 async def test_drift_of_peers_addresses_and_routes_is_mended_and_counted(hosts, service):

@@ -91,7 +91,7 @@ class _Draft:
             if (number := peer.get_attr(attribute)) is not None:
                 self._numbers[name] = int(number)
         if (secret := peer.get_attr("WGPEER_A_PRESHARED_KEY")) is not None:
-            self._preshared_key = _key(secret)
+            self._preshared_key = None if _key(secret) == bytes(32) else _key(secret)
 
     def finish(self) -> PeerStatus:
         return PeerStatus(

@@ -107,6 +107,7 @@ class KernelBackend:
                 async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                     await asyncio.get_running_loop().run_in_executor(worker, self._close_socket)
             worker.shutdown(wait=False)
+            self._socket = None  # also when the worker hangs in it: the next gets its own
 
     async def remove(self) -> None:
         """Delete the interface, if it is the one that was opened."""

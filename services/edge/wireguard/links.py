@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 NETLINK_TIMEOUT_S = 10.0
+_DELETE_TIMEOUT_S = 120.0
 _IFF_UP = 1
 
 
@@ -43,14 +44,14 @@ class Link:
 
 
 @asynccontextmanager
-async def netlink() -> AsyncIterator[Any]:
+async def netlink(timeout_s: float = NETLINK_TIMEOUT_S) -> AsyncIterator[Any]:
     """Give a route netlink socket for a short while; its errors come out as ours.
 
     Raises:
         SeipdError: what the kernel refused, or no answer in time.
     """
     try:
-        async with asyncio.timeout(NETLINK_TIMEOUT_S), AsyncIPRoute() as socket:
+        async with asyncio.timeout(timeout_s), AsyncIPRoute() as socket:
             yield socket
     except NetlinkError as error:
         raise translate(error) from error
@@ -114,7 +115,8 @@ async def wait_until(
 
 async def delete_link(index: int) -> None:
     """Delete an interface; that it is gone already is fine."""
-    async with netlink() as socket:
+    # The kernel takes its time with the thousands of peers that go with it.
+    async with netlink(_DELETE_TIMEOUT_S) as socket:
         try:
             await socket.link("del", index=index)
         except NetlinkError as error:

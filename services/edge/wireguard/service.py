@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 from services.base.crypto.agreement import x25519_public
 from services.edge.wireguard import network
@@ -37,23 +37,16 @@ from services.kernel.errors import SeipdError, StartError, UnavailableError
 from services.kernel.service import Health, HealthState
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
-    from typing import Any
 
     from services.edge.wireguard.backend import Backend
     from services.kernel.clock import Clock
+    from services.runtime.tasks import TaskOwner
 
 DRIFT_INTERVAL_S = 30.0
 ANSWER_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 4.0
-
-
-class Spawner(Protocol):
-    """Who owns the background task."""
-
-    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
-        """Run it under a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +73,7 @@ class WireGuardService:
         private_key: bytes,
         run_dir: Path,
         clock: Clock,
-        tasks: Spawner,
+        tasks: TaskOwner,
         backend_choice: BackendChoice = "auto",
         plan: InterfacePlan | None = None,
         drift_interval_s: float = DRIFT_INTERVAL_S,

@@ -23,7 +23,8 @@ from services.edge.wireguard.requests import (
     SetPlan,
 )
 from services.kernel.errors import ConflictError, NotFoundError, UnavailableError
-from tests.fakes.wireguard import LoopTasks, ManualClock, MemoryBackend, MemoryNetwork
+from services.runtime.tasks import TaskOwner
+from tests.fakes.wireguard import ManualClock, MemoryBackend, MemoryNetwork
 
 PRIVATE, PUBLIC = generate_x25519()
 
@@ -70,7 +71,7 @@ class Rig:
 @asynccontextmanager
 async def running():
     rig = Rig()
-    task = LoopTasks().spawn(rig.driver.run(), name="driver")
+    task = TaskOwner("test").spawn(rig.driver.run(), name="driver")
     try:
         yield rig
     finally:
