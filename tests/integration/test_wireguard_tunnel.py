@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from services.base.crypto.agreement import generate_x25519
+from services.edge.wireguard import connection, process
 from services.edge.wireguard.links import find_link
 from services.edge.wireguard.model import InterfacePlan, PeerConfig, Route
 from services.edge.wireguard.service import WireGuardService
@@ -242,6 +243,22 @@ async def test_a_killed_wireguard_go_comes_back_with_everything(hosts, tmp_path)
             f"{THEIR_ADDRESS} dev {here.wireguard} src {OUR_ADDRESS}"
         )
         await service.stop(down=True)
+
+
+async def test_a_wireguard_go_that_hangs_is_replaced(hosts, service, monkeypatch):
+    here, _ = hosts
+    monkeypatch.setattr(connection, "REPLY_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(process, "_TERM_TIMEOUT_S", 0.3)
+    if service.status().backend != "userspace":
+        pytest.skip("the kernel does not hang")
+    await service.replace_peers({THEIRS[1]: far_peer(hosts[1])})
+    (pid,) = here.wireguard_pids()
+    os.kill(pid, signal.SIGSTOP)
+    await service.check()
+    (other,) = here.wireguard_pids()
+    assert other != pid
+    assert set(await service.peers()) == {THEIRS[1]}
+    assert service.counters().restarts == 1
 
 
 async def test_drift_of_peers_addresses_and_routes_is_mended_and_counted(hosts, service):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -127,6 +128,7 @@ class UserspaceBackend:
         program = shutil.which(PROGRAM)
         if program is None:
             raise no_wireguard_go()
+        check_socket_dir()
         if await self._listener_pid() is not None:
             # The folder of the sockets is one for all network namespaces.
             await self._connection.close()
@@ -209,3 +211,21 @@ def no_wireguard_go() -> UnavailableError:
         code="no_wireguard",
         mend="apt-get install wireguard-go",
     )
+
+
+def check_socket_dir(folder: Path = SOCKET_DIR) -> None:
+    """Check that wireguard-go can make its socket; its own words about it mislead.
+
+    Raises:
+        UnavailableError: ``wireguard_socket_dir``.
+    """
+    nearest = folder if folder.exists() else folder.parent
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UnavailableError(
+            f"wireguard-go can't make its socket in {folder}",
+            code="wireguard_socket_dir",
+            mend=(
+                "let the service's user own that folder: RuntimeDirectory=wireguard and"
+                " RuntimeDirectoryPreserve=yes in the systemd unit"
+            ),
+        )
