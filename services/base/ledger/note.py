@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ KEY_ID_BYTES = 4
 _TIME_BYTES = 8
 _MAX_TIME_S = (1 << 63) - 1
 _DASH = "— "
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
 class NoteError(WireError):
@@ -157,7 +159,7 @@ def parse_note(data: bytes) -> Note:
         whole = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise NoteError("a note is UTF-8") from error
-    if any(char < " " and char != "\n" for char in whole):
+    if _CONTROL.search(whole):
         raise NoteError("a note holds no control characters")
     text, gap, lines = whole.rpartition("\n\n")
     if not gap or not lines.endswith("\n"):
@@ -231,7 +233,7 @@ def sign_text(text: str, *, name: str, signer: Signer) -> NoteSignature:
     Raises:
         NoteError: a text that is not that of a note, or a name that is not one.
     """
-    if not text.endswith("\n") or any(char < " " and char != "\n" for char in text):
+    if not text.endswith("\n") or _CONTROL.search(text):
         raise NoteError("a note's text ends in newline and holds no control characters")
     key = NoteVerifier(name=name, public_key=signer.public_key)
     return NoteSignature(name=name, key_id=key.key_id, signature=signer.sign(text.encode()))

@@ -112,7 +112,7 @@ def encode_bundle(entries: Sequence[bytes]) -> bytes:
     Raises:
         TooLargeError: an entry of more than 65,535 bytes.
     """
-    if any(len(entry) > MAX_ENTRY_BYTES for entry in entries):
+    if max(map(len, entries), default=0) > MAX_ENTRY_BYTES:
         raise TooLargeError(f"an entry has at most {MAX_ENTRY_BYTES} bytes")
     return b"".join([len(entry).to_bytes(2, "big") + entry for entry in entries])
 

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -281,3 +282,30 @@ def test_memory_does_not_grow_with_the_log(tmp_path):
     held = sum(len(row) for row in reader._edge) + sum(map(len, reader._fresh.values()))
     assert held < 3 * 8192
     assert not log._tail
+
+
+def test_others_read_and_judge_while_one_writes(tmp_path):
+    log = open_log(tmp_path, disk=LazyDisk())
+    grow(log, 1)
+    log.publish()
+    done = threading.Event()
+
+    def write():
+        try:
+            for _ in range(40):
+                grow(log, 37)
+                log.publish()
+        finally:
+            done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    looks = 0
+    while not done.is_set() or not looks:
+        size = log.size
+        assert log.read(0, size) == entries(0, size)
+        check_proofs(log, size // 3, size // 2 + 1, size)
+        assert verify_log(tmp_path, VERIFIER, ORIGIN).size <= log.size
+        looks += 1
+    writer.join()
+    assert log.size == 1 + 40 * 37
