@@ -103,7 +103,7 @@ def _verify(folder: Path, checkpoint: Checkpoint) -> FsckReport:
 
 
 def _check_earlier_partials(folder: Path, ref: TileRef, data: bytes, reader: TileReader) -> None:
-    below = f"{ref.full.path}.p"
+    below = f"{ref.full.path()}.p"
     names = sorted(one.name for one in (folder / below).glob("*"))
     for name in names:
         path = f"{below}/{name}"

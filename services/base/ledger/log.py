@@ -323,7 +323,7 @@ class TileLog:
         first, old, new = self._journal_first, self._published, self.size
         with self._fatal("publish the log"), self._watch():
             if new > old and self.checkpoint is not None:
-                tiles = ((ref.path, self._tile_bytes(ref)) for ref in tiles_between(old, new))
+                tiles = ((ref.path(), self._tile_bytes(ref)) for ref in tiles_between(old, new))
                 write_published(
                     self._disk, self._folder, self._durable_folders, tiles, self.checkpoint
                 )

@@ -100,8 +100,9 @@ class NoteVerifier:
         material = self.name.encode() + b"\n" + bytes([self.kind]) + self.public_key
         return hashlib.sha256(material).digest()[:KEY_ID_BYTES]
 
+    @property
     def vkey(self) -> str:
-        """Return the key as one line: name, key id and key."""
+        """The key as one line: name, key id and key."""
         key = base64.b64encode(bytes([self.kind]) + self.public_key).decode("ascii")
         return f"{self.name}+{self.key_id.hex()}+{key}"
 

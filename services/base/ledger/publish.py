@@ -89,7 +89,7 @@ def drop_partials(disk: Disk, folder: Path, old: int, new: int) -> None:
         keep = {str(width), str(partial_width(level or 0, new))}
         if index != new >> shift + 8:
             keep = set()  # the full tile serves whoever holds an older checkpoint
-        below = folder / f"{TileRef(level=level, index=index).path}.p"
+        below = folder / f"{TileRef(level=level, index=index).path()}.p"
         for path in sorted(below.glob("*")):
             if path.name not in keep:
                 disk.remove(path)

@@ -89,15 +89,15 @@ def read_hashes(folder: Path, ref: TileRef) -> bytes:
         CorruptError: missing, or of another length.
         StorageError: the disk refused.
     """
-    data = read_bytes(folder, ref.path, max_bytes=TILE_BYTES)
+    data = read_bytes(folder, ref.path(), max_bytes=TILE_BYTES)
     if data is None and ref != ref.full:
-        whole = read_bytes(folder, ref.full.path, max_bytes=TILE_BYTES)
+        whole = read_bytes(folder, ref.full.path(), max_bytes=TILE_BYTES)
         if whole is not None and len(whole) == TILE_BYTES:
             data = whole[: ref.width * HASH_BYTES]
     if data is None:
-        raise corrupt(ref.path, "the tile is missing")
+        raise corrupt(ref.path(), "the tile is missing")
     if len(data) != ref.width * HASH_BYTES:
-        raise corrupt(ref.path, f"the tile has {len(data)} bytes, not {ref.width * HASH_BYTES}")
+        raise corrupt(ref.path(), f"the tile has {len(data)} bytes, not {ref.width * HASH_BYTES}")
     return data
 
 
@@ -109,13 +109,13 @@ def read_entries(folder: Path, ref: TileRef) -> list[bytes]:
         StorageError: the disk refused.
     """
     for one in dict.fromkeys((ref, ref.full)):
-        data = read_bytes(folder, one.path, max_bytes=MAX_BUNDLE_BYTES)
+        data = read_bytes(folder, one.path(), max_bytes=MAX_BUNDLE_BYTES)
         if data is not None:
             try:
                 return decode_bundle(data, one.width)[: ref.width]
             except TileError as error:
-                raise corrupt(one.path, str(error)) from error
-    raise corrupt(ref.path, "the bundle is missing")
+                raise corrupt(one.path(), str(error)) from error
+    raise corrupt(ref.path(), "the bundle is missing")
 
 
 def split_hashes(row: bytes) -> list[bytes]:
@@ -167,7 +167,7 @@ def _blame(folder: Path, refs: Sequence[TileRef], edge: Sequence[bytes]) -> Corr
                 read_entries(folder, TileRef(level=None, index=ref.index, width=ref.width))
             )
         if b"".join(derived) != row:
-            return corrupt(ref.path, "the tile does not follow from what lies below it")
+            return corrupt(ref.path(), "the tile does not follow from what lies below it")
     return corrupt(CHECKPOINT, "the signed root is not that of the tiles")
 
 
@@ -197,7 +197,7 @@ class TileReader:
             ref = TileRef(level=level, index=index)
             row = read_hashes(self._folder, ref)
             if root_of_row(split_hashes(row)) != self.node(8 * (level + 1), index):
-                raise corrupt(ref.path, "the tile is not what the tile above it says")
+                raise corrupt(ref.path(), "the tile is not what the tile above it says")
             self._tiles.put(place, row)
         return row
 
@@ -227,7 +227,7 @@ class TileReader:
             ref = TileRef(level=None, index=index, width=width)
             entries = read_entries(self._folder, ref)
             if b"".join(leaf_hashes(entries)) != self.row(0, index)[: width * HASH_BYTES]:
-                raise corrupt(ref.path, "an entry is not what its hash says")
+                raise corrupt(ref.path(), "an entry is not what its hash says")
             self._bundles.put((index, width), entries)
         return entries
 

@@ -45,9 +45,8 @@ class TileRef:
     index: int
     width: int = TILE_WIDTH
 
-    @property
     def path(self) -> str:
-        """The path below the log's prefix."""
+        """Return the path below the log's prefix."""
         level = "entries" if self.level is None else str(self.level)
         partial = "" if self.width == TILE_WIDTH else f".p/{self.width}"
         return f"tile/{level}/{index_path(self.index)}{partial}"
@@ -79,7 +78,7 @@ def parse_tile_path(path: str) -> TileRef:
     index = int(match["index"].replace("x", "").replace("/", ""))
     ref = TileRef(level=level, index=index, width=int(match["width"] or TILE_WIDTH))
     # Groups of zeros before the number, and a width of 256 or more, show here.
-    if ref.width > TILE_WIDTH or (level or 0) >= TILE_LEVELS or ref.path != path:
+    if ref.width > TILE_WIDTH or (level or 0) >= TILE_LEVELS or ref.path() != path:
         raise TileError("not the path of a tile")
     return ref
 

@@ -210,7 +210,7 @@ def test_led_19_a_path_in_another_spelling_is_refused(path):
 @given(st.one_of(st.none(), st.integers(0, 63)), st.integers(0, 10**18 - 1), st.integers(1, 256))
 def test_a_path_reads_as_it_was_written(level, index, width):
     ref = TileRef(level=level, index=index, width=width)
-    assert parse_tile_path(ref.path) == ref
+    assert parse_tile_path(ref.path()) == ref
 
 
 @settings(deadline=None)

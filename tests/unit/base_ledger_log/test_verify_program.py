@@ -15,8 +15,8 @@ from services.base.ledger.proof import TlogProof
 from tests.unit.base_ledger_log.log_kit import ORIGIN, VERIFIER, LazyDisk, entry, grow, open_log
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-VKEY = VERIFIER.vkey()
-OTHER = NoteVerifier(name=ORIGIN, public_key=SigningKey(b"o" * 32).public_key).vkey()
+VKEY = VERIFIER.vkey
+OTHER = NoteVerifier(name=ORIGIN, public_key=SigningKey(b"o" * 32).public_key).vkey
 
 
 def verify(*arguments, **kwargs):
