@@ -90,6 +90,27 @@ class Entry:
         return canonical.encode({"hlc": format_hlc(self.hlc), "record": self.record.value()})
 
 
+def draft_record(
+    *,
+    kind: str,
+    body: dict[str, Any],
+    actor: bytes,
+    not_after: int,
+    record_id: str,
+    module: str = PLATFORM,
+) -> Record:
+    """Return a record that still lacks its signature; ``dataclasses.replace`` puts it in."""
+    return Record(
+        kind=kind,
+        id=record_id,
+        module=module,
+        not_after=not_after,
+        body=body,
+        actor=actor,
+        actor_sig=bytes(64),
+    )
+
+
 def signing_input(mesh_id: MeshId, unsigned: dict[str, Any]) -> bytes:
     """Return the bytes that an actor signs for a record without its signature."""
     return PURPOSE_RECORD + bytes.fromhex(mesh_id) + canonical.encode(unsigned)

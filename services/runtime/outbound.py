@@ -1,4 +1,4 @@
-"""The one way out over HTTP: a deadline, a size limit, no proxy from the environment, no redirect."""
+"""The one way out over HTTP: a deadline, a size limit, no proxy of the environment, no redirect."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Invitations: who was asked in, by whom, how often, until when; and what came of it.
 
-    invite/<id>   {customer, expires_ms, key, left, name, record, region, role, server}
+    invite/<id>            {customer, expires_ms, key, left, name, record, region, role, server}
+    redeemed/<server id>   the invitation that let a server in; the root's roster change follows it
 
 Kinds: ``auth.invite``, ``auth.cancel``, ``auth.redeem``. Only the issuing server redeems, so that
 "once" holds through a partition. The token holds an Ed25519 seed, the log its public half; to
@@ -129,8 +130,7 @@ class Redeemer:
         if body.get("role") == "server":
             invite_id, signature, _ = fields(body, "invite", "signature", "role")
             self._use(context, invite_id, signature, "server")
-            if context.roster.server(server_id_of(context.record.actor)) is None:
-                raise RejectedError("the roster does not name it", code="rejected_unauthorised")
+            context.state.put("redeemed", server_id_of(context.record.actor), invite_id)
             return
         names = ("invite", "signature", "role", "name", "wireguard_key")
         invite_id, signature, _, name, wireguard_key = fields(body, *names)

@@ -62,6 +62,7 @@ class Item:
     settled_ms: int = UNSETTLED_MS
     undo: Undo | None = None
     refusal: str | None = None
+    error: SeipdError | None = None
 
     @property
     def order_key(self) -> OrderKey:
@@ -345,9 +346,9 @@ class Fold:
         self.state.begin()
         try:
             self._judge(item)
-            item.refusal = None
+            item.refusal, item.error = None, None
         except (RejectedError, InputError) as error:
-            item.refusal = error.code
+            item.refusal, item.error = error.code, error
         except Exception:
             # A record that trips a rule of ours must not stop every server of the mesh.
             logger.exception("record %s trips its rule", item.record.id)

@@ -189,6 +189,10 @@ class Charter:
             self._waiting[change.number, change.prev] = record
         return list(self._advance())
 
+    def was_server(self, server_id: ServerId) -> bool:
+        """Say whether the roster ever named a server."""
+        return server_id in self._history
+
     def server(self, server_id: ServerId) -> ServerCertificate | None:
         """Return the newest certificate of a server."""
         return self.at(self.number).server(server_id)

@@ -161,6 +161,10 @@ class State:
                     view, key, value = orjson.loads(payload)
                     yield view, key, value
 
+    def leaves(self) -> Iterator[Iterator[tuple[bytes, bytes]]]:
+        """Yield, bucket by bucket, the place and payload of every object."""
+        return (_leaves(bucket) for bucket in tuple(self._buckets))
+
     def packed(self) -> Iterator[bytes]:
         """Yield the buckets' bytes, ascending: the body of a state file."""
         return (bucket for bucket in tuple(self._buckets) if bucket)

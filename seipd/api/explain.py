@@ -1,0 +1,121 @@
+"""Explanations: who holds an address, a name or a key, since when and by which record."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from services.base.ledger.roster import record_hash
+from services.kernel.errors import InputError, NotFoundError
+from services.kernel.hlc import hlc_ms
+from services.kernel.ids import b64u_encode, node_id_of, parse_key, server_id_of
+from services.kernel.records import decode_entry
+
+if TYPE_CHECKING:
+    from seipd.api.services import ApiServices
+
+
+async def explain_thing(services: ApiServices, text: str) -> dict[str, Any]:
+    """Explain an address, a hostname, a node id, a server id, a region's server or a key.
+
+    Raises:
+        NotFoundError: nothing here is called that.
+    """
+    server = _find_server(services, text)
+    if server is not None:
+        return server
+    node_id = await _find_node(services, text)
+    if node_id is None:
+        raise NotFoundError(f"nothing in the mesh is called {text[:80]}")
+    node = services.ledger.state.get("tree", node_id)
+    since = await _record_facts(services, node["record"])
+    return {"what": node["kind"], "node_id": node_id, **node, **since}
+
+
+async def explain_pair(services: ApiServices, one: str, other: str) -> dict[str, Any]:
+    """Explain whether one endpoint reaches another, and by which path.
+
+    Raises:
+        NotFoundError: one of them is not in the mesh.
+    """
+    ids = [await _find_node(services, text) for text in (one, other)]
+    for text, node_id in zip((one, other), ids, strict=True):
+        if node_id is None:
+            raise NotFoundError(f"no endpoint is called {text[:80]}")
+    source, target = (str(node_id) for node_id in ids)
+    answer = services.acl.may_reach(source, target)
+    state = services.ledger.state
+    servers = [state.get("tree", node_id)["server"] for node_id in (source, target)]
+    path = [source, servers[0], *([servers[1]] if servers[1] != servers[0] else []), target]
+    return {"allowed": answer.allowed, "reason": answer.reason, "path": path}
+
+
+def _find_server(services: ApiServices, text: str) -> dict[str, Any] | None:
+    charter = services.ledger.charter
+    for server_id, one in charter.servers().items():
+        names = {server_id, one.backbone, b64u_encode(one.key), b64u_encode(one.wireguard_key)}
+        if text not in names:
+            continue
+        for number in range(charter.number, 0, -1):
+            record = charter.records[number]
+            keys = {certificate["key"] for certificate in record.body["servers"]}
+            if b64u_encode(one.key) in keys:
+                return {
+                    "what": "server",
+                    "server_id": server_id,
+                    **one.value(),
+                    "roster_number": number,
+                    "record": record.id,
+                    "record_hash": record_hash(record),
+                    "settled": True,
+                }
+    return None
+
+
+async def _find_node(services: ApiServices, text: str) -> str | None:
+    state = services.ledger.state
+    for view in ("ipam", "wg"):
+        if (held := state.get(view, text)) is not None:
+            return str(held)
+    if state.get("tree", text) is not None:
+        return text
+    try:
+        key = parse_key(text)
+    except InputError:
+        return await asyncio.to_thread(_find_name, services, text)
+    node_id = node_id_of(key)
+    if state.get("tree", node_id) is not None:
+        return node_id
+    known = services.ledger.charter.server(server_id_of(key))
+    return str(known) if known else None
+
+
+def _find_name(services: ApiServices, text: str) -> str | None:
+    hostname, _, customer = text.partition(".")
+    state = services.ledger.state
+    for _, key, node_id in state.scan("name"):
+        parent, _, name = key.partition("/")
+        if name != hostname:
+            continue
+        if not customer or state.get("tree", parent)["name"] == customer.split(".")[0]:
+            return str(node_id)
+    return None
+
+
+async def _record_facts(services: ApiServices, record_id: str) -> dict[str, Any]:
+    ledger = services.ledger
+    place = ledger.state.get("id", record_id)
+    if place is None:
+        return {"record": record_id}
+    server_id = f"server-{place[0]}"
+    log = ledger.log(server_id)
+    (data,) = await asyncio.to_thread(log.read, place[1], place[1] + 1)
+    entry = decode_entry(data)
+    feed = ledger.fold.feeds.get(log.server_id)
+    return {
+        "record": record_id,
+        "recorded_by": server_id,
+        "index": place[1],
+        "since_ms": hlc_ms(entry.hlc),
+        "settled": bool(feed and place[1] < feed.attested),
+    }

@@ -1,0 +1,32 @@
+"""Metrics in the Prometheus text format; names start ``seipd_``, labels are bounded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from services.kernel.service import HealthState
+
+if TYPE_CHECKING:
+    from seipd.api.services import ApiServices
+
+
+def render_metrics(services: ApiServices) -> bytes:
+    """Return the metrics of this moment."""
+    registry = CollectorRegistry()
+    status = services.mesh.status()
+    up = Gauge("seipd_service_up", "1 where a service is well", ["service"], registry=registry)
+    for service in services.all_services:
+        up.labels(service.name).set(service.health().state is HealthState.OK)
+    Gauge("seipd_records", "Records held, all feeds", registry=registry).set(status["records"])
+    Gauge("seipd_servers", "Servers of the roster", registry=registry).set(
+        len(services.ledger.charter.servers())
+    )
+    Gauge("seipd_state_objects", "Objects of the state", registry=registry).set(
+        services.ledger.state.count
+    )
+    Gauge("seipd_addresses_free", "Tunnel addresses left here", registry=registry).set(
+        services.ipam.describe()["free"]
+    )
+    return generate_latest(registry)

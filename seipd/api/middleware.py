@@ -1,0 +1,152 @@
+"""What every request passes: limits, rate, who is asking, and errors as problem documents."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from services.runtime.ratelimit import RateLimiter
+
+from seipd.api.errors import merge_headers, problem, problem_of
+from seipd.api.routes import Access, Call, Route, parse_body, to_response
+from services.kernel.errors import (
+    ForbiddenError,
+    RateLimitedError,
+    SeipdError,
+    TooLargeError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from seipd.api.services import ApiServices
+    from services.edge.auth.service import Caller
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 64 * 1024
+BODY_TIMEOUT_S = 10.0
+HANDLER_TIMEOUT_S = 30.0
+PUBLIC_PER_MINUTE = 60
+CALLER_PER_MINUTE = 300
+
+
+class Gate:
+    """Turns rows of the route table into aiohttp handlers."""
+
+    def __init__(self, services: ApiServices, *, operator: bool) -> None:
+        self._services = services
+        self._operator = operator
+        self._strangers = RateLimiter(per_minute=PUBLIC_PER_MINUTE)
+        self._callers = RateLimiter(per_minute=CALLER_PER_MINUTE)
+        self.draining = False
+
+    def wrap(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """Return the aiohttp handler of a route."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            request_id = secrets.token_hex(8)
+            headers = {"X-Request-Id": request_id}
+            try:
+                if self.draining:
+                    raise UnavailableError("the server is stopping", code="not_ready")
+                caller = self._caller(request, route)
+                headers.update(self._spend(request, caller))
+                self._check_access(route, caller)
+                body = await self._body(request, route)
+                call = Call(
+                    request=request,
+                    services=self._services,
+                    caller=caller,
+                    operator=self._operator,
+                    body=body,
+                )
+                async with asyncio.timeout(HANDLER_TIMEOUT_S):
+                    response = to_response(await route.handler(call), route.status)
+            except SeipdError as error:
+                response = problem_of(error, request_id=request_id)
+            except TimeoutError:
+                response = problem(503, "timeout", "it took too long", request_id=request_id)
+            except web.HTTPException:
+                raise
+            except Exception:
+                logger.exception("handler of %s failed", route.path)
+                response = problem(500, "internal", "an error of ours", request_id=request_id)
+            merge_headers(response, headers)
+            return response
+
+        return handle
+
+    def _caller(self, request: web.Request, route: Route) -> Caller | None:
+        if self._operator:
+            return None
+        values = request.headers.getall("Authorization", [])
+        if not values:
+            return None
+        if route.access is Access.ANYONE:
+            return None
+        scheme, _, token = values[0].partition(" ")
+        if len(values) > 1 or scheme != "Bearer" or not token:
+            raise UnauthenticatedError("one header Authorization: Bearer TOKEN, please")
+        return self._services.auth.caller(token)
+
+    def _spend(self, request: web.Request, caller: Caller | None) -> dict[str, str]:
+        if self._operator:
+            return {}
+        limiter = self._strangers if caller is None else self._callers
+        key = (request.remote or "") if caller is None else caller.key.hex()
+        spent = limiter.spend(key, now_s=self._services.clock.monotonic_s())
+        headers = {
+            "RateLimit-Limit": str(spent.limit),
+            "RateLimit-Remaining": str(spent.remaining),
+            "RateLimit-Reset": str(spent.reset_s),
+        }
+        if not spent.allowed:
+            raise RateLimitedError("too many requests", retry_after_s=max(spent.reset_s, 1))
+        return headers
+
+    def _check_access(self, route: Route, caller: Caller | None) -> None:
+        if self._operator or route.access is Access.ANYONE:
+            return
+        if caller is None:
+            raise UnauthenticatedError(
+                "this needs a session token", mend="POST /api/auth/challenge gives the challenge"
+            )
+        if route.access is Access.OPERATOR:
+            raise ForbiddenError("only on the server's own socket")
+        if route.access is Access.SERVER and caller.server_id is None:
+            raise ForbiddenError("only for servers of the mesh")
+
+    async def _body(self, request: web.Request, route: Route) -> object:
+        if route.body is None:
+            return None
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                data = await request.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            raise TooLargeError(f"a body has at most {MAX_BODY_BYTES} bytes") from error
+        except TimeoutError:
+            raise UnavailableError("the body came too slowly", code="timeout") from None
+        return parse_body(data, route.body)
+
+
+@web.middleware
+async def refuse_unknown(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Answer unknown paths and methods with problem documents, too."""
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return problem(404, "not_found", "there is nothing here")
+    except web.HTTPMethodNotAllowed as error:
+        response = problem(405, "method_not_allowed", f"{request.method} is not for this path")
+        response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+        return response
+    except web.HTTPException as error:
+        return problem(error.status, "bad_request", error.reason)

@@ -1,0 +1,97 @@
+"""What an endpoint asks of its server: its peers, its own state, a sign of life."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from seipd.api.routes import Access, Route
+from services.kernel.addr import parse_address, tunnel6
+from services.kernel.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from seipd.api.routes import Call, Reply
+
+MAX_LISTED = 1000
+
+
+class Heartbeat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Nothing but the call itself."""
+
+
+def _own_node(call: Call) -> dict[str, Any]:
+    """Return the caller's own node; anybody else's is not there."""
+    node_id = call.match("node")
+    if not call.operator and (call.caller is None or call.caller.node_id != node_id):
+        raise NotFoundError(f"there is no node {node_id}")
+    node: dict[str, Any] | None = call.services.ledger.state.get("tree", node_id)
+    if node is None or node["kind"] != "endpoint":
+        raise NotFoundError(f"there is no endpoint {node_id}")
+    return node
+
+
+async def _peers(call: Call) -> Reply:
+    node = _own_node(call)
+    state, mesh_id = call.services.ledger.state, call.services.ledger.mesh_id
+
+    def scan() -> list[dict[str, Any]]:
+        found = [
+            {
+                "node_id": key,
+                "name": one["name"],
+                "address": one["address"],
+                "address6": str(tunnel6(mesh_id, parse_address(one["address"]))),
+                "path": "server",
+            }
+            for _, key, one in state.scan("tree")
+            if one["parent"] == node["parent"] and "address" in one
+        ]
+        return sorted(found, key=lambda one: one["name"])
+
+    listed = [one for one in await asyncio.to_thread(scan) if one["node_id"] != call.match("node")]
+    return {"peers": listed[:MAX_LISTED], "total": len(listed)}
+
+
+async def _node_status(call: Call) -> Reply:
+    node = _own_node(call)
+    peers = await call.services.mesh.peers()
+    held = next((one for one in peers if one["public_key"] == node["wireguard_key"]), None)
+    return {
+        "node_id": call.match("node"),
+        "name": node["name"],
+        "tunnel_address": node.get("address"),
+        "server_id": node["server"],
+        "last_handshake_seconds": held["last_handshake_seconds"] if held else None,
+    }
+
+
+async def _heartbeat(call: Call) -> Reply:
+    return {"now_ms": call.services.clock.now_ms()}
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/mesh/peers/{node}",
+        handler=_peers,
+        summary="The endpoints of the caller's customer",
+        access=Access.MEMBER,
+    ),
+    Route(
+        method="GET",
+        path="/api/mesh/status/{node}",
+        handler=_node_status,
+        summary="How the server sees the caller",
+        access=Access.MEMBER,
+    ),
+    Route(
+        method="POST",
+        path="/api/mesh/heartbeat",
+        handler=_heartbeat,
+        summary="A sign of life",
+        access=Access.MEMBER,
+        body=Heartbeat,
+    ),
+)

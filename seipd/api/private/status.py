@@ -1,0 +1,86 @@
+"""What an operator or a program inside the mesh asks about this server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from seipd.api.metrics import render_metrics
+from seipd.api.routes import Access, Route
+
+if TYPE_CHECKING:
+    from seipd.api.routes import Call, Reply
+
+
+async def _status(call: Call) -> Reply:
+    return call.services.mesh.status()
+
+
+async def _servers(call: Call) -> Reply:
+    return {"servers": call.services.mesh.servers()}
+
+
+async def _peers(call: Call) -> Reply:
+    return {"peers": await call.services.mesh.peers()}
+
+
+async def _doctor(call: Call) -> Reply:
+    return {"findings": await call.services.mesh.doctor()}
+
+
+async def _root_chain(call: Call) -> Reply:
+    return {"chain": [call.services.root_keys.describe()]}
+
+
+async def _metrics(call: Call) -> Reply:
+    return web.Response(
+        body=render_metrics(call.services),
+        headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+    )
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/status",
+        handler=_status,
+        summary="What is up",
+        access=Access.OPERATOR,
+    ),
+    Route(
+        method="GET",
+        path="/api/peers",
+        handler=_peers,
+        summary="WireGuard peers of this server",
+        access=Access.OPERATOR,
+    ),
+    Route(
+        method="GET",
+        path="/api/servers/known",
+        handler=_servers,
+        summary="Servers known by gossip",
+        access=Access.OPERATOR,
+    ),
+    Route(
+        method="GET",
+        path="/api/doctor",
+        handler=_doctor,
+        summary="What is wrong and how to mend it",
+        access=Access.OPERATOR,
+    ),
+    Route(
+        method="GET",
+        path="/api/root/chain",
+        handler=_root_chain,
+        summary="The root key chain",
+        access=Access.OPERATOR,
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        handler=_metrics,
+        summary="Prometheus metrics",
+        access=Access.MEMBER,
+    ),
+)

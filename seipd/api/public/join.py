@@ -1,0 +1,132 @@
+"""Joining: an endpoint gets its address, a server its certificate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from seipd.api.routes import Access, Route
+from services.authority.rootkeys.service import Candidate
+from services.kernel.addr import backbone_range6, parse_address, tunnel6, tunnel_range6
+from services.kernel.errors import InputError
+from services.kernel.ids import (
+    b64u_decode,
+    b64u_encode,
+    parse_key,
+    parse_label,
+    parse_wireguard_key,
+)
+from services.kernel.records import record_from_value
+
+if TYPE_CHECKING:
+    from seipd.api.routes import Call, Reply
+
+KEEPALIVE_S = 25
+MAX_FACT_BYTES = 1024
+
+
+class JoinRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``auth.redeem`` record of the endpoint's own key."""
+
+    record: dict[str, Any]
+
+
+class ServerJoinRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A new server's keys, the record that redeems its invitation, and where it can be reached."""
+
+    key: str
+    wireguard_key: str
+    tls_key_hash: str
+    region: str
+    record: dict[str, Any]
+    address_fact: str | None = None
+
+
+async def _join(call: Call) -> Reply:
+    services = call.services
+    body: JoinRequest = call.body
+    node = await services.enroll.redeem_endpoint(record_from_value(body.record))
+    return endpoint_configuration(call, node)
+
+
+def endpoint_configuration(call: Call, node: dict[str, Any]) -> dict[str, Any]:
+    """Return all that an endpoint needs to bring its tunnel up."""
+    services = call.services
+    charter = services.ledger.charter
+    mesh_id, ranges = services.ledger.mesh_id, charter.genesis.ranges
+    own = charter.servers()[services.ledger.server_id]
+    return {
+        "node_id": node["node_id"],
+        "hostname": node["name"],
+        "customer": node["parent"],
+        "domain": charter.genesis.domain,
+        "tunnel_address": node["address"],
+        "tunnel_address6": str(tunnel6(mesh_id, parse_address(node["address"]))),
+        "server": {
+            "server_id": own.server_id,
+            "key": b64u_encode(own.key),
+            "wireguard_key": b64u_encode(own.wireguard_key),
+            "endpoint": services.mesh.wireguard_endpoint(),
+            "addresses": list(services.mesh.addresses()),
+        },
+        "allowed_ips": [
+            str(ranges.tunnel),
+            str(ranges.backbone),
+            str(tunnel_range6(mesh_id)),
+            str(backbone_range6(mesh_id)),
+        ],
+        "gateway": str(ranges.gateway),
+        "private_port": services.mesh.status()["ports"]["private_http"],
+        "keepalive_seconds": KEEPALIVE_S,
+        "authority_pem": services.tls.authority_pem.decode("ascii"),
+    }
+
+
+async def _join_server(call: Call) -> Reply:
+    services = call.services
+    body: ServerJoinRequest = call.body
+    record = record_from_value(body.record)
+    invite, signature = record.body.get("invite"), record.body.get("signature")
+    if not isinstance(invite, str) or not isinstance(signature, str):
+        raise InputError("the record redeems no invitation")
+    certificate = await services.enroll.admit_server(
+        Candidate(
+            key=parse_key(body.key),
+            wireguard_key=parse_wireguard_key(body.wireguard_key),
+            tls_key_hash=parse_key(body.tls_key_hash),
+            region=parse_label(body.region),
+        ),
+        invite_id=invite,
+        signature=signature,
+        redeem=record,
+    )
+    if body.address_fact is not None and len(body.address_fact) <= MAX_FACT_BYTES:
+        services.mesh.learn_address(b64u_decode(body.address_fact))
+    return {
+        "certificate": certificate.value(),
+        "charter": [one.value() for one in services.ledger.charter.records],
+        "peers": [b64u_encode(fact) for fact in services.mesh.address_facts()],
+    }
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/api/join",
+        handler=_join,
+        summary="An endpoint joins: its signed record in, its WireGuard configuration out",
+        access=Access.ANYONE,
+        body=JoinRequest,
+        status=201,
+    ),
+    Route(
+        method="POST",
+        path="/api/servers/join",
+        handler=_join_server,
+        summary="A server joins: its keys in, its certificate, the roster and seed peers out",
+        access=Access.ANYONE,
+        body=ServerJoinRequest,
+        status=201,
+    ),
+)

@@ -1,0 +1,66 @@
+"""What the HTTP handlers may reach: services by the name of what they do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from seipd.api.tls import TlsIdentity
+    from services.authority.enroll.service import EnrollService
+    from services.authority.ipam.service import IpamService
+    from services.authority.rootkeys.service import RootKeysService
+    from services.base.ledger.author import Author
+    from services.base.ledger.service import LedgerService
+    from services.edge.acl.service import AclService
+    from services.edge.auth.service import AuthService
+    from services.kernel.clock import Clock
+    from services.kernel.service import Service
+
+
+class MeshInfo(Protocol):
+    """What the daemon knows of itself and of where the servers are."""
+
+    def status(self) -> dict[str, Any]:
+        """Return the document of ``seipd status``."""
+
+    def servers(self) -> list[dict[str, Any]]:
+        """Return the document of ``seipd servers``."""
+
+    async def peers(self) -> list[dict[str, Any]]:
+        """Return the document of ``seipd peers``."""
+
+    def addresses(self) -> tuple[str, ...]:
+        """Return ``host:port`` of public HTTPS servers, this one first."""
+
+    def address_facts(self) -> list[bytes]:
+        """Return the signed address facts of the servers known."""
+
+    def learn_address(self, fact: bytes) -> None:
+        """Take a server's signed address fact."""
+
+    def wireguard_endpoint(self) -> str:
+        """Return ``host:port`` of this server's WireGuard."""
+
+    async def doctor(self) -> list[dict[str, Any]]:
+        """Return the findings of ``seipd doctor``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiServices:
+    """The services behind the handlers."""
+
+    ledger: LedgerService
+    author: Author
+    enroll: EnrollService
+    ipam: IpamService
+    root_keys: RootKeysService
+    auth: AuthService
+    acl: AclService
+    mesh: MeshInfo
+    tls: TlsIdentity
+    clock: Clock
+    all_services: Sequence[Service]
+    version: str

@@ -1,0 +1,122 @@
+"""Fetches ranges of a feed as tiles over HTTPS from another server of the mesh."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from seipd.client.trust import trust_server
+from services.base.ledger.checkpoint import parse_checkpoint
+from services.base.ledger.note import parse_note
+from services.base.ledger.tiles import TILE_WIDTH, TileRef, decode_bundle
+from services.edge.auth.sessions import auth_input
+from services.kernel.errors import UnavailableError, UnreachableError, WireError
+from services.kernel.ids import ServerId, b64u_decode, b64u_encode, parse_server_id
+from services.runtime.outbound import HttpClient, Response
+
+if TYPE_CHECKING:
+    from services.base.crypto.signatures import SigningKey
+    from services.base.ledger.service import LedgerService
+
+MAX_TILE_BYTES = 256 * 65_537
+MAX_TILES_A_FETCH = 4096
+
+
+class HttpTileFetcher:
+    """Proves both sides by the roster; keeps the pinned TLS context and a session per source."""
+
+    def __init__(self, *, ledger: LedgerService, key: SigningKey) -> None:
+        self._ledger = ledger
+        self._key = key
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._tokens: dict[str, str] = {}
+
+    async def fetch(
+        self,
+        source_host: str,
+        source_port: int,
+        server_id: str,
+        epoch: int,
+        start: int,
+        stop: int,
+    ) -> tuple[list[bytes], bytes]:
+        """Return the entries from ``start`` that the source has published, and their checkpoint.
+
+        Raises:
+            UnreachableError: the source can't be reached or proven.
+            UnavailableError: it has nothing published beyond ``start``, or refuses.
+            WireError: what it sent is no tile.
+        """
+        base = f"https://{source_host}:{source_port}"
+        context = self._contexts.get(base) or await self._pin(base)
+        prefix = f"{base}/ledger/feeds/{server_id}"
+        async with HttpClient(tls=context) as client:
+            token = self._tokens.get(base) or await self._login(client, base)
+            headers = {"Authorization": f"Bearer {token}"}
+            note = (await _get(client, f"{prefix}/checkpoint", headers)).body
+            size = parse_checkpoint(parse_note(note).text).size
+            if size <= start:
+                raise UnavailableError(f"{server_id}: nothing published beyond {start}")
+            entries: list[bytes] = []
+            first = start // TILE_WIDTH
+            last = (size - 1) // TILE_WIDTH
+            if last - first >= MAX_TILES_A_FETCH:
+                raise UnavailableError("too far behind for one fetch", code="range_too_large")
+            for index in range(first, last + 1):
+                width = min(TILE_WIDTH, size - index * TILE_WIDTH)
+                ref = TileRef(level=None, index=index, width=width)
+                try:
+                    answer = await _get(client, f"{prefix}/{ref.path()}", headers)
+                except UnreachableError:
+                    self._tokens.pop(base, None)
+                    raise
+                entries.extend(decode_bundle(answer.body, width))
+        return entries[start - first * TILE_WIDTH :], note
+
+    async def _pin(self, base: str) -> ssl.SSLContext:
+        """Learn the source's TLS authority; believe it only as far as the roster names it."""
+        blind = ssl.create_default_context()
+        blind.check_hostname = False
+        blind.verify_mode = ssl.CERT_NONE
+        async with HttpClient(tls=blind) as client:
+            shown = (await _get(client, f"{base}/api/tls/status", {})).json()
+        if not isinstance(shown, dict):
+            raise WireError("not an object")
+        trusted = trust_server(shown, mesh_id=self._ledger.mesh_id, server_id=None)
+        server_id = trusted.certificate.server_id
+        known = self._ledger.charter.server(server_id)
+        if known is None or known.tls_key_hash != trusted.certificate.tls_key_hash:
+            raise UnreachableError(f"{base} is not a server of the roster")
+        context = ssl.create_default_context(cadata=trusted.authority_pem)
+        context.check_hostname = False
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        self._contexts[base] = context
+        return context
+
+    async def _login(self, client: HttpClient, base: str) -> str:
+        given = _object(await client.fetch("POST", f"{base}/api/auth/challenge", json={}))
+        nonce = b64u_decode(given["nonce"])
+        named: ServerId = parse_server_id(given["server_id"])
+        signature = self._key.sign(auth_input(self._ledger.mesh_id, named, nonce))
+        answer = {
+            "key": b64u_encode(self._key.public_key),
+            "nonce": given["nonce"],
+            "signature": b64u_encode(signature),
+        }
+        token = str(_object(await client.fetch("POST", f"{base}/api/auth", json=answer))["token"])
+        self._tokens[base] = token
+        return token
+
+
+async def _get(client: HttpClient, url: str, headers: dict[str, str]) -> Response:
+    answer = await client.fetch("GET", url, headers=headers, max_bytes=MAX_TILE_BYTES)
+    if answer.status != 200:
+        raise UnreachableError(f"{url}: status {answer.status}")
+    return answer
+
+
+def _object(answer: Response) -> dict[str, Any]:
+    value = answer.json()
+    if answer.status != 200 or not isinstance(value, dict):
+        raise UnreachableError(f"authentication refused with status {answer.status}")
+    return value

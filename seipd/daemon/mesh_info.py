@@ -1,0 +1,199 @@
+"""What this server knows of itself, in the shape that ``status``, ``peers`` and ``servers`` print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from seipd.daemon.doctor import examine
+from services.kernel.addr import own_tunnel_address
+from services.kernel.ids import b64u_encode
+from services.kernel.service import HealthState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from seipd.config.model import Settings
+    from services.base.ledger.service import LedgerService
+    from services.edge.wireguard.service import WireGuardService
+    from services.kernel.clock import Clock
+    from services.kernel.service import Service
+    from services.mesh.gossip.service import GossipService
+
+
+class HttpPorts(Protocol):
+    """The ports that the HTTP servers really have."""
+
+    @property
+    def public_port(self) -> int:
+        """The public one."""
+
+    @property
+    def private_port(self) -> int:
+        """The private one."""
+
+
+class DaemonInfo:
+    """Gathers from the services; satisfies the API's MeshInfo."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        public_address: str,
+        version: str,
+        ledger: LedgerService,
+        gossip: GossipService,
+        wireguard: WireGuardService,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._public_address = public_address
+        self._version = version
+        self._ledger = ledger
+        self._gossip = gossip
+        self._wireguard = wireguard
+        self._clock = clock
+        self.services: Sequence[Service] = ()
+        self.http: HttpPorts | None = None
+
+    def status(self) -> dict[str, Any]:
+        """Return the document of ``seipd status``."""
+        ledger = self._ledger
+        charter = ledger.charter
+        own = charter.server(ledger.server_id)
+        device = self._wireguard.status()
+        services = [self._service(one) for one in self.services]
+        bad = {HealthState.FAILED.value, HealthState.STARTING.value, HealthState.STOPPED.value}
+        return {
+            "mesh_id": ledger.mesh_id,
+            "domain": charter.genesis.domain,
+            "region": own.region if own else None,
+            "server_id": ledger.server_id,
+            "public_key": b64u_encode(own.key) if own else None,
+            "version": self._version,
+            "healthy": all(one["state"] not in bad for one in services),
+            "services": services,
+            "tunnel_address": str(own_tunnel_address(own.slices)) if own else None,
+            "backbone_address": own.backbone if own else None,
+            "slices": list(own.slices) if own else [],
+            "wireguard": {
+                "interface": device.interface,
+                "backend": device.backend,
+                "public_key": b64u_encode(device.public_key),
+                "port": device.listen_port,
+                "peers": device.peer_count,
+            },
+            "ports": self._ports(),
+            "records": sum(head.size for head in ledger.feeds().values()),
+            "state_hash": ledger.state.root().hex(),
+            "feeds": [
+                {
+                    "server_id": name,
+                    "epoch": head.epoch,
+                    "size": head.size,
+                    "root_hash": ledger.log(name).root_hex,
+                }
+                for name, head in sorted(ledger.feeds().items())
+            ],
+            "tier": 1,
+            "root": {"generation": 1, "fingerprint": ledger.mesh_id},
+        }
+
+    def servers(self) -> list[dict[str, Any]]:
+        """Return the document of ``seipd servers``."""
+        known = {one.server_id: one for one in self._gossip.peers()}
+        facts = self._gossip.addresses()
+        listed = []
+        for server_id, certificate in sorted(self._ledger.charter.servers().items()):
+            own = server_id == self._ledger.server_id
+            peer = known.get(server_id)
+            heard_s = peer.last_heard_s if peer else None
+            alive = own or (heard_s is not None and heard_s < self._settings.dead_after_s)
+            fact = facts.get(server_id)
+            listed.append(
+                {
+                    "server_id": server_id,
+                    "region": certificate.region,
+                    "state": "alive" if alive else "dead",
+                    "address": f"{fact.host}:{fact.http_port}" if fact else None,
+                    "backbone_address": certificate.backbone,
+                    "lag_records": peer.lag_records if peer else 0,
+                    "latency_ms": peer.latency_ms if peer else None,
+                    "tier": 1,
+                }
+            )
+        return listed
+
+    async def peers(self) -> list[dict[str, Any]]:
+        """Return the document of ``seipd peers``."""
+        names = self._names_by_key()
+        now_s = self._clock.now_ms() // 1000
+        listed = []
+        for key, peer in (await self._wireguard.peers()).items():
+            text = b64u_encode(key)
+            seen = peer.last_handshake_s
+            listed.append(
+                {
+                    "public_key": text,
+                    "name": names.get(text) or self._node_name(text),
+                    "endpoint": f"{peer.endpoint[0]}:{peer.endpoint[1]}" if peer.endpoint else None,
+                    "allowed_ips": list(peer.allowed_ips),
+                    "last_handshake_seconds": now_s - seen if seen else None,
+                    "rx_bytes": peer.rx_bytes,
+                    "tx_bytes": peer.tx_bytes,
+                }
+            )
+        return listed
+
+    def addresses(self) -> tuple[str, ...]:
+        """Return ``host:port`` of public HTTPS servers, this one first, nine at most."""
+        own = f"{self._public_address}:{self._ports()['http']}"
+        others = (
+            f"{fact.host}:{fact.http_port}"
+            for name, fact in sorted(self._gossip.addresses().items())
+            if name != self._ledger.server_id
+        )
+        return tuple(dict.fromkeys((own, *others)))[:9]
+
+    def address_facts(self) -> list[bytes]:
+        """Return the signed address facts of the servers known, this one's among them."""
+        return self._gossip.address_facts()
+
+    def learn_address(self, fact: bytes) -> None:
+        """Take a server's signed address fact."""
+        self._gossip.learn(fact)
+
+    def wireguard_endpoint(self) -> str:
+        """Return ``host:port`` of this server's WireGuard."""
+        return f"{self._public_address}:{self._wireguard.status().listen_port}"
+
+    async def doctor(self) -> list[dict[str, Any]]:
+        """Return the findings of ``seipd doctor``."""
+        return examine(self.status(), self.servers(), await self.peers())
+
+    def _service(self, service: Service) -> dict[str, Any]:
+        health = service.health()
+        return {
+            "name": service.name,
+            "state": health.state.value,
+            "since": None,
+            "detail": health.detail,
+        }
+
+    def _ports(self) -> dict[str, int]:
+        http = self.http
+        return {
+            "http": http.public_port if http else self._settings.http_port,
+            "private_http": http.private_port if http else self._settings.private_http_port,
+            "gossip": self._gossip.port,
+            "wireguard": self._wireguard.status().listen_port,
+        }
+
+    def _names_by_key(self) -> dict[str, str]:
+        servers = self._ledger.charter.servers()
+        return {b64u_encode(one.wireguard_key): str(name) for name, one in servers.items()}
+
+    def _node_name(self, wireguard_key: str) -> str | None:
+        node_id = self._ledger.state.get("wg", wireguard_key)
+        node = self._ledger.state.get("tree", node_id) if node_id else None
+        return str(node["name"]) if node else None

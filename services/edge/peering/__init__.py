@@ -1,0 +1,1 @@
+"""Which WireGuard peers and routes follow from the state."""
