@@ -1,4 +1,4 @@
-"""What this server knows of itself, in the shape that ``status``, ``peers`` and ``servers`` print."""
+"""What this server knows of itself, in the shapes that ``status``, ``peers``, ``servers`` print."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from services.kernel.service import HealthState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from services.mesh.gossip.service import GossipService
+
     from seipd.config.model import Settings
     from services.base.ledger.service import LedgerService
     from services.edge.wireguard.service import WireGuardService
     from services.kernel.clock import Clock
     from services.kernel.service import Service
-    from services.mesh.gossip.service import GossipService
 
 
 class HttpPorts(Protocol):

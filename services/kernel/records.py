@@ -31,6 +31,7 @@ MAX_RECORD_BYTES = 16 * 1024
 PURPOSE_RECORD = b"seipd/record/v1\0"
 PLATFORM = "platform"
 
+_ENTRY_OVERHEAD_BYTES = len('{"hlc":"","record":}') + 16
 _KIND = re.compile(r"[a-z]{2,16}\.[a-z_]{2,32}\Z")
 _FIELDS = frozenset({"v", "kind", "id", "module", "not_after", "body", "actor", "actor_sig"})
 
@@ -134,6 +135,8 @@ def decode_entry(data: bytes) -> Entry:
     Raises:
         WireError: any departure from the format.
     """
+    if len(data) > MAX_RECORD_BYTES + _ENTRY_OVERHEAD_BYTES:
+        raise BadRecordError(f"a record has at most {MAX_RECORD_BYTES} bytes")
     value = canonical.decode_canonical(data)
     if not isinstance(value, dict) or value.keys() != {"hlc", "record"}:
         raise BadRecordError("an entry has hlc and record, nothing else")

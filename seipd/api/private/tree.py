@@ -93,6 +93,11 @@ async def _node(call: Call) -> Reply:
     return {"node_id": node_id, **node, "children": kids["count"]}
 
 
+async def _root(call: Call) -> Reply:
+    root: str = call.services.ledger.state.get("mesh", "root_node")
+    return {"node_id": root}
+
+
 async def _children(call: Call) -> Reply:
     node_id = parse_uuid(call.match("id"))
     _require_read(call, node_id)
@@ -174,6 +179,13 @@ async def _check(call: Call) -> Reply:
 
 
 ROUTES = (
+    Route(
+        method="GET",
+        path="/api/tree/root",
+        handler=_root,
+        summary="The id of the root node",
+        access=Access.OPERATOR,
+    ),
     Route(
         method="GET",
         path="/api/tree/node/{id}",

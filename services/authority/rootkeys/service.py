@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,6 +11,7 @@ from services.base.ledger.author import sign_by_root
 from services.kernel.addr import pick_backbone
 from services.kernel.certificates import ServerCertificate
 from services.kernel.errors import ConflictError, SeipdError, UnavailableError
+from services.kernel.ids import b64u_encode
 from services.kernel.service import Health, HealthState
 
 if TYPE_CHECKING:
@@ -118,11 +120,11 @@ class RootKeysService:
         genesis = self._ledger.charter.genesis
         return {
             "generation": 1,
-            "public_key": genesis.root_key.hex(),
+            "public_key": b64u_encode(genesis.root_key),
             "fingerprint": self._ledger.mesh_id,
             "state": "active",
-            "activated_ms": genesis.activated_ms,
-            "expires_ms": genesis.expires_ms,
+            "activated_at": _utc(genesis.activated_ms),
+            "expires_at": _utc(genesis.expires_ms),
         }
 
     async def _sign(self, kind: str, body: Json) -> Record:
@@ -141,3 +143,8 @@ class RootKeysService:
             mesh_id=self._ledger.mesh_id,
             clock=self._clock,
         )
+
+
+def _utc(time_ms: int) -> str:
+    when = datetime.datetime.fromtimestamp(time_ms / 1000, tz=datetime.UTC)
+    return f"{when:%Y-%m-%dT%H:%M:%SZ}"

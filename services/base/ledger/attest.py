@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from services.base.crypto.signatures import SigningKey, verify
 from services.base.ledger.author import Author
+from services.base.ledger.checkpoint import Checkpoint
 from services.base.ledger.feed import (
     ATTEST_KIND,
     ROSTER_KIND,
     Attest,
     Cosignature,
-    checkpoint_text,
-    cosignature_input,
 )
+from services.base.ledger.note import cosignature_input
 from services.kernel.ids import (
     ServerId,
     b64u_decode,
@@ -44,8 +44,13 @@ Submit = Callable[[Sequence["Record"]], Awaitable[list["Receipt"]]]
 class Log(Protocol):
     """The part of a feed's log that attesting needs."""
 
-    origin: str
-    size: int
+    @property
+    def origin(self) -> str:
+        """The origin line of its checkpoints."""
+
+    @property
+    def size(self) -> int:
+        """How many entries it has."""
 
     def root_at(self, size: int) -> bytes | None:
         """Return the root at a size."""
@@ -130,12 +135,14 @@ class Attestor:
 
     def _sign(self, origin: str, size: int, root: bytes) -> Cosignature:
         time_s = self._clock.now_ms() // 1000
-        signed = cosignature_input(checkpoint_text(origin, size, root), time_s)
+        signed = cosignature_input(Checkpoint(origin=origin, size=size, root=root).text(), time_s)
         return Cosignature(witness=self._server_id, time_s=time_s, signature=self._key.sign(signed))
 
     def _valid(self, origin: str, size: int, root: bytes, one: Cosignature) -> bool:
         certificate = self.fold.charter.server(one.witness)
-        signed = cosignature_input(checkpoint_text(origin, size, root), one.time_s)
+        signed = cosignature_input(
+            Checkpoint(origin=origin, size=size, root=root).text(), one.time_s
+        )
         return certificate is not None and verify(certificate.key, signed, one.signature)
 
     def _witnesses(self) -> tuple[ServerId, ...]:

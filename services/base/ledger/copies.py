@@ -42,7 +42,11 @@ class FeedLog:
         self.server_id = server_id
         self.epoch = epoch
         self.path = path
-        self.origin = verifier.name
+
+    @property
+    def origin(self) -> str:
+        """The origin line of its checkpoints."""
+        return self._verifier.name
 
     @property
     def size(self) -> int:
@@ -103,7 +107,9 @@ class FeedLog:
         if checkpoint is None or index >= size:
             raise NotFoundError(f"the feed has {size} entries")
         hashes = tuple(self._log.inclusion_proof(index, size))
-        return TlogProof(index=index, hashes=hashes, checkpoint=checkpoint).encode()
+        (entry,) = self._log.read(index, index + 1)
+        proof = TlogProof(index=index, hashes=hashes, checkpoint=checkpoint, extra=entry)
+        return proof.encode()
 
     def published_checkpoint(self) -> bytes:
         """Return the checkpoint that the tiles on the disk answer for.

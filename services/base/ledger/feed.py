@@ -9,7 +9,6 @@ over the checkpoint text of this feed at ``size``, at ``time`` in seconds of UTC
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,16 +112,6 @@ def roster_from_body(body: dict[str, Any]) -> tuple[int, str]:
 def feed_origin(mesh_id: MeshId, server_id: ServerId, epoch: int) -> str:
     """Return the origin line, which is also the key name, of a server's feed."""
     return f"seipd/{mesh_id}/{server_id}/{epoch}"
-
-
-def checkpoint_text(origin: str, size: int, root: bytes) -> str:
-    """Return the text of a checkpoint (C2SP tlog-checkpoint)."""
-    return f"{origin}\n{size}\n{base64.b64encode(root).decode('ascii')}\n"
-
-
-def cosignature_input(text: str, time_s: int) -> bytes:
-    """Return what a witness signs (C2SP tlog-cosignature, cosignature/v1)."""
-    return f"cosignature/v1\ntime {time_s}\n{text}".encode()
 
 
 def settled_ms(times_s: list[int]) -> int:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from services.base.ledger import feed as feeds
+from services.base.ledger.checkpoint import Checkpoint
+from services.base.ledger.note import cosignature_input
 from services.base.ledger.roster import CHANGE_KIND, GENESIS_KIND, Charter
 from services.kernel.errors import InputError, RejectedError, SeipdError
 from services.kernel.hlc import Hlc, hlc_ms
@@ -302,11 +304,11 @@ class Fold:
         if certificate is None or self._root_at(feed.author, attest.size) != attest.root:
             return None
         origin = feeds.feed_origin(self.mesh_id, feed.author, certificate.epoch)
-        text = feeds.checkpoint_text(origin, attest.size, attest.root)
+        text = Checkpoint(origin=origin, size=attest.size, root=attest.root).text()
         times: dict[ServerId, int] = {}
         for one in attest.signatures:
             witness = roster.server(one.witness) if one.witness in roster.witnesses else None
-            signed = feeds.cosignature_input(text, one.time_s)
+            signed = cosignature_input(text, one.time_s)
             if witness is not None and self._verify(witness.key, signed, one.signature):
                 times[one.witness] = one.time_s
         if 2 * len(times) <= len(roster.witnesses):

@@ -50,7 +50,9 @@ class _Transaction:
 class OwnLog(Protocol):
     """The part of the log on disk that the writer needs."""
 
-    size: int
+    @property
+    def size(self) -> int:
+        """How many entries are durable."""
 
     def commit(self, entries: list[bytes]) -> None:
         """Append under a new signed checkpoint; durable on return."""

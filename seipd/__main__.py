@@ -1,0 +1,5 @@
+"""``python -m seipd`` is ``seipd``."""
+
+from seipd.cli.main import main
+
+main()

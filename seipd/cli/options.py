@@ -1,0 +1,85 @@
+"""Options that commands share, and the settings that follow from all of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from seipd.config.model import Settings
+
+_NETWORK = (
+    ("--bind-address", "ADDR", "address that the public servers listen on [0.0.0.0]"),
+    ("--public-address", "ADDR", "address by which others reach this server"),
+    ("--http-port", "PORT", "public HTTPS [9100]"),
+    ("--private-http-port", "PORT", "private HTTPS, on the tunnel [9101]"),
+    ("--gossip-port", "PORT", "gossip, udp [9102]"),
+    ("--wireguard-port", "PORT", "WireGuard, udp [51940]"),
+    ("--wireguard-interface", "NAME", "the tunnel's interface [seip0]"),
+    ("--wireguard-backend", "KIND", "auto, kernel or userspace [auto]"),
+    ("--signer", "ADDRESS", "auto, none, or a unix socket's path [auto]"),
+    ("--unlock-file", "FILE", "the secret that opens the identity [<data-root>.unlock]"),
+)
+_RANGES = (
+    ("--tunnel-range", "CIDR", "endpoint tunnels [10.64.0.0/10]"),
+    ("--backbone-range", "CIDR", "server backbone [172.16.0.0/22]"),
+    ("--private-range", "CIDR", "customers' private subnets [10.128.0.0/9]"),
+    ("--shared-range", "CIDR", "shared blocks [172.20.0.0/14]"),
+)
+
+Command = Any
+
+
+def network_options(command: Command) -> Command:
+    """Add the network options."""
+    return _add(command, _NETWORK)
+
+
+def range_options(command: Command) -> Command:
+    """Add the address ranges: facts of the mesh, so only where it is made."""
+    return _add(command, _RANGES)
+
+
+def insecure_option(command: Command) -> Command:
+    """Add the option that lets the signer run as the daemon's own user."""
+    decorate: Callable[[Command], Command] = click.option(
+        "--allow-insecure-same-user",
+        is_flag=True,
+        default=None,
+        help="run the signer as this user: for trials only",
+    )
+    return decorate(command)
+
+
+def settings_of(context: click.Context, **flags: object) -> Settings:
+    """Return the settings in force for a command.
+
+    Raises:
+        ConfigError: a flag, a variable or the file is wrong.
+    """
+    from seipd.config.load import load_settings
+
+    shared = context.find_root().obj or {}
+    config = shared.get("config")
+    given = {name: shared.get(name) for name in ("data_root", "log_level", "log_format")}
+    return load_settings(
+        flags={**given, **flags},
+        environment=os.environ,
+        config=Path(config) if config else None,
+    )
+
+
+def wants_json(context: click.Context) -> bool:
+    """Say whether ``--json`` was given."""
+    return bool((context.find_root().obj or {}).get("json"))
+
+
+def _add(command: Command, options: tuple[tuple[str, str, str], ...]) -> Command:
+    for name, metavar, text in reversed(options):
+        command = click.option(name, metavar=metavar, default=None, help=text)(command)
+    return command

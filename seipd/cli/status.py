@@ -1,0 +1,110 @@
+"""``status``, ``peers``, ``servers``, ``doctor``: what is, as a table or as JSON."""
+
+from __future__ import annotations
+
+import click
+
+from seipd.cli.daemon_client import ask
+from seipd.cli.exits import NO
+from seipd.cli.options import settings_of, wants_json
+from seipd.cli.output import print_facts, print_json, print_table
+
+
+@click.command()
+@click.pass_context
+def status(context: click.Context) -> int:
+    """Show what is up; exit 1 where something is not."""
+    found = ask(settings_of(context), "GET", "/api/status")
+    if wants_json(context):
+        print_json(found)
+    else:
+        wireguard = found["wireguard"]
+        print_facts(
+            [
+                ("mesh", found["mesh_id"]),
+                ("domain", found["domain"]),
+                ("server", f"{found['server_id']} ({found['region']})"),
+                ("healthy", "yes" if found["healthy"] else "no"),
+                ("tunnel address", found["tunnel_address"]),
+                ("backbone address", found["backbone_address"]),
+                ("slices", ", ".join(found["slices"])),
+                (
+                    "wireguard",
+                    (
+                        f"{wireguard['interface']} ({wireguard['backend']}), "
+                        f"udp {wireguard['port']}, {wireguard['peers']} peers"
+                    ),
+                ),
+                ("records", found["records"]),
+                ("state hash", found["state_hash"]),
+                ("root", f"generation {found['root']['generation']}"),
+            ]
+        )
+        click.echo()
+        print_table(
+            ("service", "state", "detail"),
+            [(one["name"], one["state"], one["detail"]) for one in found["services"]],
+        )
+    return 0 if found["healthy"] else NO
+
+
+@click.command()
+@click.pass_context
+def peers(context: click.Context) -> None:
+    """List the WireGuard peers of this server."""
+    found = ask(settings_of(context), "GET", "/api/peers")["peers"]
+    if wants_json(context):
+        print_json(found)
+        return
+    print_table(
+        ("name", "endpoint", "allowed IPs", "handshake", "received", "sent"),
+        [
+            (
+                one["name"],
+                one["endpoint"],
+                ", ".join(one["allowed_ips"]),
+                _ago(one["last_handshake_seconds"]),
+                one["rx_bytes"],
+                one["tx_bytes"],
+            )
+            for one in found
+        ],
+    )
+
+
+@click.command()
+@click.pass_context
+def servers(context: click.Context) -> None:
+    """List the servers known by gossip."""
+    found = ask(settings_of(context), "GET", "/api/servers/known")["servers"]
+    if wants_json(context):
+        print_json(found)
+        return
+    columns = ("server_id", "region", "state", "address", "backbone_address", "lag_records")
+    print_table(
+        ("server", "region", "state", "address", "backbone", "lag"),
+        [[one[column] for column in columns] for one in found],
+    )
+
+
+@click.command()
+@click.pass_context
+def doctor(context: click.Context) -> int:
+    """Find what is wrong and say how to mend it; exit 1 where something is."""
+    settings = settings_of(context)
+    from seipd.cli.offline_doctor import examine_offline
+
+    findings = examine_offline(settings)
+    if findings is None:
+        findings = ask(settings, "GET", "/api/doctor")["findings"]
+    if wants_json(context):
+        print_json({"findings": findings})
+    elif not findings:
+        click.echo("nothing is wrong")
+    for one in () if wants_json(context) else findings:
+        click.echo(f"{one['level']}: {one['what']} — {one['mend']}")
+    return NO if findings else 0
+
+
+def _ago(seconds: int | None) -> str:
+    return "never" if seconds is None else f"{seconds} s ago"

@@ -1,0 +1,127 @@
+"""``seipd tree`` and ``seipd acl``: nodes, grants, and what follows from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from seipd.cli.daemon_client import ask
+from seipd.cli.exits import NO
+from seipd.cli.options import settings_of, wants_json
+from seipd.cli.output import print_facts, print_json, print_table
+
+CAPABILITIES = ("read", "operate", "admin")
+
+
+def _post(context: click.Context, path: str, body: dict[str, Any]) -> None:
+    answer = ask(settings_of(context), "POST", path, body)
+    if wants_json(context):
+        print_json(answer)
+    else:
+        print_facts(list(answer.items()))
+
+
+@click.group()
+def tree() -> None:
+    """Customers and endpoints, and who may do what with them."""
+
+
+@tree.command(name="ls")
+@click.argument("node", required=False)
+@click.pass_context
+def list_nodes(context: click.Context, *, node: str | None) -> None:
+    """List the nodes below one; below the root where none is named."""
+    settings = settings_of(context)
+    if node is None:
+        node = ask(settings, "GET", "/api/tree/root")["node_id"]
+    nodes: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = ask(settings, "GET", f"/api/tree/children/{node}?cursor={cursor}")
+        nodes += page["children"]
+        cursor = page["cursor"]
+    if wants_json(context):
+        print_json(nodes)
+        return
+    columns = ("node_id", "kind", "name", "address", "server")
+    print_table(columns, [[one.get(column) for column in columns] for one in nodes])
+
+
+@tree.command()
+@click.argument("node")
+@click.pass_context
+def show(context: click.Context, *, node: str) -> None:
+    """Show one node."""
+    found = ask(settings_of(context), "GET", f"/api/tree/node/{node}")
+    if wants_json(context):
+        print_json(found)
+    else:
+        print_facts(list(found.items()))
+
+
+@tree.command()
+@click.argument("name")
+@click.option("--parent", default=None, metavar="NODE", help="below this customer [the root]")
+@click.pass_context
+def add(context: click.Context, *, name: str, parent: str | None) -> None:
+    """Make a customer."""
+    _post(context, "/api/tree/add", {"name": name, "parent": parent})
+
+
+@tree.command(name="set")
+@click.argument("node")
+@click.option("--name", default=None, help="the new name")
+@click.option("--parent", default=None, metavar="NODE", help="the new parent")
+@click.pass_context
+def set_node(context: click.Context, *, node: str, name: str | None, parent: str | None) -> None:
+    """Rename or move a node."""
+    _post(context, "/api/tree/set", {"node": node, "name": name, "parent": parent})
+
+
+@tree.command()
+@click.argument("node")
+@click.pass_context
+def rm(context: click.Context, *, node: str) -> None:
+    """Remove a node; an endpoint's address is free again."""
+    _post(context, "/api/tree/remove", {"node": node})
+
+
+@tree.command()
+@click.argument("node")
+@click.argument("key")
+@click.argument("capability", type=click.Choice(CAPABILITIES))
+@click.pass_context
+def grant(context: click.Context, *, node: str, key: str, capability: str) -> None:
+    """Grant a key a capability at a node and below."""
+    _post(context, "/api/tree/grant", {"node": node, "key": key, "capability": capability})
+
+
+@tree.command()
+@click.argument("node")
+@click.argument("key")
+@click.pass_context
+def revoke(context: click.Context, *, node: str, key: str) -> None:
+    """Take a key's grant at a node away."""
+    _post(context, "/api/tree/grant", {"node": node, "key": key, "capability": None})
+
+
+@click.group()
+def acl() -> None:
+    """Who may do what where, and why."""
+
+
+@acl.command()
+@click.argument("key")
+@click.argument("action", type=click.Choice(CAPABILITIES))
+@click.argument("node")
+@click.pass_context
+def check(context: click.Context, *, key: str, action: str, node: str) -> int:
+    """Say whether KEY may do ACTION at NODE, and why; exit 1 where it may not."""
+    body = {"key": key, "action": action, "node": node}
+    answer = ask(settings_of(context), "POST", "/api/acl/check", body)
+    if wants_json(context):
+        print_json(answer)
+    else:
+        click.echo(answer["reason"])
+    return 0 if answer["allowed"] else NO

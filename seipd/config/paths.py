@@ -1,0 +1,66 @@
+"""Where things lie: below the data root, and beside it what a backup must not hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """All paths of one data root."""
+
+    root: Path
+
+    @property
+    def identity(self) -> Path:
+        """Who this server is."""
+        return self.root / "identity"
+
+    @property
+    def ledger(self) -> Path:
+        """The feeds."""
+        return self.root / "ledger"
+
+    @property
+    def tls(self) -> Path:
+        """The TLS authority of this server and its newest leaf."""
+        return self.root / "certs" / "server"
+
+    @property
+    def run(self) -> Path:
+        """Sockets; nothing in it outlives a boot."""
+        return self.root / "run"
+
+    @property
+    def socket(self) -> Path:
+        """The operator's socket."""
+        return self.run / "seipd.sock"
+
+    @property
+    def peers(self) -> Path:
+        """Where the other servers were last seen."""
+        return self.identity / "peers.json"
+
+    @property
+    def unlock(self) -> Path:
+        """The secret that opens the identity; outside the data root."""
+        return self.root.with_name(f"{self.root.name}.unlock")
+
+    @property
+    def signer_state(self) -> Path:
+        """The signer's own folder; outside the data root, another user's."""
+        return self.root.with_name(f"{self.root.name}-signer")
+
+    @property
+    def signer_socket(self) -> Path:
+        """Where the signer listens."""
+        return self.signer_state / "run" / "signer.sock"
+
+    @property
+    def signer_unlock(self) -> Path:
+        """The secret that opens the signer's keys."""
+        return self.root.with_name(f"{self.root.name}-signer.unlock")
