@@ -1,0 +1,5 @@
+"""``python -m seipd.agent`` is ``seip``."""
+
+from seipd.agent.main import main
+
+main()

@@ -1,0 +1,271 @@
+"""The commands of ``seip``."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from seipd.cli.completion import completion_command
+from seipd.cli.exits import NO
+from seipd.cli.output import print_facts, print_json, print_table, progress
+from services.kernel.errors import NotFoundError, SeipdError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from seipd.agent.state import AgentState
+
+BACKENDS = ("auto", "kernel", "userspace")
+
+
+def _state(context: click.Context) -> AgentState:
+    from seipd.agent.state import AgentState
+
+    return AgentState(Path(context.find_root().obj["state"]))
+
+
+def _json(context: click.Context) -> bool:
+    return bool(context.find_root().obj["json"])
+
+
+def _tunnel_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option(
+        "--wireguard-interface",
+        "interface",
+        default="seip1",
+        show_default=True,
+        envvar="SEIP_WIREGUARD_INTERFACE",
+    )(command)
+    return click.option(
+        "--wireguard-backend",
+        "backend",
+        type=click.Choice(BACKENDS),
+        default="auto",
+        show_default=True,
+        envvar="SEIP_WIREGUARD_BACKEND",
+    )(command)
+
+
+@click.command()
+@click.argument("token")
+@click.option("--name", default=None, metavar="HOST", help="hostname in the mesh [this machine's]")
+@click.pass_context
+def join(context: click.Context, *, token: str, name: str | None) -> None:
+    """Join a mesh with a TOKEN."""
+    from seipd.agent import joining
+
+    state = _state(context)
+    with progress("joining"):
+        answer = asyncio.run(joining.join(state, token, name))
+    shown = {
+        "node_id": answer["node_id"],
+        "hostname": answer["hostname"],
+        "tunnel_address": answer["tunnel_address"],
+        "tunnel_address6": answer["tunnel_address6"],
+        "server_id": answer["server"]["server_id"],
+    }
+    if _json(context):
+        print_json(shown)
+        return
+    print_facts([(key.replace("_", " "), value) for key, value in shown.items()])
+    click.echo("joined; bring the tunnel up with: sudo seip up", err=True)
+
+
+@click.command()
+@_tunnel_options
+@click.pass_context
+def up(context: click.Context, *, interface: str, backend: str) -> None:
+    """Bring the tunnel up; the agent goes on in the background."""
+    from seipd.agent.run import start_in_background
+
+    state = _state(context)
+    mesh = state.mesh()
+    with progress("waiting for the first handshake"):
+        running = start_in_background(state, interface, backend)
+    if _json(context):
+        print_json({**running, "tunnel_address": mesh["tunnel_address"]})
+    else:
+        click.echo(f"up: {mesh['tunnel_address']} on {interface} ({running['backend']})")
+
+
+@click.command()
+@_tunnel_options
+@click.pass_context
+def run(context: click.Context, *, interface: str, backend: str) -> int:
+    """Run the agent in the foreground."""
+    from seipd.agent.run import run_agent
+
+    return asyncio.run(run_agent(_state(context), interface, backend))
+
+
+@click.command()
+@click.option("--wireguard-interface", "interface", default="seip1", show_default=True)
+@click.pass_context
+def down(context: click.Context, *, interface: str) -> None:
+    """Take the tunnel down."""
+    from seipd.agent.run import remove_tunnel, stop_agent
+
+    state = _state(context)
+    state.mesh()
+    stopped = stop_agent(state)
+    removed = asyncio.run(remove_tunnel(state, interface, state.keys()))
+    if _json(context):
+        print_json({"was_up": stopped or removed})
+    else:
+        click.echo("down" if stopped or removed else "it was not up")
+
+
+@click.command()
+@click.pass_context
+def status(context: click.Context) -> int:
+    """Show how the tunnel does; exit 1 where it is not connected."""
+    from seipd.agent.run import STALE_HANDSHAKE_S, read_status
+
+    state = _state(context)
+    mesh, running = state.mesh(), read_status(state)
+    age_s = running["last_handshake_seconds"] if running else None
+    shown = {
+        "node_id": mesh["node_id"],
+        "hostname": mesh["hostname"],
+        "tunnel_address": mesh["tunnel_address"],
+        "tunnel_address6": mesh["tunnel_address6"],
+        "server": {
+            "id": mesh["server"]["server_id"],
+            "endpoint": mesh["server"]["endpoint"],
+        },
+        "running": running is not None,
+        "connected": age_s is not None and age_s < STALE_HANDSHAKE_S,
+        "last_handshake_seconds": age_s,
+        "rx_bytes": running["rx_bytes"] if running else 0,
+        "tx_bytes": running["tx_bytes"] if running else 0,
+        "peers": _peers_if_up(state) if running else [],
+    }
+    if _json(context):
+        print_json(shown)
+    else:
+        server = shown.pop("server")
+        peers_shown = shown.pop("peers")
+        facts = [(key.replace("_", " "), value) for key, value in shown.items()]
+        print_facts([*facts, ("server", f"{server['id']} at {server['endpoint']}")])
+        if peers_shown:
+            click.echo()
+            _print_peers(peers_shown)
+    return 0 if shown["connected"] else NO
+
+
+@click.command()
+@click.pass_context
+def peers(context: click.Context) -> None:
+    """List the other endpoints of this customer."""
+    listed = asyncio.run(_fetch_peers(_state(context)))
+    if _json(context):
+        print_json(listed)
+    else:
+        _print_peers(listed)
+
+
+@click.command()
+@click.argument("name")
+@click.option("-c", "count", default=3, show_default=True, help="how many")
+@click.pass_context
+def ping(context: click.Context, *, name: str, count: int) -> int:
+    """Ping another endpoint by NAME or address, and say by which path."""
+    listed = asyncio.run(_fetch_peers(_state(context)))
+    found = next((one for one in listed if name in (one["name"], one["address"])), None)
+    if found is None:
+        raise NotFoundError(f"no endpoint is called {name[:63]}", mend="seip peers lists them")
+    click.echo(f"{found['name']} is {found['address']}, reached through the server", err=True)
+    sys.stdout.flush()
+    command = ["ping", "-c", str(count), found["address"]]
+    return subprocess.run(command, check=False).returncode  # noqa: S603 (an address that we checked)
+
+
+@click.command()
+@click.option("--qr", is_flag=True, help="draw it, for a phone's camera")
+@click.pass_context
+def config(context: click.Context, *, qr: bool) -> None:
+    """Print a plain wg-quick file with which a stock WireGuard client does the same."""
+    from seipd.agent.tunnel import wg_quick_file
+
+    state = _state(context)
+    text = wg_quick_file(state.mesh(), state.keys())
+    if qr:
+        import segno
+
+        segno.make(text, error="l").terminal(compact=True)
+    elif _json(context):
+        print_json({"config": text})
+    else:
+        click.echo(text, nl=False)
+
+
+@click.command()
+@click.pass_context
+def doctor(context: click.Context) -> int:
+    """Find what is wrong and say how to mend it; exit 1 where something is."""
+    from seipd.agent.doctor import examine_endpoint
+
+    findings = asyncio.run(examine_endpoint(_state(context)))
+    if _json(context):
+        print_json({"findings": findings})
+    elif not findings:
+        click.echo("nothing is wrong")
+    for one in () if _json(context) else findings:
+        click.echo(f"{one['level']}: {one['what']} — {one['mend']}")
+    return NO if findings else 0
+
+
+@click.command()
+@click.option("--wireguard-interface", "interface", default="seip1", show_default=True)
+@click.pass_context
+def leave(context: click.Context, *, interface: str) -> None:
+    """Leave the mesh; the address is free again. The tunnel must be up, to tell the server."""
+    from seipd.agent import joining
+    from seipd.agent.run import remove_tunnel, stop_agent
+
+    state = _state(context)
+    keys = state.keys()
+    with progress("leaving"):
+        asyncio.run(joining.leave(state))
+        stop_agent(state)
+        asyncio.run(remove_tunnel(state, interface, keys))
+    if _json(context):
+        print_json({"left": True})
+    else:
+        click.echo("left the mesh")
+
+
+async def _fetch_peers(state: AgentState) -> list[dict[str, Any]]:
+    from seipd.agent.private_api import PrivateApi
+
+    mesh = state.mesh()
+    async with PrivateApi(mesh, state.keys()) as api:
+        answer = await api.call("GET", f"/api/mesh/peers/{mesh['node_id']}")
+    listed: list[dict[str, Any]] = [{**one, "latency_ms": None} for one in answer["peers"]]
+    return listed
+
+
+def _peers_if_up(state: AgentState) -> list[dict[str, Any]]:
+    try:
+        return asyncio.run(_fetch_peers(state))
+    except SeipdError:
+        return []
+
+
+def _print_peers(listed: list[dict[str, Any]]) -> None:
+    rows = [(one["name"], one["address"], one["address6"], one["path"]) for one in listed]
+    print_table(("name", "address", "address6", "path"), rows)
+
+
+def _seip_group() -> click.Group:
+    from seipd.agent.main import seip_group
+
+    return seip_group()
+
+
+completion = completion_command("seip", _seip_group)

@@ -1,0 +1,102 @@
+"""``seip join`` and ``seip leave``: the two records that an endpoint signs about itself."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from seipd.agent.private_api import PrivateApi
+from seipd.client.problems import error_of
+from seipd.client.session import reach_server
+from services.authority.enroll.view import redeem_input
+from services.base.crypto.signatures import SigningKey
+from services.base.ledger.author import Author
+from services.kernel.errors import ConflictError, InputError, SeipdError, WireError
+from services.kernel.ids import MeshId, b64u_encode, parse_hostname
+from services.kernel.invitations import TokenInvalidError, decode_token
+from services.runtime.clock import SystemClock
+from services.runtime.outbound import HttpClient
+
+if TYPE_CHECKING:
+    from seipd.agent.state import AgentState
+
+
+async def join(state: AgentState, token: str, name: str | None) -> dict[str, Any]:
+    """Join the mesh of a token; asked again with the same token it answers the same.
+
+    Raises:
+        TokenInvalidError: not a token for an endpoint.
+        ConflictError: this machine is in a mesh already.
+        UntrustedServerError: who answers is not of the token's mesh.
+        UnreachableError: the server does not answer.
+        SeipdError: what the server refused with.
+    """
+    invitation = decode_token(token)
+    if invitation.role != "endpoint":
+        raise TokenInvalidError(
+            "this token is for a server", mend="seipd join takes it; ask for an endpoint's token"
+        )
+    if state.joined:
+        raise ConflictError(
+            "this machine is in a mesh already", code="already_joined", mend="seip leave first"
+        )
+    hostname = parse_hostname(name) if name else own_hostname()
+    keys = state.keys(create=True)
+    signed = redeem_input(invitation.mesh_id, invitation.invite_id, keys.identity.public_key)
+    body = {
+        "invite": invitation.invite_id,
+        "signature": b64u_encode(SigningKey(invitation.seed).sign(signed)),
+        "role": "endpoint",
+        "name": hostname,
+        "wireguard_key": b64u_encode(keys.wireguard_public),
+    }
+    author = Author(key=keys.identity, mesh_id=invitation.mesh_id, clock=SystemClock())
+    record = author.record("auth.redeem", body)
+    base, trusted = await reach_server(invitation)
+    context = ssl.create_default_context(cadata=trusted.authority_pem)
+    context.check_hostname = False
+    async with HttpClient(tls=context) as client:
+        answer = await client.fetch("POST", f"{base}/api/join", json={"record": record.value()})
+    if answer.status != 201:
+        raise error_of(answer)
+    value = answer.json()
+    if not isinstance(value, dict) or value["server"]["server_id"] != invitation.server_id:
+        raise WireError("the server's answer is not about this join")
+    value["authority_pem"] = trusted.authority_pem
+    state.save_mesh({**value, "mesh_id": invitation.mesh_id})
+    return value
+
+
+async def leave(state: AgentState) -> None:
+    """Take this endpoint out of the mesh; its address is free again.
+
+    Raises:
+        UnreachableError: the server can't be reached; nothing was changed.
+    """
+    mesh, keys = state.mesh(), state.keys()
+    author = Author(key=keys.identity, mesh_id=MeshId(mesh["mesh_id"]), clock=SystemClock())
+    record = author.record("tree.remove", {"node": mesh["node_id"]})
+    async with PrivateApi(mesh, keys) as api:
+        try:
+            await api.call("POST", "/api/tree/delta", {"record": record.value()})
+        except SeipdError as error:
+            if error.code not in ("revoked", "rejected_orphan"):
+                raise
+    state.forget()
+
+
+def own_hostname() -> str:
+    """Return this machine's name as a hostname of the mesh.
+
+    Raises:
+        InputError: nothing is left of it that can be one.
+    """
+    text = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")
+    try:
+        return parse_hostname(text)
+    except InputError as error:
+        raise InputError(
+            "this machine's name can't be a hostname", code="bad_name", mend="say --name HOST"
+        ) from error

@@ -1,0 +1,57 @@
+"""``seip``: the endpoint's command line. Help imports nothing but click."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from seipd.cli.group import Commands, LazyGroup, run_group
+
+COMMANDS: Commands = {
+    "join": ("seipd.agent.commands:join", "join a mesh with a token"),
+    "up": ("seipd.agent.commands:up", "bring the tunnel up; returns once it carries traffic"),
+    "run": ("seipd.agent.commands:run", "the agent in the foreground, for systemd"),
+    "down": ("seipd.agent.commands:down", "take the tunnel down"),
+    "status": ("seipd.agent.commands:status", "how the tunnel does"),
+    "peers": ("seipd.agent.commands:peers", "the other endpoints of the mesh"),
+    "ping": ("seipd.agent.commands:ping", "ping another endpoint by name"),
+    "config": ("seipd.agent.commands:config", "a plain wg-quick file, --qr draws it"),
+    "doctor": ("seipd.agent.commands:doctor", "find what is wrong and say how to mend it"),
+    "leave": ("seipd.agent.commands:leave", "leave the mesh; the address is free again"),
+    "completion": ("seipd.agent.commands:completion", "shell completion for bash, zsh and fish"),
+}
+
+SHARED = (
+    click.Option(
+        ["--state"],
+        metavar="DIR",
+        default="/var/lib/seip",
+        envvar="SEIP_STATE",
+        help="where the state lies [/var/lib/seip]",
+    ),
+    click.Option(["--json"], is_flag=True, help="print one JSON document"),
+)
+
+
+def _remember(context: click.Context, **options: object) -> None:
+    context.obj = options
+
+
+def seip_group() -> LazyGroup:
+    """Return the whole command line."""
+    group = LazyGroup(
+        commands=COMMANDS,
+        shared=SHARED,
+        name="seip",
+        help="A tunnel address in a mesh that its owners can prove honest.",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        callback=click.pass_context(_remember),
+    )
+    version = click.version_option(package_name="seipd", message="%(prog)s %(version)s")
+    return version(group)
+
+
+def main() -> None:
+    """Run ``seip``."""
+    sys.exit(run_group(seip_group(), "seip"))

@@ -1,0 +1,223 @@
+"""The agent: keeps the tunnel up until told to stop; tells its state in a small file.
+
+``up`` starts it in the background and returns at the first handshake; ``down`` ends it by
+the pid in its file, after looking whose pid that is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seipd.agent.tunnel import interface_plan, server_peer
+from services.base.storage.files import make_private_dir, read_private, write_atomic
+from services.edge.wireguard.choose import remove_leftover
+from services.edge.wireguard.service import WireGuardService
+from services.kernel import canonical
+from services.kernel.errors import SeipdError, UnavailableError
+from services.runtime.clock import SystemClock
+from services.runtime.tasks import TaskOwner
+
+if TYPE_CHECKING:
+    from seipd.agent.state import AgentKeys, AgentState
+    from services.edge.wireguard.model import PeerStatus
+
+logger = logging.getLogger(__name__)
+
+POLL_FAST_S = 0.05
+POLL_S = 1.0
+RETRY_HANDSHAKE_S = 1.0
+STALE_HANDSHAKE_S = 180
+UP_TIMEOUT_S = 20.0
+DOWN_TIMEOUT_S = 10.0
+MAX_STATUS_BYTES = 1 << 16
+
+
+async def run_agent(state: AgentState, interface: str, backend: str) -> int:
+    """Have the tunnel up until SIGTERM; take it down then.
+
+    Raises:
+        StartError: WireGuard can't be set up; the code says why.
+    """
+    mesh, keys = state.mesh(), state.keys()
+    make_private_dir(state.run)
+    clock, stop = SystemClock(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    tasks = TaskOwner("agent", on_crash=lambda *_: stop.set())
+    wireguard = WireGuardService(
+        interface=interface,
+        listen_port=0,
+        private_key=keys.wireguard_private,
+        backend_choice=backend,  # type: ignore[arg-type]  # checked by the command line
+        run_dir=state.run,
+        clock=clock,
+        tasks=tasks,
+        plan=interface_plan(mesh),
+    )
+    peer = server_peer(mesh)
+    await wireguard.start()
+    try:
+        await wireguard.replace_peers({peer.public_key: peer})
+        await _watch(state, wireguard, peer.public_key, interface, stop)
+    finally:
+        (state.run / "status.json").unlink(missing_ok=True)
+        with contextlib.suppress(SeipdError):
+            await wireguard.stop(down=True)
+        await tasks.close()
+    return 0
+
+
+async def _watch(
+    state: AgentState,
+    wireguard: WireGuardService,
+    server_key: bytes,
+    interface: str,
+    stop: asyncio.Event,
+) -> None:
+    """Look at the handshake, ask for a new one where it is missing, write the status file."""
+    clock = SystemClock()
+    asked_s = clock.monotonic_s()
+    while not stop.is_set():
+        peers = await wireguard.peers()
+        peer = peers.get(server_key)
+        age_s = _age_s(peer, clock.now_ms() // 1000)
+        connected = age_s is not None and age_s < STALE_HANDSHAKE_S
+        await asyncio.to_thread(_write_status, state, wireguard, peer, age_s, interface)
+        if not connected and clock.monotonic_s() - asked_s > RETRY_HANDSHAKE_S:
+            # WireGuard repeats a lost initiation after five seconds; a new peer asks at once.
+            with contextlib.suppress(SeipdError):
+                await wireguard.reset_peer(server_key)
+            asked_s = clock.monotonic_s()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S if connected else POLL_FAST_S):
+                await stop.wait()
+
+
+def _age_s(peer: PeerStatus | None, now_s: int) -> int | None:
+    if peer is None or not peer.last_handshake_s:
+        return None
+    return max(now_s - peer.last_handshake_s, 0)
+
+
+def _write_status(
+    state: AgentState,
+    wireguard: WireGuardService,
+    peer: PeerStatus | None,
+    age_s: int | None,
+    interface: str,
+) -> None:
+    device = wireguard.status()
+    value = {
+        "pid": os.getpid(),
+        "interface": interface,
+        "backend": device.backend,
+        "port": device.listen_port,
+        "last_handshake_seconds": age_s,
+        "rx_bytes": peer.rx_bytes if peer else 0,
+        "tx_bytes": peer.tx_bytes if peer else 0,
+    }
+    write_atomic(state.run / "status.json", canonical.encode(value))
+
+
+def read_status(state: AgentState) -> dict[str, Any] | None:
+    """Return what the running agent says, or None where none runs."""
+    try:
+        data = read_private(state.run / "status.json", max_bytes=MAX_STATUS_BYTES)
+        value = canonical.decode_object(data)
+    except (SeipdError, OSError):
+        return None
+    return value if _is_agent(value["pid"]) else None
+
+
+def start_in_background(state: AgentState, interface: str, backend: str) -> dict[str, Any]:
+    """Start the agent and return its status once the tunnel carries traffic.
+
+    Raises:
+        UnavailableError: no handshake in 20 seconds; the agent goes on trying.
+        SeipdError: the agent could not start.
+    """
+    make_private_dir(state.run)
+    child = None
+    if read_status(state) is None:
+        command = [sys.executable, "-m", "seipd.agent", "--state", str(state.folder)]
+        command += ["run", "--wireguard-interface", interface, "--wireguard-backend", backend]
+        log_path = state.run / "agent.log"
+        descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as log:
+            child = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+    deadline = time.monotonic() + UP_TIMEOUT_S
+    while time.monotonic() < deadline:
+        status = read_status(state)
+        if status is not None and status["last_handshake_seconds"] is not None:
+            return status
+        if child is not None and child.poll() is not None:
+            raise _failure(state, child.returncode)
+        time.sleep(POLL_FAST_S)
+    raise UnavailableError(
+        "no handshake with the server yet; the agent goes on trying",
+        code="no_handshake",
+        mend="check that the server runs and that UDP to it is open; seip status shows more",
+    )
+
+
+def stop_agent(state: AgentState) -> bool:
+    """End the agent, if it runs, and wait until the tunnel is down.
+
+    Raises:
+        UnavailableError: it does not end.
+    """
+    status = read_status(state)
+    if status is None:
+        return False
+    os.kill(status["pid"], signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_TIMEOUT_S
+    while _is_agent(status["pid"]):
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"the agent (pid {status['pid']}) does not end")
+        time.sleep(POLL_FAST_S)
+    return True
+
+
+async def remove_tunnel(state: AgentState, interface: str, keys: AgentKeys) -> bool:
+    """Remove an interface of ours that a killed agent left behind."""
+    return await remove_leftover(
+        interface=interface, run_dir=state.run, public_key=keys.wireguard_public
+    )
+
+
+def _is_agent(pid: object) -> bool:
+    if not isinstance(pid, int) or pid <= 1:
+        return False
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    zombie = state.rpartition(")")[2].split()[:1] == ["Z"]
+    return b"run" in words and any(b"seip" in word for word in words) and not zombie
+
+
+def _failure(state: AgentState, returncode: int) -> SeipdError:
+    try:
+        lines = (state.run / "agent.log").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    said = next((line for line in reversed(lines) if line.startswith("error: ")), "")
+    what, _, mend = said.removeprefix("error: ").partition(" — ")
+    return UnavailableError(
+        what or f"the agent ended with status {returncode}",
+        code="agent_failed",
+        mend=mend or f"see {state.run / 'agent.log'}",
+    )

@@ -1,0 +1,55 @@
+"""From what the join answered to a WireGuard tunnel, and to a file for stock clients."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+from services.edge.wireguard.model import InterfacePlan, PeerConfig, Route, canonical_prefixes
+from services.kernel.ids import parse_key
+
+if TYPE_CHECKING:
+    from seipd.agent.state import AgentKeys
+
+MTU = 1420
+
+
+def interface_plan(mesh: dict[str, Any]) -> InterfacePlan:
+    """Return the addresses and routes of this endpoint."""
+    address, address6 = mesh["tunnel_address"], mesh["tunnel_address6"]
+    routes = [
+        Route(destination=prefix, source=address6 if ":" in prefix else address)
+        for prefix in mesh["allowed_ips"]
+    ]
+    return InterfacePlan(
+        addresses=(f"{address}/32", f"{address6}/128"), routes=tuple(routes), mtu=MTU
+    )
+
+
+def server_peer(mesh: dict[str, Any]) -> PeerConfig:
+    """Return the one peer of an endpoint: its server."""
+    host, _, port = mesh["server"]["endpoint"].rpartition(":")
+    return PeerConfig(
+        public_key=parse_key(mesh["server"]["wireguard_key"]),
+        endpoint=(host, int(port)),
+        allowed_ips=canonical_prefixes(mesh["allowed_ips"]),
+        keepalive_seconds=mesh["keepalive_seconds"],
+    )
+
+
+def wg_quick_file(mesh: dict[str, Any], keys: AgentKeys) -> str:
+    """Return a plain wg-quick(8) file with which a stock client does the same."""
+    private = base64.b64encode(keys.wireguard_private).decode("ascii")
+    public = base64.b64encode(parse_key(mesh["server"]["wireguard_key"])).decode("ascii")
+    return (
+        "[Interface]\n"
+        f"PrivateKey = {private}\n"
+        f"Address = {mesh['tunnel_address']}/32, {mesh['tunnel_address6']}/128\n"
+        f"MTU = {MTU}\n"
+        "\n"
+        "[Peer]\n"
+        f"PublicKey = {public}\n"
+        f"Endpoint = {mesh['server']['endpoint']}\n"
+        f"AllowedIPs = {', '.join(mesh['allowed_ips'])}\n"
+        f"PersistentKeepalive = {mesh['keepalive_seconds']}\n"
+    )

@@ -1,0 +1,29 @@
+"""``seipd join``: this machine becomes a server of the token's mesh."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from seipd.cli.options import network_options, settings_of, wants_json
+from seipd.cli.output import print_facts, print_json, progress
+
+
+@click.command()
+@click.argument("token")
+@click.option("--region", default=None, help="this server's region [eu-central]")
+@network_options
+@click.pass_context
+def join(context: click.Context, /, token: str, region: str | None, **flags: object) -> None:
+    """Join the mesh of TOKEN as a server; ``seipd run`` is then all that is left."""
+    from seipd.daemon.joining import join_mesh
+
+    settings = settings_of(context, **flags)
+    with progress("joining"):
+        joined = asyncio.run(join_mesh(settings, token, region))
+    if wants_json(context):
+        print_json(joined)
+        return
+    print_facts([(name.replace("_", " "), value) for name, value in joined.items()])
+    click.echo("joined; start it with: sudo seipd run", err=True)

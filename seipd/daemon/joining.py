@@ -1,0 +1,146 @@
+"""``seipd join``: from a token to a certificate, a roster and seed peers."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from services.mesh.gossip.peers_file import write_peers_file
+
+from seipd.api.tls import load_tls_identity
+from seipd.client.problems import error_of
+from seipd.client.session import reach_server
+from seipd.config.paths import Paths
+from seipd.daemon.app import open_identity
+from seipd.daemon.genesis import save_charter, verify_charter
+from seipd.daemon.network import public_address_of
+from services.authority.enroll.view import redeem_input
+from services.base.crypto.signatures import SigningKey
+from services.base.ledger.author import Author
+from services.base.storage.root import DataRoot
+from services.kernel.certificates import certificate_from_value
+from services.kernel.errors import ConflictError, UnauthenticatedError, WireError
+from services.kernel.ids import b64u_decode, b64u_encode
+from services.kernel.invitations import Invitation, TokenInvalidError, decode_token
+from services.kernel.records import record_from_value
+from services.mesh.gossip.addresses import OwnAddress, sign_fact
+from services.runtime.clock import SystemClock
+from services.runtime.outbound import HttpClient
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from seipd.config.model import Settings
+    from services.base.keywrap.identity import ServerIdentity
+    from services.kernel.clock import Clock
+
+JOIN_TIMEOUT_S = 30.0
+
+
+async def join_mesh(settings: Settings, token: str, region: str | None) -> dict[str, Any]:
+    """Make this data root a server of the token's mesh.
+
+    Returns:
+        ``mesh_id``, ``server_id``, ``backbone_address`` and ``slices``.
+
+    Raises:
+        TokenInvalidError: not a token for a server.
+        ConflictError: the data root belongs to a mesh already.
+        UntrustedServerError: who answers is not of the token's mesh.
+        UnreachableError: none of the token's servers answers.
+        SeipdError: what the server refused with.
+    """
+    invitation = decode_token(token)
+    if invitation.role != "server":
+        raise TokenInvalidError(
+            "this token is for an endpoint", mend="seip join takes it; ask for a server's token"
+        )
+    clock, paths = SystemClock(), Paths(settings.data_root)
+    with DataRoot(settings.data_root):
+        if (paths.identity / "root_chain.json").exists():
+            raise ConflictError(
+                f"{settings.data_root} belongs to a mesh already",
+                code="mesh_exists",
+                mend="choose another --data-root",
+            )
+        identity = await asyncio.to_thread(open_identity, settings, paths, create=True)
+        return await _join(settings, paths, invitation, identity, region, clock)
+
+
+async def _join(
+    settings: Settings,
+    paths: Paths,
+    invitation: Invitation,
+    identity: ServerIdentity,
+    region: str | None,
+    clock: Clock,
+) -> dict[str, Any]:
+    chosen = region or settings.region
+    tls = load_tls_identity(paths.tls, name=identity.server_id, clock=clock)
+    address = OwnAddress(
+        host=public_address_of(settings.public_address, settings.bind_address),
+        http_port=settings.http_port,
+        gossip_port=settings.gossip_port,
+        wireguard_port=settings.wireguard_port,
+        region=chosen,
+    )
+    fact = sign_fact(
+        address, key=identity.signing_key, mesh_id=invitation.mesh_id, now_ms=clock.now_ms()
+    )
+    body = {
+        "key": b64u_encode(identity.public_key),
+        "wireguard_key": b64u_encode(identity.wireguard_public_key),
+        "tls_key_hash": b64u_encode(tls.key_hash),
+        "region": chosen,
+        "record": _redeem_record(invitation, identity, clock),
+        "address_fact": b64u_encode(fact),
+    }
+    base, trusted = await reach_server(invitation)
+    context = ssl.create_default_context(cadata=trusted.authority_pem)
+    context.check_hostname = False
+    async with HttpClient(tls=context) as client:
+        answer = await client.fetch(
+            "POST", f"{base}/api/servers/join", json=body, timeout_s=JOIN_TIMEOUT_S
+        )
+    if answer.status != 201:
+        raise error_of(answer)
+    return _accept(answer.json(), paths.identity, paths.peers, invitation, identity, chosen)
+
+
+def _redeem_record(
+    invitation: Invitation, identity: ServerIdentity, clock: Clock
+) -> dict[str, Any]:
+    signed = redeem_input(invitation.mesh_id, invitation.invite_id, identity.public_key)
+    body = {
+        "invite": invitation.invite_id,
+        "signature": b64u_encode(SigningKey(invitation.seed).sign(signed)),
+        "role": "server",
+    }
+    author = Author(key=identity.signing_key, mesh_id=invitation.mesh_id, clock=clock)
+    return author.record("auth.redeem", body).value()
+
+
+def _accept(
+    answer: Any,  # noqa: ANN401 (JSON)
+    identity_folder: Path,
+    peers_file: Path,
+    invitation: Invitation,
+    identity: ServerIdentity,
+    region: str,
+) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        raise WireError("the server's answer is not an object")
+    records = [record_from_value(value) for value in answer["charter"]]
+    charter = verify_charter(records, invitation.mesh_id)
+    certificate = certificate_from_value(answer["certificate"])
+    if charter.server(identity.server_id) != certificate or certificate.key != identity.public_key:
+        raise UnauthenticatedError("the certificate that came back is not for this server")
+    write_peers_file(peers_file, [b64u_decode(fact) for fact in answer["peers"]])
+    save_charter(identity_folder, records, region)
+    return {
+        "mesh_id": invitation.mesh_id,
+        "server_id": certificate.server_id,
+        "backbone_address": certificate.backbone,
+        "slices": list(certificate.slices),
+    }

@@ -1,0 +1,237 @@
+"""The composition root: every service of the daemon, made and listed in the order of its start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from services.base.signing.client import GrpcSigner
+from services.mesh.gossip.service import GossipService, GossipSettings
+
+from seipd.api.server import HttpService
+from seipd.api.services import ApiServices
+from seipd.api.tls import load_tls_identity
+from seipd.config.paths import Paths
+from seipd.daemon.fetcher import HttpTileFetcher
+from seipd.daemon.mesh_info import DaemonInfo
+from seipd.daemon.network import public_address_of
+from seipd.daemon.signer_process import SignerProcess
+from services.authority.enroll import view as enroll_view
+from services.authority.enroll.service import EnrollService
+from services.authority.ipam import view as ipam_view
+from services.authority.ipam.service import IpamService
+from services.authority.rootkeys.service import RootKeysService
+from services.authority.tree import view as tree_view
+from services.base.crypto.signatures import verify
+from services.base.ledger.author import Author
+from services.base.ledger.roster import Charter
+from services.base.ledger.service import LedgerService
+from services.edge.acl.service import AclService
+from services.edge.auth.service import AuthService
+from services.edge.peering.service import PeeringService
+from services.edge.wireguard.service import WireGuardService
+from services.kernel.addr import own_tunnel_address
+from services.kernel.ids import ServerId
+from services.mesh.gossip.addresses import OwnAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from seipd.config.model import Settings
+    from services.base.keywrap.identity import ServerIdentity
+    from services.kernel.certificates import ServerCertificate
+    from services.kernel.clock import Clock
+    from services.kernel.records import Record
+    from services.kernel.service import Service
+    from services.kernel.views import Appliers
+    from services.runtime.tasks import TaskOwner
+
+VERSION = metadata.version("seipd")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composition:
+    """What the daemon runs."""
+
+    services: Sequence[Service]
+    info: DaemonInfo
+    ledger: LedgerService
+    http: HttpService
+    wireguard: WireGuardService
+
+
+def appliers() -> Appliers:
+    """Return the kinds of every view."""
+    return {**tree_view.APPLIERS, **ipam_view.APPLIERS, **enroll_view.appliers(verify)}
+
+
+def ledger_of(
+    paths: Paths,
+    identity: ServerIdentity,
+    charter_records: Sequence[Record],
+    clock: Clock,
+    on_fatal: Callable[[BaseException], None],
+) -> LedgerService:
+    """Return the ledger of a data root."""
+    return LedgerService(
+        folder=paths.ledger,
+        signing_key=identity.signing_key,
+        charter_records=charter_records,
+        appliers=appliers(),
+        clock=clock,
+        on_fatal=on_fatal,
+    )
+
+
+def signer_of(settings: Settings, paths: Paths) -> tuple[SignerProcess | None, GrpcSigner | None]:
+    """Return the signer process to look after, if any, and the client that reaches the signer."""
+    if settings.signer == "none":
+        return None, None
+    if settings.signer != "auto":
+        return None, GrpcSigner(settings.signer)
+    if not paths.signer_state.exists():
+        return None, None
+    process = SignerProcess(
+        state=paths.signer_state,
+        socket=paths.signer_socket,
+        unlock_file=paths.signer_unlock,
+        allow_same_user=settings.allow_insecure_same_user,
+    )
+    return process, GrpcSigner(str(paths.signer_socket))
+
+
+def compose(
+    settings: Settings,
+    *,
+    storage: Service,
+    identity: ServerIdentity,
+    charter_records: Sequence[Record],
+    clock: Clock,
+    tasks: TaskOwner,
+    on_fatal: Callable[[BaseException], None],
+) -> Composition:
+    """Make every service; nothing is started here."""
+    paths = Paths(settings.data_root)
+    charter = Charter(charter_records[0])
+    for record in charter_records[1:]:
+        charter.offer(record)
+    own = charter.servers()[identity.server_id]
+    mesh_id, ranges = charter.genesis.mesh_id, charter.genesis.ranges
+    public_address = public_address_of(settings.public_address, settings.bind_address)
+
+    signer_process, signer = signer_of(settings, paths)
+    ledger = ledger_of(paths, identity, charter_records, clock, on_fatal)
+    author = Author(key=identity.signing_key, mesh_id=mesh_id, clock=clock)
+    ipam = IpamService(ledger=ledger, author=author)
+    root_keys = RootKeysService(ledger=ledger, signer=signer, clock=clock)
+    enroll = EnrollService(
+        ledger=ledger, author=author, allocator=ipam, root_keys=root_keys, clock=clock
+    )
+    gossip = GossipService(
+        settings=GossipSettings(
+            bind_address=settings.bind_address,
+            port=settings.gossip_port,
+            interval_s=settings.gossip_interval_s,
+        ),
+        signing_key=identity.signing_key,
+        mesh_id=mesh_id,
+        own_address=OwnAddress(
+            host=public_address,
+            http_port=settings.http_port,
+            gossip_port=settings.gossip_port,
+            wireguard_port=settings.wireguard_port,
+            region=own.region,
+        ),
+        ledger=ledger,
+        fetch=HttpTileFetcher(ledger=ledger, key=identity.signing_key),
+        clock=clock,
+        peers_file=paths.peers,
+    )
+    ledger.on_cosign(gossip.send_cosign)
+    auth = AuthService(ledger=ledger, session_key=identity.session_signing_key, clock=clock)
+    acl = AclService(ledger=ledger)
+    wireguard = WireGuardService(
+        interface=settings.wireguard_interface,
+        listen_port=settings.wireguard_port,
+        private_key=identity.wireguard_private_key,
+        backend_choice=settings.wireguard_backend,  # type: ignore[arg-type]  # checked by Settings
+        run_dir=paths.run,
+        clock=clock,
+        tasks=tasks,
+    )
+    peering = PeeringService(
+        ledger=ledger, tunnels=wireguard, endpoint_of=_endpoint_of(gossip, identity.server_id)
+    )
+    gossip.on_address(lambda server_id: peering.address_learnt(ServerId(server_id)))
+    tls = load_tls_identity(paths.tls, name=identity.server_id, clock=clock)
+    info = DaemonInfo(
+        settings=settings,
+        public_address=public_address,
+        version=VERSION,
+        ledger=ledger,
+        gossip=gossip,
+        wireguard=wireguard,
+        clock=clock,
+    )
+    services: list[Service] = [storage]
+    api = ApiServices(
+        ledger=ledger,
+        author=author,
+        enroll=enroll,
+        ipam=ipam,
+        root_keys=root_keys,
+        auth=auth,
+        acl=acl,
+        mesh=info,
+        tls=tls,
+        clock=clock,
+        all_services=services,
+        version=VERSION,
+    )
+    tunnel = str(own_tunnel_address(own.slices))
+    http = HttpService(
+        services=api,
+        bind_address=settings.bind_address,
+        public_port=settings.http_port,
+        private_port=settings.private_http_port,
+        private_addresses=(str(ranges.gateway), tunnel, own.backbone),
+        certificate_names=_names(own, charter, public_address, tunnel),
+        socket_path=paths.socket,
+    )
+    info.http = http
+    started = [ledger, ipam, root_keys, enroll, gossip, auth, acl, wireguard, peering, http]
+    services += [*([signer_process] if signer_process else []), *started]
+    info.services = services
+    return Composition(
+        services=services[1:], info=info, ledger=ledger, http=http, wireguard=wireguard
+    )
+
+
+def _names(
+    own: ServerCertificate, charter: Charter, public_address: str, tunnel: str
+) -> tuple[str, ...]:
+    zone = f"{own.region}.seip.{charter.genesis.domain}"
+    return (
+        f"{own.server_id}.{zone}",
+        f"private.{own.server_id}.{zone}",
+        f"backend.{own.server_id}.{zone}",
+        "localhost",
+        public_address,
+        str(charter.genesis.ranges.gateway),
+        tunnel,
+        own.backbone,
+        "127.0.0.1",
+    )
+
+
+def _endpoint_of(
+    gossip: GossipService, own_id: ServerId
+) -> Callable[[ServerId], tuple[str, int] | None]:
+    def endpoint_of(server_id: ServerId) -> tuple[str, int] | None:
+        fact = gossip.addresses().get(server_id)
+        if fact is None or server_id == own_id:
+            return None
+        return fact.host, fact.wireguard_port
+
+    return endpoint_of
