@@ -1,0 +1,1 @@
+"""Gossip: who is where, how much of each feed everybody holds, and the entries that are missing."""

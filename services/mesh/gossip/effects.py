@@ -1,0 +1,73 @@
+"""What the deciding parts of gossip ask of the part that touches the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from services.runtime.udp import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a datagram."""
+
+    data: bytes
+    address: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendPull:
+    """Ask a peer for entries."""
+
+    peer: str
+    server_id: str
+    epoch: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchTiles:
+    """Fetch a long range, or one with large entries, over HTTPS, and store it."""
+
+    server_id: str
+    epoch: int
+    start: int
+    stop: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingest:
+    """Store entries that came in datagrams."""
+
+    server_id: str
+    epoch: int
+    start: int
+    entries: tuple[bytes, ...]
+    checkpoint: bytes
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverCosign:
+    """Hand a witness's cosignature of our feed to the ledger, and confirm it to the witness."""
+
+    witness: str
+    server_id: str
+    epoch: int
+    size: int
+    line: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AddressChanged:
+    """A server says that it is somewhere else."""
+
+    server_id: str
+
+
+Effect = Send | FetchTiles | Ingest | DeliverCosign | AddressChanged
+Catching = SendPull | FetchTiles | Ingest

@@ -1,0 +1,70 @@
+"""The file of remembered peers: address facts, and the newest HELLO of each server.
+
+It is a memory and no truth: one that is damaged is left aside, the facts in it are checked like
+those of strangers, and gossip fills it again.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from services.base.storage.files import read_file, write_atomic
+from services.kernel.canonical import decode, encode
+from services.kernel.errors import InputError, NotFoundError, SeipdError
+from services.kernel.ids import b64u_decode, b64u_encode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES: Final = 4 << 20
+VERSION: Final = 1
+
+
+class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    facts: list[str]
+    hellos: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What was known when the daemon last stopped."""
+
+    facts: tuple[bytes, ...] = ()
+    newest_hello_ms: Mapping[str, int] = field(default_factory=dict)
+
+
+def load_peers(path: Path) -> Remembered:
+    """Read the file; nothing is remembered where it is missing or damaged."""
+    try:
+        wire = msgspec.convert(decode(read_file(path, max_bytes=MAX_BYTES)), _Wire)
+        if wire.version != VERSION:
+            raise InputError(f"version {wire.version}")
+        facts = tuple(b64u_decode(text) for text in wire.facts)
+    except NotFoundError:
+        return Remembered()
+    except (SeipdError, msgspec.ValidationError) as error:
+        logger.warning("%s is not readable, beginning without it: %s", path, error)
+        return Remembered()
+    return Remembered(facts=facts, newest_hello_ms=wire.hellos)
+
+
+def save_peers(path: Path, remembered: Remembered) -> None:
+    """Write the file, whole and durable.
+
+    Raises:
+        StorageError: the disk refused; the old file stands.
+    """
+    document: dict[str, Any] = {
+        "version": VERSION,
+        "facts": [b64u_encode(fact) for fact in remembered.facts],
+        "hellos": dict(remembered.newest_hello_ms),
+    }
+    write_atomic(path, encode(document))

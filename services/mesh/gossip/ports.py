@@ -1,0 +1,105 @@
+"""What gossip needs of the rest of the program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One reading of both clocks: seconds that never go back, and milliseconds of UTC."""
+
+    s: float
+    ms: int
+
+
+class FeedHead(Protocol):
+    """How much of a feed is held."""
+
+    @property
+    def epoch(self) -> int:
+        """The feed's epoch."""
+
+    @property
+    def size(self) -> int:
+        """How many entries are durable here."""
+
+
+class FeedReader(Protocol):
+    """The feeds and the roster as they are now; nothing here waits."""
+
+    def feeds(self) -> Mapping[str, FeedHead]:
+        """Return how much of each feed is held, by server id."""
+
+    def read(self, server_id: str, epoch: int, start: int, stop: int) -> list[bytes]:
+        """Return the entries of a range; fewer or none where they are not held."""
+
+    def checkpoint(self, server_id: str, epoch: int) -> bytes | None:
+        """Return the newest signed checkpoint that is held of a feed."""
+
+    def server_key(self, server_id: str) -> bytes | None:
+        """Return the identity key of a server of the roster; None once it was removed."""
+
+    def servers(self) -> Mapping[str, bytes]:
+        """Return every server of the roster and its identity key."""
+
+
+class FeedPort(FeedReader, Protocol):
+    """The feeds as gossip changes them."""
+
+    async def ingest(
+        self, server_id: str, epoch: int, start: int, entries: list[bytes], checkpoint: bytes
+    ) -> int:
+        """Store entries under the checkpoint that signs them; return the size held now.
+
+        Raises:
+            SeipdError: there is a gap before ``start``, or the checkpoint does not sign them.
+        """
+
+    async def cosignature(self, server_id: str, epoch: int, size: int, line: bytes) -> None:
+        """Take a witness's cosignature of our feed.
+
+        Raises:
+            SeipdError: malformed.
+        """
+
+    def subscribe_appends(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when our own feed has grown."""
+
+
+class TileFetcher(Protocol):
+    """Gets long ranges over HTTPS."""
+
+    async def fetch(
+        self,
+        source_host: str,
+        source_port: int,
+        server_id: str,
+        epoch: int,
+        start: int,
+        stop: int,
+    ) -> tuple[list[bytes], bytes]:
+        """Return the entries from ``start`` and the checkpoint that ends with the last of them.
+
+        Raises:
+            SeipdError: the source can't be reached, refuses, or has nothing new.
+        """
+
+
+class Rng(Protocol):
+    """Chance, handed in: the system's in the daemon, a seeded one in tests."""
+
+    def random(self) -> float:
+        """Return a number from 0 up to 1."""
+
+    def getrandbits(self, k: int, /) -> int:
+        """Return a number of ``k`` bits."""
+
+    def sample(self, population: Sequence[T], k: int) -> list[T]:
+        """Return ``k`` different members."""

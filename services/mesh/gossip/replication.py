@@ -1,0 +1,327 @@
+"""Decides what to get from whom until every feed is as long here as anywhere. Pure.
+
+For each feed of which somebody holds more, one source at a time: a PULL for what is missing, again
+after a time-out from where the gap begins, another source after three; once the entries up to a
+checkpoint are there, they are stored. A range that is long, too big, or has entries that don't fit
+in datagrams is fetched as tiles over HTTPS. What a source has sent so far counts against that
+source alone, 64 KiB for all feeds, and a source whose entries did not match is left aside a while.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from services.mesh.gossip.counters import Count, Counters
+from services.mesh.gossip.digests import is_behind
+from services.mesh.gossip.effects import Catching, FetchTiles, Ingest, SendPull
+from services.mesh.gossip.messages import MAX_INDEX, id_of_raw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from services.mesh.gossip.messages import Entries
+    from services.mesh.gossip.ports import FeedHead, Rng
+
+FAR_BEHIND: Final = 256
+MAX_BUFFERED_BYTES: Final = 64 * 1024
+MAX_ENTRY_OVERHEAD_BYTES: Final = 64
+MAX_REASSEMBLY_S: Final = 30.0
+MAX_PULLS: Final = 64
+MAX_PULLS_A_PEER: Final = 8
+MAX_FETCHES: Final = 4
+MAX_TRIES: Final = 3
+PULL_TIMEOUT_S: Final = 0.5
+FIRST_PENALTY_S: Final = 1.0
+MAX_PENALTY_S: Final = 300.0
+
+
+class _Doing(Enum):
+    NOTHING = "nothing"
+    PULLING = "pulling"
+    FETCHING = "fetching"
+    STORING = "storing"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Catchup:
+    """The state of one feed that is shorter here than elsewhere."""
+
+    server_id: str
+    offers: dict[str, tuple[int, int]] = field(default_factory=dict)  # peer: epoch, size
+    epoch: int = 0
+    have: int = 0
+    doing: _Doing = _Doing.NOTHING
+    source: str = ""
+    tries: int = 0
+    deadline_s: float = 0.0
+    started_s: float = 0.0
+    by_https: bool = False
+    progressed: bool = False
+    entries: dict[int, bytes] = field(default_factory=dict)
+    buffered_bytes: int = 0
+    checkpoint: tuple[int, bytes] | None = None
+    left_aside: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def first_gap(self) -> tuple[int, int]:
+        """Return the first range that is missing."""
+        start = self.have
+        while start in self.entries:
+            start += 1
+        later = [index for index in self.entries if index > start]
+        return start, min(later, default=MAX_INDEX)
+
+    def clear(self) -> None:
+        """Forget what a source has sent."""
+        self.entries.clear()
+        self.buffered_bytes = 0
+        self.checkpoint = None
+        self.doing = _Doing.NOTHING
+        self.tries = 0
+
+
+class Replicator:
+    """Catches up with every feed; handed offers, entries and the time, returns what to do."""
+
+    def __init__(
+        self, *, rng: Rng, counters: Counters, usable: Callable[[str], bool], own_id: str
+    ) -> None:
+        self._rng = rng
+        self._counters = counters
+        self._usable = usable
+        self._own_id = own_id
+        self._feeds: dict[str, _Catchup] = {}
+
+    @property
+    def open_count(self) -> int:
+        """How many feeds are known to be longer elsewhere."""
+        return len(self._feeds)
+
+    def buffered_bytes(self, peer: str) -> int:
+        """Return how much of what a peer has sent is waiting for the rest."""
+        return sum(
+            one.buffered_bytes
+            for one in self._feeds.values()
+            if one.source == peer and one.doing is _Doing.PULLING
+        )
+
+    def offered(
+        self, peer: str, server_id: str, epoch: int, size: int, head: FeedHead | None
+    ) -> None:
+        """Note that a peer holds so much of a feed of the roster."""
+        if not is_behind(head, epoch, size):
+            return
+        if server_id == self._own_id:
+            self._counters.add(Count.OWN_FEED_AHEAD)
+            return
+        # Each source's word stands alone: a made-up epoch or size costs only who says it.
+        feed = self._feeds.setdefault(server_id, _Catchup(server_id=server_id))
+        feed.offers[peer] = (epoch, size)
+
+    def plan(self, heads: Mapping[str, FeedHead], now_s: float) -> list[Catching]:
+        """Return what to do next; cheap when nothing is missing."""
+        effects: list[Catching] = []
+        for feed in tuple(self._feeds.values()):
+            head = heads.get(feed.server_id)
+            self._refresh(feed, head)
+            if not feed.offers:
+                if feed.doing in {_Doing.NOTHING, _Doing.PULLING}:
+                    del self._feeds[feed.server_id]
+                continue
+            late_s = min(feed.deadline_s, feed.started_s + MAX_REASSEMBLY_S)
+            if feed.doing is _Doing.PULLING and now_s >= late_s:
+                effects += self._timed_out(feed, head, now_s)
+            if feed.doing is _Doing.NOTHING:
+                effects += self._begin(feed, head, now_s)
+        return effects
+
+    def entries(
+        self, peer: str, message: Entries, head: FeedHead | None, now_s: float
+    ) -> list[Catching]:
+        """Take a part of an answer; what nobody asked for is ignored."""
+        feed = self._feeds.get(id_of_raw(message.server))
+        if (
+            feed is None
+            or feed.doing is not _Doing.PULLING
+            or (feed.source, feed.epoch) != (peer, message.epoch)
+        ):
+            return []
+        self._refresh(feed, head)
+        if not message.entries and message.start < message.size:
+            if message.start == feed.first_gap()[0]:
+                return self._by_https(feed, head, now_s)
+            return []
+        if not self._keep(feed, message):
+            return self._by_https(feed, head, now_s)
+        complete = self._complete(feed)
+        if complete is not None:
+            feed.doing = _Doing.STORING
+            return [complete]
+        if feed.progressed:
+            feed.deadline_s = now_s + self._timeout_s(0)
+        if message.last and feed.progressed:
+            return [self._pull(feed, now_s)]
+        return []
+
+    def stored(self, server_id: str, head: FeedHead | None, now_s: float) -> list[Catching]:
+        """Note that a feed has grown here; go on if there is more."""
+        feed = self._feeds.get(server_id)
+        if feed is None:
+            return []
+        feed.clear()
+        feed.by_https = False
+        feed.left_aside.pop(feed.source, None)
+        self._refresh(feed, head)
+        if not feed.offers:
+            del self._feeds[server_id]
+            return []
+        return self._begin(feed, head, now_s)
+
+    def failed(self, server_id: str, source: str, now_s: float) -> None:
+        """Note that a source's entries could not be fetched or stored: leave it aside a while."""
+        feed = self._feeds.get(server_id)
+        if feed is None or feed.source != source:
+            return
+        was_by_https = feed.doing is _Doing.FETCHING
+        feed.clear()
+        # What HTTPS did not give may come in datagrams, if it is not too much for them.
+        feed.by_https = False if was_by_https else feed.by_https
+        self._leave_aside(feed, source, now_s)
+
+    def forget(self, peer: str) -> None:
+        """Drop what a server has offered and sent, and its feed's catching up."""
+        self._feeds.pop(peer, None)
+        for feed in self._feeds.values():
+            feed.offers.pop(peer, None)
+            if feed.source == peer and feed.doing is _Doing.PULLING:
+                feed.clear()
+
+    @staticmethod
+    def _refresh(feed: _Catchup, head: FeedHead | None) -> None:
+        """Forget what is held by now, wherever it came from."""
+        feed.offers = {
+            peer: (epoch, size)
+            for peer, (epoch, size) in feed.offers.items()
+            if is_behind(head, epoch, size)
+        }
+        if head is None or head.epoch != feed.epoch or head.size <= feed.have:
+            return
+        feed.have = head.size
+        for index in [index for index in feed.entries if index < head.size]:
+            feed.buffered_bytes -= len(feed.entries.pop(index)) + MAX_ENTRY_OVERHEAD_BYTES
+        if feed.checkpoint is not None and feed.checkpoint[0] <= head.size:
+            feed.checkpoint = None
+
+    def _begin(self, feed: _Catchup, head: FeedHead | None, now_s: float) -> list[Catching]:
+        sources = [
+            peer
+            for peer in sorted(feed.offers)
+            if self._usable(peer) and feed.left_aside.get(peer, (0.0, 0.0))[0] <= now_s
+        ]
+        if not sources:
+            return []
+        source = self._rng.sample(sources, 1)[0]
+        epoch, size = feed.offers[source]
+        feed.epoch = epoch
+        feed.have = head.size if head is not None and head.epoch == epoch else 0
+        if size - feed.have > FAR_BEHIND or feed.by_https:
+            if self._busy(_Doing.FETCHING) >= MAX_FETCHES:
+                return []
+            feed.doing, feed.source = _Doing.FETCHING, source
+            self._counters.add(Count.FETCHES)
+            return [
+                FetchTiles(
+                    server_id=feed.server_id,
+                    epoch=epoch,
+                    start=feed.have,
+                    stop=size,
+                    source=source,
+                )
+            ]
+        if self._busy(_Doing.PULLING) >= MAX_PULLS:
+            return []
+        if self._busy(_Doing.PULLING, source) >= MAX_PULLS_A_PEER:
+            return []
+        feed.doing, feed.source, feed.started_s = _Doing.PULLING, source, now_s
+        feed.tries = 0
+        return [self._pull(feed, now_s)]
+
+    def _busy(self, doing: _Doing, source: str | None = None) -> int:
+        return sum(
+            one.doing is doing and source in {None, one.source} for one in self._feeds.values()
+        )
+
+    def _pull(self, feed: _Catchup, now_s: float) -> SendPull:
+        start, stop = feed.first_gap()
+        feed.progressed = False
+        feed.deadline_s = now_s + self._timeout_s(feed.tries)
+        self._counters.add(Count.PULLS_SENT)
+        return SendPull(
+            peer=feed.source,
+            server_id=feed.server_id,
+            epoch=feed.epoch,
+            start=start,
+            stop=stop,
+        )
+
+    def _timeout_s(self, tries: int) -> float:
+        return PULL_TIMEOUT_S * float(2**tries) * (0.75 + self._rng.random() / 2)
+
+    def _timed_out(self, feed: _Catchup, head: FeedHead | None, now_s: float) -> list[Catching]:
+        self._counters.add(Count.PULLS_TIMED_OUT)
+        feed.tries += 1
+        if now_s - feed.started_s >= MAX_REASSEMBLY_S:
+            return self._by_https(feed, head, now_s)
+        if feed.tries >= MAX_TRIES:
+            source = feed.source
+            feed.clear()
+            self._leave_aside(feed, source, now_s)
+            return []
+        return [self._pull(feed, now_s)]
+
+    def _by_https(self, feed: _Catchup, head: FeedHead | None, now_s: float) -> list[Catching]:
+        feed.clear()
+        feed.by_https = True
+        return self._begin(feed, head, now_s)
+
+    def _leave_aside(self, feed: _Catchup, source: str, now_s: float) -> None:
+        _, before_s = feed.left_aside.get(source, (0.0, 0.0))
+        penalty_s = min(before_s * 2, MAX_PENALTY_S) if before_s else FIRST_PENALTY_S
+        until_s = now_s + penalty_s * (0.75 + self._rng.random() / 2)
+        feed.left_aside[source] = (until_s, penalty_s)
+
+    def _keep(self, feed: _Catchup, message: Entries) -> bool:
+        """Keep what is new of a message; False when it is too much for the buffer."""
+        room = MAX_BUFFERED_BYTES - self.buffered_bytes(feed.source)
+        for index, entry in enumerate(message.entries, message.start):
+            if index < feed.have or index in feed.entries:
+                continue
+            room -= len(entry) + MAX_ENTRY_OVERHEAD_BYTES
+            if room < 0:
+                return False
+            feed.entries[index] = entry
+            feed.buffered_bytes += len(entry) + MAX_ENTRY_OVERHEAD_BYTES
+            feed.progressed = True
+        if message.checkpoint is not None and message.size > feed.have:
+            known = feed.checkpoint[0] if feed.checkpoint else 0
+            if message.size > known:
+                feed.checkpoint = (message.size, message.checkpoint)
+                feed.progressed = True
+        return True
+
+    def _complete(self, feed: _Catchup) -> Ingest | None:
+        if feed.checkpoint is None:
+            return None
+        size, checkpoint = feed.checkpoint
+        if feed.first_gap()[0] < size:
+            return None
+        self._counters.add(Count.ENTRIES_RECEIVED, size - feed.have)
+        return Ingest(
+            server_id=feed.server_id,
+            epoch=feed.epoch,
+            start=feed.have,
+            entries=tuple(feed.entries[index] for index in range(feed.have, size)),
+            checkpoint=checkpoint,
+            source=feed.source,
+        )
