@@ -7,13 +7,26 @@ die() {
   exit "${2:-2}"
 }
 
+# The system's own Python where it is new enough: programs that run as users of their own must be able to read it, which
+# an interpreter in somebody's home does not allow.
+find_python() {
+  local candidate
+  for candidate in /usr/bin/python3 python3; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      printf '%s\n' "$candidate"
+      return
+    fi
+  done
+  printf 'python3\n'
+}
+
 # missing_packages COMMAND=PACKAGE ...: print the Debian packages whose command is not here.
 # Commands are looked for, not packages, so that a machine which has them from elsewhere is left alone.
 missing_packages() {
   local pair
   for pair in "$@"; do
     case ${pair%%=*} in
-      venv) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || printf '%s\n' "${pair#*=}" ;;
+      venv) "$(find_python)" -c 'import ensurepip, venv' >/dev/null 2>&1 || printf '%s\n' "${pair#*=}" ;;
       *) PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null || printf '%s\n' "${pair#*=}" ;;
     esac
   done | sort -u
@@ -30,9 +43,11 @@ install_packages() {
 
 # require_python: Python 3.11 or newer, with a word about it otherwise.
 require_python() {
-  command -v python3 >/dev/null || die "python3 is missing — apt-get install python3 python3-venv"
-  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-    || die "$(python3 --version) is too old — Python 3.11 or newer is needed (Debian 12, Ubuntu 24.04)"
+  local python
+  python=$(find_python)
+  command -v "$python" >/dev/null || die "python3 is missing — apt-get install python3 python3-venv"
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+    || die "$("$python" --version) is too old — Python 3.11 or newer is needed (Debian 12, Ubuntu 24.04)"
 }
 
 # digest FILE ...: one hash over the contents of files, in the order given.

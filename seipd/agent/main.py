@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from seipd import __version__
 from seipd.cli.group import Commands, LazyGroup, run_group
 
 COMMANDS: Commands = {
@@ -48,7 +49,7 @@ def seip_group() -> LazyGroup:
         context_settings={"help_option_names": ["-h", "--help"]},
         callback=click.pass_context(_remember),
     )
-    version = click.version_option(package_name="seipd", message="%(prog)s %(version)s")
+    version = click.version_option(__version__, message="%(prog)s %(version)s")
     return version(group)
 
 

@@ -8,7 +8,6 @@ import secrets
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from services.runtime.ratelimit import RateLimiter
 
 from seipd.api.errors import merge_headers, problem, problem_of
 from seipd.api.routes import Access, Call, Route, parse_body, to_response
@@ -20,6 +19,7 @@ from services.kernel.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from services.runtime.ratelimit import RateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -10,8 +10,6 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.base.signing.client import GrpcSigner
-
 from seipd.api.tls import load_tls_identity
 from seipd.config.paths import Paths
 from seipd.daemon.genesis import (
@@ -34,6 +32,7 @@ from services.base.keywrap.identity import (
 )
 from services.base.keywrap.unlock import create_unlock_file, read_unlock
 from services.base.ledger.author import Author
+from services.base.signing.client import GrpcSigner
 from services.base.storage.files import make_private_dir
 from services.base.storage.root import DataRoot
 from services.base.storage.service import StorageService

@@ -22,12 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from services.kernel.signing import Signer
-
     from services.base.keywrap.identity import ServerIdentity
     from services.base.ledger.service import LedgerService
     from services.kernel.clock import Clock
     from services.kernel.records import Record
+    from services.kernel.signing import Signer
 
 ROOT_LIFETIME_MS = 7 * 86_400_000
 PROTOCOL_VERSION = 1

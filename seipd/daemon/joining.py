@@ -6,8 +6,6 @@ import asyncio
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from services.mesh.gossip.peers_file import write_peers_file
-
 from seipd.api.tls import load_tls_identity
 from seipd.client.problems import error_of
 from seipd.client.session import reach_server
@@ -24,7 +22,8 @@ from services.kernel.errors import ConflictError, UnauthenticatedError, WireErro
 from services.kernel.ids import b64u_decode, b64u_encode
 from services.kernel.invitations import Invitation, TokenInvalidError, decode_token
 from services.kernel.records import record_from_value
-from services.mesh.gossip.addresses import OwnAddress, sign_fact
+from services.mesh.gossip.addresses import Advertisement, sign_fact
+from services.mesh.gossip.peers_file import Remembered, save_peers
 from services.runtime.clock import SystemClock
 from services.runtime.outbound import HttpClient
 
@@ -78,15 +77,19 @@ async def _join(
 ) -> dict[str, Any]:
     chosen = region or settings.region
     tls = load_tls_identity(paths.tls, name=identity.server_id, clock=clock)
-    address = OwnAddress(
+    advertisement = Advertisement(
         host=public_address_of(settings.public_address, settings.bind_address),
         http_port=settings.http_port,
-        gossip_port=settings.gossip_port,
         wireguard_port=settings.wireguard_port,
         region=chosen,
     )
     fact = sign_fact(
-        address, key=identity.signing_key, mesh_id=invitation.mesh_id, now_ms=clock.now_ms()
+        identity.signing_key,
+        bytes.fromhex(invitation.mesh_id),
+        advertisement,
+        gossip_port=settings.gossip_port,
+        counter=clock.now_ms(),
+        now_ms=clock.now_ms(),
     )
     body = {
         "key": b64u_encode(identity.public_key),
@@ -94,7 +97,7 @@ async def _join(
         "tls_key_hash": b64u_encode(tls.key_hash),
         "region": chosen,
         "record": _redeem_record(invitation, identity, clock),
-        "address_fact": b64u_encode(fact),
+        "address_fact": b64u_encode(fact.encoded),
     }
     base, trusted = await reach_server(invitation)
     context = ssl.create_default_context(cadata=trusted.authority_pem)
@@ -136,7 +139,8 @@ def _accept(
     certificate = certificate_from_value(answer["certificate"])
     if charter.server(identity.server_id) != certificate or certificate.key != identity.public_key:
         raise UnauthenticatedError("the certificate that came back is not for this server")
-    write_peers_file(peers_file, [b64u_decode(fact) for fact in answer["peers"]])
+    facts = tuple(b64u_decode(fact) for fact in answer["peers"])
+    save_peers(peers_file, Remembered(facts=facts))
     save_charter(identity_folder, records, region)
     return {
         "mesh_id": invitation.mesh_id,

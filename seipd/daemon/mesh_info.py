@@ -12,13 +12,12 @@ from services.kernel.service import HealthState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.mesh.gossip.service import GossipService
-
     from seipd.config.model import Settings
     from services.base.ledger.service import LedgerService
     from services.edge.wireguard.service import WireGuardService
     from services.kernel.clock import Clock
     from services.kernel.service import Service
+    from services.mesh.gossip.service import GossipService
 
 
 class HttpPorts(Protocol):
@@ -119,7 +118,9 @@ class DaemonInfo:
                     "address": f"{fact.host}:{fact.http_port}" if fact else None,
                     "backbone_address": certificate.backbone,
                     "lag_records": peer.lag_records if peer else 0,
-                    "latency_ms": peer.latency_ms if peer else None,
+                    "latency_ms": round(peer.latency_ms)
+                    if peer and peer.latency_ms is not None
+                    else None,
                     "tier": 1,
                 }
             )

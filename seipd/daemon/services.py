@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING
 
-from services.base.signing.client import GrpcSigner
-from services.mesh.gossip.service import GossipService, GossipSettings
-
+from seipd import __version__
 from seipd.api.server import HttpService
 from seipd.api.services import ApiServices
 from seipd.api.tls import load_tls_identity
@@ -27,13 +24,16 @@ from services.base.crypto.signatures import verify
 from services.base.ledger.author import Author
 from services.base.ledger.roster import Charter
 from services.base.ledger.service import LedgerService
+from services.base.signing.client import GrpcSigner
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
 from services.edge.peering.service import PeeringService
 from services.edge.wireguard.service import WireGuardService
 from services.kernel.addr import own_tunnel_address
 from services.kernel.ids import ServerId
-from services.mesh.gossip.addresses import OwnAddress
+from services.mesh.gossip.addresses import Advertisement
+from services.mesh.gossip.service import GossipService
+from services.mesh.gossip.settings import GossipSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from services.kernel.service import Service
     from services.kernel.views import Appliers
     from services.runtime.tasks import TaskOwner
-
-VERSION = metadata.version("seipd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,19 +132,21 @@ def compose(
             port=settings.gossip_port,
             interval_s=settings.gossip_interval_s,
         ),
-        signing_key=identity.signing_key,
+        key=identity.signing_key,
         mesh_id=mesh_id,
-        own_address=OwnAddress(
-            host=public_address,
-            http_port=settings.http_port,
-            gossip_port=settings.gossip_port,
-            wireguard_port=settings.wireguard_port,
-            region=own.region,
-        ),
         ledger=ledger,
         fetch=HttpTileFetcher(ledger=ledger, key=identity.signing_key),
         clock=clock,
         peers_file=paths.peers,
+        backbone_of=lambda server_id: _backbone_of(ledger, server_id),
+    )
+    gossip.announce(
+        Advertisement(
+            host=public_address,
+            http_port=settings.http_port,
+            wireguard_port=settings.wireguard_port,
+            region=own.region,
+        )
     )
     ledger.on_cosign(gossip.send_cosign)
     auth = AuthService(ledger=ledger, session_key=identity.session_signing_key, clock=clock)
@@ -163,12 +163,12 @@ def compose(
     peering = PeeringService(
         ledger=ledger, tunnels=wireguard, endpoint_of=_endpoint_of(gossip, identity.server_id)
     )
-    gossip.on_address(lambda server_id: peering.address_learnt(ServerId(server_id)))
+    gossip.subscribe_addresses(lambda server_id: peering.address_learnt(ServerId(server_id)))
     tls = load_tls_identity(paths.tls, name=identity.server_id, clock=clock)
     info = DaemonInfo(
         settings=settings,
         public_address=public_address,
-        version=VERSION,
+        version=__version__,
         ledger=ledger,
         gossip=gossip,
         wireguard=wireguard,
@@ -187,7 +187,7 @@ def compose(
         tls=tls,
         clock=clock,
         all_services=services,
-        version=VERSION,
+        version=__version__,
     )
     tunnel = str(own_tunnel_address(own.slices))
     http = HttpService(
@@ -200,7 +200,7 @@ def compose(
         socket_path=paths.socket,
     )
     info.http = http
-    started = [ledger, ipam, root_keys, enroll, gossip, auth, acl, wireguard, peering, http]
+    started: list[Service] = [ledger, ipam, root_keys, enroll, gossip, auth, acl, wireguard, peering, http]
     services += [*([signer_process] if signer_process else []), *started]
     info.services = services
     return Composition(
@@ -223,6 +223,11 @@ def _names(
         own.backbone,
         "127.0.0.1",
     )
+
+
+def _backbone_of(ledger: LedgerService, server_id: str) -> str | None:
+    certificate = ledger.charter.server(ServerId(server_id))
+    return certificate.backbone if certificate is not None else None
 
 
 def _endpoint_of(

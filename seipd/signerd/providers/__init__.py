@@ -1,0 +1,1 @@
+"""Where private keys live, behind one port."""

@@ -1,0 +1,1 @@
+"""The signing service's protocol, and its client."""

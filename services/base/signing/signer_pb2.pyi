@@ -1,0 +1,41 @@
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Optional as _Optional
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SignRequest(_message.Message):
+    __slots__ = ("canonical_bytes", "scope", "key_id")
+    CANONICAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    canonical_bytes: bytes
+    scope: str
+    key_id: str
+    def __init__(self, canonical_bytes: _Optional[bytes] = ..., scope: _Optional[str] = ..., key_id: _Optional[str] = ...) -> None: ...
+
+class SignReply(_message.Message):
+    __slots__ = ("signature", "key_id")
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    signature: bytes
+    key_id: str
+    def __init__(self, signature: _Optional[bytes] = ..., key_id: _Optional[str] = ...) -> None: ...
+
+class PublicKeyRequest(_message.Message):
+    __slots__ = ("scope", "key_id")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    key_id: str
+    def __init__(self, scope: _Optional[str] = ..., key_id: _Optional[str] = ...) -> None: ...
+
+class PublicKeyReply(_message.Message):
+    __slots__ = ("public_key", "key_id", "state")
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    public_key: bytes
+    key_id: str
+    state: str
+    def __init__(self, public_key: _Optional[bytes] = ..., key_id: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
