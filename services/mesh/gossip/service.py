@@ -7,7 +7,13 @@ import logging
 import secrets
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from services.kernel.errors import ConflictError, SeipdError, StartError, UnavailableError
+from services.kernel.errors import (
+    ConflictError,
+    InputError,
+    SeipdError,
+    StartError,
+    UnavailableError,
+)
 from services.kernel.service import Health, HealthState
 from services.mesh.gossip.counters import Count
 from services.mesh.gossip.effects import (
@@ -84,7 +90,7 @@ class GossipService:
         """Open the port, remember the peers of the last run, begin to talk.
 
         Raises:
-            StartError: the port can't be opened.
+            StartError: the port can't be opened, or what was announced is no address.
         """
         self._state, self._trouble = HealthState.STARTING, ""
         remembered = await asyncio.to_thread(load_peers, self._peers_file)
@@ -106,15 +112,16 @@ class GossipService:
                 node.counters.add(Count.BAD_FACT)
         try:
             self.port = self._socket.open(self._settings.bind_address, self._settings.port)
-        except ConflictError as error:
+            if self._advertisement is not None:
+                self._run(node.announce(self._advertisement, self.port, now))
+        except (ConflictError, InputError) as error:
+            self._socket.close()
             self._state = HealthState.FAILED
             raise StartError(
                 str(error), service=self.name, code=error.code, mend=error.mend
             ) from error
         self._node = node
         self._ledger.subscribe_appends(self._on_appended)
-        if self._advertisement is not None:
-            self._run(node.announce(self._advertisement, self.port, now))
         self._tasks.spawn(self._tick_forever(node), name="gossip-tick")
         self._tasks.spawn(self._save_forever(), name="gossip-save")
         self._state = HealthState.OK

@@ -22,6 +22,14 @@ def test_a_record_reaches_the_others_within_an_interval_and_without_asking():
     assert len(world["cid"].ledger.contents()[id_of("ann")]) == 3
 
 
+def test_records_whose_news_were_lost_arrive_within_three_intervals():
+    world = World("ann", "bob", "cid")
+    world.introduce()
+    world.run(2)
+    world["ann"].ledger.append(b"nobody was told")
+    assert world.run_until(world.agree, at_most_s=5) < 3
+
+
 def test_gos_21_all_converge_despite_loss_doubling_and_reordering():
     world = World("ann", "bob", "cid", "dan", loss=0.3, double=0.3, jitter_s=0.2, seed=7)
     world.introduce()
