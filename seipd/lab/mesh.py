@@ -1,0 +1,259 @@
+"""The programs of a lab: real daemons and agents, started and asked by their own command lines."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seipd.lab import net
+from seipd.lab.plan import LabPlan, plan_from_value
+from services.kernel import canonical
+from services.kernel.errors import ConflictError, NotFoundError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from seipd.lab.plan import Host
+
+READY_TIMEOUT_S = 30.0
+POLL_S = 0.1
+SIGNER_USER = "seipd-signer"
+
+
+class Lab:
+    """One lab by its folder."""
+
+    def __init__(self, plan: LabPlan) -> None:
+        self.plan = plan
+
+    @classmethod
+    def load(cls, folder: Path) -> Lab:
+        """Return the lab of a folder.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        try:
+            value = canonical.decode_object((folder / "lab.json").read_bytes())
+        except FileNotFoundError:
+            raise NotFoundError(f"there is no lab in {folder}", mend="seipd lab up") from None
+        return cls(plan_from_value(value))
+
+    def up(self, told: Callable[[str], None]) -> None:
+        """Build the network and start every program.
+
+        Raises:
+            ConflictError: there is a lab already.
+            UnavailableError: something did not come up; ``down`` removes what is there.
+        """
+        plan = self.plan
+        if (plan.folder / "lab.json").exists() or net.namespaces(plan.prefix):
+            raise ConflictError(
+                f"there is a lab in {plan.folder}", code="lab_exists", mend="seipd lab down"
+            )
+        plan.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        (plan.folder / "lab.json").write_bytes(canonical.encode(plan.value()))
+        net.build(plan)
+        for host in plan.hosts:
+            host.folder.mkdir(mode=0o755, parents=True)
+        first = plan.servers[0]
+        told(f"{first.name}: founding the mesh")
+        self.seipd(first, "init", "--public-address", first.address, *_signer_flags())
+        self.start_server(first)
+        for host in plan.servers[1:]:
+            told(f"{host.name}: joining")
+            token = self.invite(first, "server")
+            self.seipd(host, "join", token, "--public-address", host.address)
+            self.start_server(host)
+        for number, host in enumerate(plan.endpoints):
+            told(f"{host.name}: joining {plan.server_of(number).name}")
+            self.join_endpoint(host, plan.server_of(number))
+
+    def down(self) -> None:
+        """Remove every trace."""
+        net.remove(self.plan)
+        shutil.rmtree(self.plan.folder, ignore_errors=True)
+
+    def start_server(self, host: Host) -> None:
+        """Start a daemon and wait until it is healthy.
+
+        Raises:
+            UnavailableError: it is not within half a minute; the message holds its last words.
+        """
+        command = [*host.enter(), *self._program("seipd", host), "run"]
+        command += ["--public-address", host.address, "--wireguard-interface", host.interface]
+        with host.log.open("ab") as log:
+            child = subprocess.Popen(  # noqa: S603 (our own program)
+                [*command, *_signer_flags()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=self.environment(host),
+            )
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while time.monotonic() < deadline and child.poll() is None:
+            if (host.data_root / "run" / "seipd.sock").exists():
+                try:
+                    if self.status(host)["healthy"]:
+                        return
+                except UnavailableError:
+                    pass
+            time.sleep(POLL_S)
+        lines = host.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        raise UnavailableError(
+            f"{host.name} does not come up: {lines[-1] if lines else 'no word'}",
+            code="lab_failed",
+            mend=f"see {host.log}, then seipd lab down",
+        )
+
+    def stop_server(self, host: Host) -> None:
+        """Ask a daemon to stop, and wait until it has; its tunnel stays up."""
+        daemon = self.daemon_pid(host)
+        if daemon is None:
+            return
+        os.kill(daemon, 15)
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while daemon in net.pids(host.namespace) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+
+    def daemon_pid(self, host: Host) -> int | None:
+        """Return the pid of a host's daemon."""
+        for pid in net.pids(host.namespace):
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"seipd" in words and b"run" in words:
+                return pid
+        return None
+
+    def join_endpoint(self, host: Host, server: Host) -> None:
+        """Let an endpoint join at a server, and bring its tunnel up."""
+        self.seip(host, "join", self.invite(server, "endpoint"), "--name", host.name)
+        self.seip(host, "up", "--wireguard-interface", host.interface)
+
+    def invite(self, server: Host, role: str, *options: str) -> str:
+        """Return a fresh token of a server."""
+        token: str = self.seipd_json(server, "invite", role, *options)["token"]
+        return token
+
+    def status(self, host: Host) -> dict[str, Any]:
+        """Return what ``seipd status --json`` says on a server.
+
+        Raises:
+            UnavailableError: no daemon answers.
+        """
+        done = self._run("seipd", host, "status", "--json")
+        value = canonical.decode(done.stdout.encode()) if done.stdout else None
+        if not isinstance(value, dict):
+            raise UnavailableError(done.stderr.strip(), code="lab_failed")
+        return value
+
+    def overview(self) -> list[dict[str, Any]]:
+        """Return a row for each host: whether it is up, its address, its state."""
+        rows = []
+        for host in self.plan.hosts:
+            row: dict[str, Any] = {"host": host.name, "address": host.address}
+            try:
+                if host.is_server:
+                    status = self.status(host)
+                    row |= {
+                        "up": status["healthy"],
+                        "tunnel_address": status["tunnel_address"],
+                        "state_hash": status["state_hash"],
+                    }
+                else:
+                    status = self._agent_status(host)
+                    row |= {
+                        "up": status["connected"],
+                        "tunnel_address": status["tunnel_address"],
+                        "state_hash": None,
+                    }
+            except UnavailableError:
+                row |= {"up": False, "tunnel_address": None, "state_hash": None}
+            rows.append(row)
+        return rows
+
+    def seipd(self, host: Host, *words: str) -> str:
+        """Run ``seipd`` on a host; return what it printed.
+
+        Raises:
+            UnavailableError: it failed; the message is its own.
+        """
+        return self._checked("seipd", host, *words)
+
+    def seipd_json(self, host: Host, *words: str) -> Any:  # noqa: ANN401 (JSON)
+        """Run ``seipd --json`` on a host; return the document."""
+        return canonical.decode(self.seipd(host, *words, "--json").encode())
+
+    def seip(self, host: Host, *words: str) -> str:
+        """Run ``seip`` on a host; return what it printed."""
+        return self._checked("seip", host, *words)
+
+    def environment(self, host: Host) -> dict[str, str]:
+        """Return the environment of a host: the programs find its folders by themselves."""
+        programs = Path(sys.executable).parent
+        return {
+            **os.environ,
+            "PATH": f"{programs}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}",
+            "SEIPD_DATA_ROOT": str(host.data_root),
+            "SEIPD_WIREGUARD_INTERFACE": host.interface,
+            "SEIP_STATE": str(host.data_root),
+            "SEIP_WIREGUARD_INTERFACE": host.interface,
+        }
+
+    def _agent_status(self, host: Host) -> dict[str, Any]:
+        done = self._run("seip", host, "status", "--json")
+        value = canonical.decode(done.stdout.encode()) if done.stdout else None
+        if not isinstance(value, dict):
+            raise UnavailableError(done.stderr.strip(), code="lab_failed")
+        return value
+
+    def _checked(self, program: str, host: Host, *words: str) -> str:
+        done = self._run(program, host, *words)
+        if done.returncode != 0:
+            said = done.stderr.strip().splitlines()
+            raise UnavailableError(
+                f"{host.name}: {program} {words[0]}: {said[-1] if said else 'no word'}",
+                code="lab_failed",
+            )
+        return done.stdout
+
+    def _run(self, program: str, host: Host, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603 (our own program)
+            [*host.enter(), *self._program(program, host), *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env=self.environment(host),
+        )
+
+    def _program(self, program: str, host: Host) -> list[str]:
+        module = "seipd" if program == "seipd" else "seipd.agent"
+        flag = "--data-root" if program == "seipd" else "--state"
+        return [sys.executable, "-m", module, flag, str(host.data_root)]
+
+
+def _signer_flags() -> list[str]:
+    """Return nothing where the signer's own user can run us; else the flag of a trial."""
+    try:
+        user = pwd.getpwnam(SIGNER_USER)
+        done = subprocess.run(
+            [sys.executable, "-c", "import seipd"],
+            user=user.pw_uid,
+            group=user.pw_gid,
+            cwd="/",
+            capture_output=True,
+            check=False,
+        )
+    except (KeyError, OSError):
+        return ["--allow-insecure-same-user"]
+    return [] if done.returncode == 0 else ["--allow-insecure-same-user"]

@@ -1,0 +1,115 @@
+"""Namespaces, cables and the bridge, by ip(8) and nft(8)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seipd.lab.plan import partition_rules
+from services.kernel.errors import ConfigError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from seipd.lab.plan import Host, LabPlan
+
+SOCKETS = Path("/var/run/wireguard")
+PREFIX_BITS = 24
+END_TIMEOUT_S = 8.0
+_POLL_S = 0.1
+
+
+def run(*words: str, stdin: str | None = None) -> str:
+    """Run a program; return what it printed.
+
+    Raises:
+        ConfigError: the program is not installed.
+        UnavailableError: it failed; the message says what it said.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603 (fixed programs, our own names)
+            words, input=stdin, capture_output=True, text=True, check=False, timeout=60
+        )
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{words[0]} is not installed", mend="apt-get install iproute2 nftables"
+        ) from error
+    if done.returncode != 0:
+        said = done.stderr.strip() or done.stdout.strip()
+        raise UnavailableError(f"{' '.join(words[:6])}: {said}", code="lab_failed")
+    return done.stdout
+
+
+def build(plan: LabPlan) -> None:
+    """Make the bridge, and a namespace with a cable for each host."""
+    run("ip", "netns", "add", plan.switch)
+    run("ip", "-n", plan.switch, "link", "add", "br0", "type", "bridge")
+    run("ip", "-n", plan.switch, "link", "set", "br0", "up")
+    for host in plan.hosts:
+        _connect(plan, host)
+
+
+def _connect(plan: LabPlan, host: Host) -> None:
+    run("ip", "netns", "add", host.namespace)
+    run("ip", "-n", host.namespace, "link", "set", "lo", "up")
+    cable = ("type", "veth", "peer", "name", "eth0", "netns", host.namespace)
+    run("ip", "-n", plan.switch, "link", "add", f"v-{host.name}", *cable)
+    run("ip", "-n", plan.switch, "link", "set", f"v-{host.name}", "master", "br0", "up")
+    inside = ("ip", "-n", host.namespace)
+    run(*inside, "addr", "add", f"{host.address}/{PREFIX_BITS}", "dev", "eth0")
+    run(*inside, "link", "set", "eth0", "up")
+
+
+def partition(one: Host, other: Host) -> None:
+    """Cut two hosts apart, both ways, at both ends."""
+    for here, there in ((one, other), (other, one)):
+        run(*here.enter(), "nft", "-f", "-", stdin=partition_rules(there.address))
+
+
+def heal(hosts: Iterable[Host]) -> int:
+    """Take every partition away; return how many ends were cut."""
+    count = 0
+    for host in hosts:
+        for line in run(*host.enter(), "nft", "list", "tables").splitlines():
+            name = line.split()[-1] if line else ""
+            if name.startswith("seiplab-"):
+                run(*host.enter(), "nft", "delete", "table", "inet", name)
+                count += 1
+    return count
+
+
+def namespaces(prefix: str) -> list[str]:
+    """Return the namespaces of a lab that are there."""
+    listed = (line.split()[0] for line in run("ip", "netns", "list").splitlines() if line)
+    return [name for name in listed if name.startswith(f"{prefix}-")]
+
+
+def pids(namespace: str) -> list[int]:
+    """Return the processes inside a namespace."""
+    return [int(text) for text in run("ip", "netns", "pids", namespace).split()]
+
+
+def remove(plan: LabPlan) -> None:
+    """End every process inside the lab's namespaces, then remove them; may be called twice."""
+    left = namespaces(plan.prefix)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        _signal_all(left, number)
+        deadline = time.monotonic() + END_TIMEOUT_S
+        while any(pids(name) for name in left) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+    for name in left:
+        run("ip", "netns", "del", name)
+    for host in plan.hosts:
+        (SOCKETS / f"{host.interface}.sock").unlink(missing_ok=True)
+
+
+def _signal_all(names: Iterable[str], number: signal.Signals) -> None:
+    for name in names:
+        for pid in pids(name):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
