@@ -1,4 +1,4 @@
-"""What a server says it holds, in DIGESTs of 50 feeds, and what another's DIGEST means. Pure."""
+"""What a server says it holds, in DIGESTs of 46 feeds, and what another's DIGEST means. Pure."""
 
 from __future__ import annotations
 

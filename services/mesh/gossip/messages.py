@@ -28,7 +28,7 @@ from services.kernel.errors import WireError
 from services.kernel.ids import ServerId
 from services.mesh.gossip.codec import MAX_PLAINTEXT_BYTES
 
-MAX_FEEDS: Final = 50
+MAX_FEEDS: Final = 46  # of the largest sizes still fit in one datagram
 MAX_ENTRIES: Final = 256
 MAX_FACTS: Final = 16
 MAX_INDEX: Final = 2**53 - 1

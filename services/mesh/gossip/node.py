@@ -161,7 +161,6 @@ class GossipNode:
         """Note that entries of a feed were stored; pass the news on."""
         self._now_s = now.s
         self._news[server_id] = None
-        self._next_roster_s = now.s  # what was stored may have changed the roster
         head = self._feeds.feeds().get(server_id)
         self._catch_up(self._replicator.stored(server_id, head, now.s))
         self._tell_news(now.s)

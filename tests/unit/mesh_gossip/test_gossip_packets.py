@@ -165,6 +165,13 @@ def test_gos_01_any_plaintext_is_a_message_or_a_wire_error(data):
     assert encode_message(message) == data
 
 
+def test_gos_06_a_message_in_another_spelling_is_refused():
+    assert decode_message(b"\x92\x07\x05") == Ping(nonce=5)
+    for spelling in (b"\x92\x07\xcc\x05", b"\xdc\x00\x02\x07\x05", b"\x92\x07\xce\0\0\0\x05"):
+        with pytest.raises(WireError):
+            decode_message(spelling)
+
+
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
 def test_gos_01_a_message_survives_its_encoding_and_its_damage_is_harmless(message, pair):
     data = encode_message(message)
@@ -232,6 +239,17 @@ def test_gos_04_an_ack_answers_one_hello_from_the_address_that_was_greeted():
     assert silent(ann, ack, ann.world["bob"].public)
 
 
+def test_gos_04_an_ack_to_the_hello_of_an_earlier_life_is_refused():
+    ann, ack = fresh_ack()
+    bob = ann.world["bob"]
+    ann.restart()
+    again = ann.node.sessions.begin(bob.id, bob.public, ann.now())
+    # The same dice give the same index, so that only the signature can tell the two apart.
+    assert decode(again).sender_index == decode(ack).receiver_index
+    assert silent(ann, ack, bob.public)
+    assert ann.node.counters[Count.DROPPED_BAD_SIGNATURE] == 1
+
+
 def test_gos_05_malleated_signatures_and_keys_of_small_order_are_refused():
     world = World("ann", "bob")
     good = hello_to("bob")
@@ -278,6 +296,35 @@ def test_gos_07_strangers_and_other_meshes_leave_no_trace():
     signature = key.sign(hello_signed_bytes(hello, bytes(32)))
     assert silent(world["bob"], encode_hello(hello)[:-64] + signature)
     assert world["bob"].node.sessions.newest_hello_ms == {}
+
+
+def test_gos_08_a_box_of_a_removed_server_is_dropped_before_it_is_opened(pair):
+    box = box_from(pair, "ann", "bob", Ping(nonce=1))
+    del pair.roster[id_of("ann")]
+    assert silent(pair["bob"], box, pair["ann"].public)
+    assert pair["bob"].node.counters[Count.DROPPED_UNKNOWN_SENDER] == 1
+    assert pair["bob"].node.sessions.current(id_of("ann")) is None
+
+
+def test_a_handshake_that_is_not_finished_in_time_is_void():
+    ann, ack = fresh_ack()
+    bob = ann.world["bob"]
+    effects = receive(ann, ack, bob.public)
+    bob.node.sessions.expire(HANDSHAKE_TIMEOUT_S + 0.1)
+    assert silent(bob, effects[0].data, ann.public)
+    late, late_ack = fresh_ack()
+    late.node.sessions.expire(HANDSHAKE_TIMEOUT_S + 0.1)
+    assert silent(late, late_ack, bob.public)
+
+
+def test_a_session_ends_after_a_quarter_of_an_hour(pair):
+    box = box_from(pair, "ann", "bob", Ping(nonce=1))
+    sessions = pair["bob"].node.sessions
+    sessions.expire(pair.now_s + 800)
+    assert sessions.current(id_of("ann"))
+    sessions.expire(pair.now_s + 901)
+    assert sessions.current(id_of("ann")) is None
+    assert silent(pair["bob"], box, pair["ann"].public)
 
 
 def test_gos_11_nobody_gets_more_bytes_than_it_sent_before_it_is_proven():
@@ -356,6 +403,16 @@ def test_a_made_up_size_or_epoch_costs_only_who_says_it():
         bob.run(receive(bob, box_from(world, "liar", "bob", lie), world["liar"].public))
         world["ann"].append(b"the truth")
         world.run_until(lambda: same_feed(world, "ann", "bob"), at_most_s=10)
+
+
+def test_one_that_asks_is_told_what_it_lacks(pair):
+    ann, bob = pair["ann"], pair["bob"]
+    bob.ledger.append(b"news")
+    server = bytes.fromhex(bob.id.removeprefix("server-"))
+    for asks, answers in ((False, 0), (True, 1)):
+        digest = Digest(feeds=(FeedSize(server=server, epoch=1, size=0),), asks=asks)
+        sent = receive(bob, box_from(pair, "ann", "bob", digest), ann.public)
+        assert len(sent) == answers
 
 
 def test_a_greedy_server_does_not_keep_another_busy(pair):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.mesh.gossip.counters import Count
-from tests.unit.mesh_gossip.gossip_kit import START_MS, World, id_of
+from tests.unit.mesh_gossip.gossip_kit import START_MS, Feed, World, id_of
 
 
 def entries(name: str, count: int, size_bytes: int = 300) -> list[bytes]:
@@ -141,14 +141,25 @@ def test_a_source_that_lies_about_entries_is_left_aside_and_the_honest_one_heard
     forged = world["liar"].ledger
     world["ann"].append(*entries("ann", 10))
     original = world["ann"].ledger.held[id_of("ann")]
-    forged.held[id_of("ann")] = type(original)(
-        epoch=1, entries=[b"forged"] * 10, note=original.note
-    )
+    forged.held[id_of("ann")] = Feed(epoch=1, entries=[b"forged"] * 10, note=original.note)
     world.cut = {frozenset({"ann", "liar"})}
     world.introduce()
     world.run_until(
         lambda: world["bob"].ledger.contents().get(id_of("ann")) == original.entries, at_most_s=30
     )
+
+
+def test_the_only_source_is_asked_less_and_less_often_while_it_lies():
+    world = World("ann", "bob", "liar")
+    ann, bob, liar = (world[name] for name in ("ann", "bob", "liar"))
+    ann.append(*entries("ann", 3))
+    note = ann.ledger.held[ann.id].note
+    liar.ledger.held[ann.id] = Feed(epoch=1, entries=[b"forged"] * 3, note=note)
+    world.introduce()
+    world.cut = {frozenset({"ann", "bob"}), frozenset({"ann", "liar"})}
+    world.run(60)
+    assert 4 <= bob.node.counters[Count.INGEST_FAILED] <= 8
+    assert ann.id not in bob.ledger.contents()
 
 
 def test_gos_19_a_shorter_head_changes_nothing():
@@ -228,6 +239,33 @@ def test_a_server_that_moves_is_found_again():
     peers = {peer.server_id: peer for peer in world["ann"].node.peers(world["ann"].now())}
     assert peers[id_of("bob")].address == "203.0.113.77:9102"
     assert id_of("bob") in world["cid"].changed
+
+
+def test_a_lost_server_is_greeted_at_once_where_it_is_said_to_be_now():
+    world = World("ann", "bob")
+    world.introduce()
+    world.partition("ann")
+    world.run(60)
+    bob = world["bob"]
+    bob.public = ("203.0.113.77", 9102)
+    bob.announce()
+    world.sent.clear()
+    world["ann"].node.learn(bob.fact(), world["ann"].now())
+    world.run(0.11)
+    assert bob.public in [to for _, _, to in world.sent]
+
+
+def test_records_in_quick_succession_are_told_of_together_and_soon():
+    world = World("ann", "bob")
+    world.introduce()
+    world.run(2.05)
+    world.sent.clear()
+    for number in range(50):
+        world["ann"].append(f"{number}".encode())
+    assert len(world.sent) == 1
+    world.run(0.015)
+    world["ann"].append(b"one more")
+    assert world.run_until(world.agree, at_most_s=1) < 0.3
 
 
 def test_a_cosignature_arrives_once_though_datagrams_are_lost():
