@@ -82,7 +82,7 @@ class GossipService:
         self._node: GossipNode | None = None
         self._state = HealthState.STOPPED
         self._trouble = ""
-        self._dirty = False
+        self._saved = Remembered()
         self._cosigns_waiting = 0
         self.port = 0
 
@@ -94,6 +94,7 @@ class GossipService:
         """
         self._state, self._trouble = HealthState.STARTING, ""
         remembered = await asyncio.to_thread(load_peers, self._peers_file)
+        self._saved = remembered
         now = self._now()
         node = GossipNode(
             settings=self._settings,
@@ -240,22 +241,22 @@ class GossipService:
     async def _save_forever(self) -> None:
         while True:
             await asyncio.sleep(SAVE_INTERVAL_S)
-            if self._dirty:
-                await self._save()
+            await self._save()
 
     async def _save(self) -> None:
         node = self._node
         if node is None:
             return
-        self._dirty = False
         remembered = Remembered(
             facts=tuple(fact.encoded for fact in node.directory.book.all()),
             newest_hello_ms=dict(node.sessions.newest_hello_ms),
         )
+        if remembered == self._saved:
+            return
         try:
             await asyncio.to_thread(save_peers, self._peers_file, remembered)
+            self._saved = remembered
         except SeipdError as error:
-            self._dirty = True
             logger.warning("the peers could not be remembered: %s", error)
 
     def _run(self, effects: Iterable[Effect]) -> None:
@@ -270,7 +271,6 @@ class GossipService:
                 case DeliverCosign():
                     self._deliver(effect)
                 case AddressChanged():
-                    self._dirty = True
                     for callback in self._address_callbacks:
                         callback(effect.server_id)
 

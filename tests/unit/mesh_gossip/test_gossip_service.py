@@ -161,6 +161,33 @@ async def test_a_restarted_server_remembers_whom_to_call(tmp_path):
         await ann.stop()
 
 
+async def test_gos_04_the_newest_hello_is_on_disk_before_the_server_stops(tmp_path, monkeypatch):
+    monkeypatch.setattr("services.mesh.gossip.service.SAVE_INTERVAL_S", 0.05)
+    roster = {server_id_of(key_of(n).public_key): key_of(n).public_key for n in ("ann", "bob")}
+    ann, _ = make("ann", roster, tmp_path)
+    bob, copy = make("bob", roster, tmp_path)
+
+    def newest_ms() -> int:
+        return load_peers(tmp_path / "ann.json").newest_hello_ms.get(copy.own_id, 0)
+
+    try:
+        await ann.start()
+        await bob.start()
+        bob.learn(ann.own_fact())
+        await until(lambda: in_session(bob) == 1 and newest_ms() > 0)
+        before_ms = newest_ms()
+        await bob.stop()
+        again, _ = make("bob", roster, tmp_path, port=bob.port)
+        try:
+            await again.start()
+            await until(lambda: newest_ms() > before_ms)
+        finally:
+            await again.stop()
+    finally:
+        await bob.stop()
+        await ann.stop()
+
+
 async def test_gos_24_a_place_that_cannot_be_reached_disturbs_nothing(mesh):
     service, ledger = mesh["ann"]
     lost = key_of("lost")
