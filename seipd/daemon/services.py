@@ -200,7 +200,18 @@ def compose(
         socket_path=paths.socket,
     )
     info.http = http
-    started: list[Service] = [ledger, ipam, root_keys, enroll, gossip, auth, acl, wireguard, peering, http]
+    started: list[Service] = [
+        ledger,
+        ipam,
+        root_keys,
+        enroll,
+        gossip,
+        auth,
+        acl,
+        wireguard,
+        peering,
+        http,
+    ]
     services += [*([signer_process] if signer_process else []), *started]
     info.services = services
     return Composition(
