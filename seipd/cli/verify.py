@@ -7,6 +7,7 @@ pipe or a fault in this program, is "not good".
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -133,14 +134,25 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as error:
         status = error.exit_code
     except OSError as error:
-        # Whoever reads the answer has gone; keep the interpreter from complaining at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _say(f"can't print the answer: {error.strerror}", "run it again")
+        with contextlib.suppress(OSError):
+            _say(f"can't print the answer: {error.strerror}", "run it again")
         status = NOT_GOOD
     except (KeyboardInterrupt, click.Abort):
         _say("INVALID: interrupted before all was checked", "run it again")
         status = NOT_GOOD
-    sys.exit(status)
+    sys.exit(status if _flushed() else NOT_GOOD)
+
+
+def _flushed() -> bool:
+    """Say whether the answer went out; keep the interpreter from complaining at its end."""
+    good = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            good = False
+    return good
 
 
 def _judge(what: str, check: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
