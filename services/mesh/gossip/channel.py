@@ -60,9 +60,9 @@ class Channel:
 
     def set_peers(self, peers: Mapping[str, bytes], now_s: float) -> None:
         """Have exactly these servers as peers."""
-        for peer in peers.keys() - self.links.keys():
+        for peer in sorted(peers.keys() - self.links.keys()):
             self.links[peer] = Link.new(peer, now_s)
-        for peer in self.links.keys() - peers.keys():
+        for peer in sorted(self.links.keys() - peers.keys()):
             del self.links[peer]
             self._sessions.forget(peer)
 

@@ -370,7 +370,7 @@ class GossipNode:
     def _refresh_roster(self, now: Moment) -> None:
         self._servers = self._feeds.servers()
         others = {name: key for name, key in self._servers.items() if name != self.server_id}
-        for gone in self._channel.links.keys() - others.keys():
+        for gone in sorted(self._channel.links.keys() - others.keys()):
             self._replicator.forget(gone)
             self.sessions.newest_hello_ms.pop(gone, None)
         self._channel.set_peers(others, now.s)

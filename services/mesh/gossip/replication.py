@@ -1,7 +1,7 @@
 """Decides what to get from whom until every feed is as long here as anywhere. Pure.
 
-For each feed of which somebody holds more, one source at a time: a PULL for what is missing, again
-after a time-out from where the gap begins, another source after three; once the entries up to a
+For each feed of which somebody holds more, one source at a time: a PULL for each gap in what is
+held, again after a time-out, another source after five; once the entries up to a
 checkpoint are there, they are stored. A range that is long, too big, or has entries that don't fit
 in datagrams is fetched as tiles over HTTPS. What a source has sent so far counts against that
 source alone, 64 KiB for all feeds, and a source whose entries did not match is left aside a while.
@@ -31,8 +31,10 @@ MAX_REASSEMBLY_S: Final = 30.0
 MAX_PULLS: Final = 64
 MAX_PULLS_A_PEER: Final = 8
 MAX_FETCHES: Final = 4
-MAX_TRIES: Final = 3
+MAX_GAPS: Final = 4
+MAX_TRIES: Final = 5
 PULL_TIMEOUT_S: Final = 0.5
+SILENCE_S: Final = 1.0
 FIRST_PENALTY_S: Final = 1.0
 MAX_PENALTY_S: Final = 300.0
 
@@ -58,19 +60,31 @@ class _Catchup:
     deadline_s: float = 0.0
     started_s: float = 0.0
     by_https: bool = False
-    progressed: bool = False
+    bursts: int = 0  # answers whose end was not seen yet
+    progressed: bool = False  # since the last PULL
     entries: dict[int, bytes] = field(default_factory=dict)
     buffered_bytes: int = 0
     checkpoint: tuple[int, bytes] | None = None
     left_aside: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def first_gap(self) -> tuple[int, int]:
-        """Return the first range that is missing."""
+    def first_gap(self) -> int:
+        """Return the index of the first entry that is missing."""
         start = self.have
         while start in self.entries:
             start += 1
-        later = [index for index in self.entries if index > start]
-        return start, min(later, default=MAX_INDEX)
+        return start
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """Return the first ranges that are missing; the last of them may have no end."""
+        gaps = []
+        start = self.have
+        for index in sorted(self.entries):
+            if index > start:
+                gaps.append((start, index))
+            start = index + 1
+        if self.checkpoint is None or self.checkpoint[0] > start:
+            gaps.append((start, MAX_INDEX))
+        return gaps[:MAX_GAPS]
 
     def clear(self) -> None:
         """Forget what a source has sent."""
@@ -149,19 +163,22 @@ class Replicator:
             return []
         self._refresh(feed, head)
         if not message.entries and message.start < message.size:
-            if message.start == feed.first_gap()[0]:
+            if message.start == feed.first_gap():
                 return self._by_https(feed, head, now_s)
             return []
+        before = (len(feed.entries), feed.checkpoint)
         if not self._keep(feed, message):
             return self._by_https(feed, head, now_s)
         complete = self._complete(feed)
         if complete is not None:
             feed.doing = _Doing.STORING
             return [complete]
-        if feed.progressed:
+        if before != (len(feed.entries), feed.checkpoint):
+            feed.progressed, feed.tries = True, 0
             feed.deadline_s = now_s + self._timeout_s(0)
-        if message.last and feed.progressed:
-            return [self._pull(feed, now_s)]
+        feed.bursts -= message.last
+        if feed.bursts <= 0 and feed.progressed:
+            return self._pull(feed, now_s)
         return []
 
     def stored(self, server_id: str, head: FeedHead | None, now_s: float) -> list[Catching]:
@@ -245,28 +262,32 @@ class Replicator:
             return []
         feed.doing, feed.source, feed.started_s = _Doing.PULLING, source, now_s
         feed.tries = 0
-        return [self._pull(feed, now_s)]
+        return self._pull(feed, now_s)
 
     def _busy(self, doing: _Doing, source: str | None = None) -> int:
         return sum(
             one.doing is doing and source in {None, one.source} for one in self._feeds.values()
         )
 
-    def _pull(self, feed: _Catchup, now_s: float) -> SendPull:
-        start, stop = feed.first_gap()
+    def _pull(self, feed: _Catchup, now_s: float) -> list[Catching]:
+        gaps = feed.gaps()
         feed.progressed = False
+        feed.bursts = len(gaps)
         feed.deadline_s = now_s + self._timeout_s(feed.tries)
-        self._counters.add(Count.PULLS_SENT)
-        return SendPull(
-            peer=feed.source,
-            server_id=feed.server_id,
-            epoch=feed.epoch,
-            start=start,
-            stop=stop,
-        )
+        self._counters.add(Count.PULLS_SENT, len(gaps))
+        return [
+            SendPull(
+                peer=feed.source,
+                server_id=feed.server_id,
+                epoch=feed.epoch,
+                start=start,
+                stop=stop,
+            )
+            for start, stop in gaps
+        ]
 
     def _timeout_s(self, tries: int) -> float:
-        return PULL_TIMEOUT_S * float(2**tries) * (0.75 + self._rng.random() / 2)
+        return PULL_TIMEOUT_S * (1 + tries / 2) * (0.75 + self._rng.random() / 2)
 
     def _timed_out(self, feed: _Catchup, head: FeedHead | None, now_s: float) -> list[Catching]:
         self._counters.add(Count.PULLS_TIMED_OUT)
@@ -274,11 +295,12 @@ class Replicator:
         if now_s - feed.started_s >= MAX_REASSEMBLY_S:
             return self._by_https(feed, head, now_s)
         if feed.tries >= MAX_TRIES:
-            source = feed.source
+            # Silence is the network's fault more often than the source's: the pause stays short.
+            _, penalty_s = feed.left_aside.get(feed.source, (0.0, 0.0))
+            feed.left_aside[feed.source] = (now_s + SILENCE_S, penalty_s)
             feed.clear()
-            self._leave_aside(feed, source, now_s)
             return []
-        return [self._pull(feed, now_s)]
+        return self._pull(feed, now_s)
 
     def _by_https(self, feed: _Catchup, head: FeedHead | None, now_s: float) -> list[Catching]:
         feed.clear()
@@ -302,19 +324,17 @@ class Replicator:
                 return False
             feed.entries[index] = entry
             feed.buffered_bytes += len(entry) + MAX_ENTRY_OVERHEAD_BYTES
-            feed.progressed = True
         if message.checkpoint is not None and message.size > feed.have:
             known = feed.checkpoint[0] if feed.checkpoint else 0
             if message.size > known:
                 feed.checkpoint = (message.size, message.checkpoint)
-                feed.progressed = True
         return True
 
     def _complete(self, feed: _Catchup) -> Ingest | None:
         if feed.checkpoint is None:
             return None
         size, checkpoint = feed.checkpoint
-        if feed.first_gap()[0] < size:
+        if feed.first_gap() < size:
             return None
         self._counters.add(Count.ENTRIES_RECEIVED, size - feed.have)
         return Ingest(

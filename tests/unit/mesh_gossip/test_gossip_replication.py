@@ -11,7 +11,7 @@ from services.mesh.gossip.codec import MAX_PLAINTEXT_BYTES
 from services.mesh.gossip.counters import Count, Counters
 from services.mesh.gossip.digests import DigestCursor
 from services.mesh.gossip.effects import FetchTiles, Ingest, SendPull
-from services.mesh.gossip.messages import Entries, Pull, encode_message, id_of_raw
+from services.mesh.gossip.messages import MAX_INDEX, Entries, Pull, encode_message, id_of_raw
 from services.mesh.gossip.replication import MAX_PULLS_A_PEER, Replicator
 from tests.unit.mesh_gossip.gossip_kit import Head
 
@@ -56,13 +56,24 @@ def test_parts_in_any_order_are_stored_when_the_last_gap_closes(replicator):
     assert replicator.open_count == 0
 
 
-def test_only_the_gap_is_asked_for_again(replicator):
-    replicator.offered("bob", FEED, 1, 6, None)
+def test_only_the_gaps_are_asked_for_again(replicator):
+    replicator.offered("bob", FEED, 1, 9, None)
     replicator.plan({}, 0.0)
-    replicator.entries("bob", part(0, b"a", b"b", size=6), None, 0.1)
-    replicator.entries("bob", part(4, b"e", b"f", size=6, note=b"n"), None, 0.1)
-    (pull,) = replicator.plan({}, 5.0)
-    assert (pull.start, pull.stop) == (2, 4)
+    replicator.entries("bob", part(0, b"a", b"b", size=9), None, 0.1)
+    replicator.entries("bob", part(4, b"e", b"f", size=9), None, 0.1)
+    assert [(one.start, one.stop) for one in replicator.plan({}, 5.0)] == [(2, 4), (6, MAX_INDEX)]
+    replicator.entries("bob", part(7, b"h", b"i", size=9, note=b"n"), None, 5.1)
+    assert [(one.start, one.stop) for one in replicator.plan({}, 10.0)] == [(2, 4), (6, 7)]
+
+
+def test_what_is_still_under_way_is_not_asked_for_again(replicator):
+    replicator.offered("bob", FEED, 1, 9, None)
+    replicator.plan({}, 0.0)
+    replicator.entries("bob", part(2, b"c", size=9), None, 0.1)
+    assert len(replicator.plan({}, 5.0)) == 2
+    assert replicator.entries("bob", part(0, b"a", size=9, last=True), None, 5.1) == []
+    (first, second) = replicator.entries("bob", part(3, b"d", size=9, last=True), None, 5.2)
+    assert (first.start, first.stop, second.start) == (1, 2, 4)
 
 
 def test_a_lost_checkpoint_is_asked_for_alone(replicator):
@@ -83,13 +94,13 @@ def test_a_source_that_only_repeats_itself_is_not_asked_at_its_pace(replicator):
     assert sum(map(len, asked)) == 1
 
 
-def test_after_three_silences_another_source_is_asked(replicator):
+def test_after_five_silences_another_source_is_asked(replicator):
     replicator.offered("bob", FEED, 1, 2, None)
     (first,) = replicator.plan({}, 0.0)
     assert first.peer == "bob"
     replicator.offered("cid", FEED, 1, 2, None)
-    asked = [pull.peer for step in range(1, 8) for pull in replicator.plan({}, step * 3.0)]
-    assert asked[:3] == ["bob", "bob", "cid"]
+    asked = [pull.peer for step in range(1, 9) for pull in replicator.plan({}, step * 3.0)]
+    assert asked[:5] == ["bob"] * 4 + ["cid"]
 
 
 def test_where_https_fails_datagrams_are_tried_again(replicator):
