@@ -1,11 +1,17 @@
-"""Looks after the signer where no unit of the system does: started as its own user, and watched."""
+"""Looks after the signer where no unit of the system does: started as its own user, and watched.
+
+As root the daemon writes nothing inside the signer's folder: what lies there is the signer's, and a
+link put there would lead root astray.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import pwd
+import stat
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -19,14 +25,20 @@ from services.runtime.tasks import TaskOwner
 if TYPE_CHECKING:
     from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
 SIGNER_USER = "seipd-signer"
 START_TIMEOUT_S = 15.0
-POLL_S = 0.05
 STOP_TIMEOUT_S = 5.0
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
-PROBE_KEY_ID = "root-1"
-_PROBE_TIMEOUT_S = 1.0
+STEADY_AFTER_S = 60.0
+PROBE_INTERVAL_S = 10.0
+
+_POLL_S = 0.05
+_PROBE_TIMEOUT_S = 2.0
+_PROBE_KEY_ID = "root-1"
+_FOLDER_MODE = 0o710
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +69,12 @@ class SignerProcess:
         Raises:
             StartError: it does not come up, or may not be started as this user.
         """
-        if await self._answers():
-            self._health = Health(state=HealthState.OK, detail="a unit of the system runs it")
-            return
         try:
-            await self._spawn()
-            await self._until_it_answers()
+            if await self._answers():
+                self._require_other_user()
+                self._health = Health(state=HealthState.OK, detail="a unit of the system runs it")
+            else:
+                await self._spawn()
         except SeipdError as error:
             await self.stop()
             raise StartError(
@@ -71,18 +83,9 @@ class SignerProcess:
         self._tasks.spawn(self._watch(), name="signer-watch")
 
     async def stop(self) -> None:
-        """End the child, if there is one."""
+        """End the child, if there is one; a signer of the system stays."""
         await self._tasks.close()
-        child, self._child = self._child, None
-        if child is not None and child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                child.terminate()
-            try:
-                async with asyncio.timeout(STOP_TIMEOUT_S):
-                    await child.wait()
-            except TimeoutError:
-                child.kill()
-                await child.wait()
+        await self._end_child()
         self._health = Health(state=HealthState.STOPPED)
 
     def health(self) -> Health:
@@ -93,20 +96,40 @@ class SignerProcess:
         """Have the signer's folder, its unlock secret and the root key; each is made once.
 
         Raises:
-            ConfigError: the user is missing, or this is not root.
-            UnavailableError: the signer could not make the key.
+            ConfigError: the user is missing, this is not root, or the signer that runs has no such
+                key, or it could not be made.
         """
+        if await self._answers():
+            await self._require_key(key_id, purpose)
+            return
         user = self._user()
         self._prepare(user)
-        if await self._answers():
-            return
         command = [*self._command("keygen", user), "--scope", "platform", "--key-id", key_id]
         child = await self._exec([*command, "--purpose", purpose], user, quiet=True)
         _, said = await child.communicate()
         if child.returncode != 0:
+            reason = said.decode("utf-8", "replace").strip().removeprefix("error: ")
+            raise ConfigError(f"no root key was made: {reason}", code="signer_failed")
+
+    async def _require_key(self, key_id: str, purpose: str) -> None:
+        try:
+            await GrpcSigner(str(self._socket)).public_key(scope="platform", key_id=key_id)
+        except NotFoundError as error:
             raise ConfigError(
-                f"the signer can't make the root key: {said.decode('utf-8', 'replace').strip()}",
-                code="signer_failed",
+                f"the signer that runs has no key {key_id}",
+                code="no_root_key",
+                mend="stop it, then, as its user: "
+                f"seipd-signer keygen --state {self._state} --key-id {key_id} --purpose {purpose}",
+            ) from error
+
+    def _require_other_user(self) -> None:
+        """Refuse a signer under the daemon's own user: whoever has the one has the other's keys."""
+        if self._socket.lstat().st_uid == os.geteuid() and not self._allow_same_user:
+            raise ConfigError(
+                "the signer runs as the daemon's own user",
+                code="insecure_user",
+                mend="run it as the user seipd-signer, "
+                "or say --allow-insecure-same-user for a trial",
             )
 
     def _user(self) -> _User | None:
@@ -130,14 +153,17 @@ class SignerProcess:
         return _User(entry.pw_uid, entry.pw_gid)
 
     def _prepare(self, user: _User | None) -> None:
+        """Make the folder and the unlock secret, where neither was made before."""
+        with contextlib.suppress(FileExistsError):
+            self._state.mkdir(mode=_FOLDER_MODE)
+        if user is not None and self._state.lstat().st_uid == os.geteuid():
+            os.chown(self._state, user.uid, user.gid, follow_symlinks=False)
+        if (self._state / "keys").exists():
+            return  # the keys open with the secret they were sealed with, and with no new one
         if not self._unlock_file.exists():
             create_unlock_file(self._unlock_file)
-        for folder in (self._state, self._socket.parent):
-            folder.mkdir(mode=0o710, parents=True, exist_ok=True)
-            if user is not None:
-                os.chown(folder, user.uid, os.getegid())
-        if user is not None:
-            os.chown(self._unlock_file, user.uid, user.gid)
+        if user is not None and stat.S_ISREG(self._unlock_file.lstat().st_mode):
+            os.chown(self._unlock_file, user.uid, user.gid, follow_symlinks=False)
 
     def _command(self, verb: str, user: _User | None) -> list[str]:
         command = [sys.executable, "-m", "seipd.signerd", verb, "--state", str(self._state)]
@@ -145,10 +171,32 @@ class SignerProcess:
         return command if user is not None else [*command, "--allow-insecure-same-user"]
 
     async def _spawn(self) -> None:
+        """Start a child and wait until it answers.
+
+        Raises:
+            ConfigError: this user can't.
+            StartError: it ended, or does not answer.
+        """
         user = self._user()
-        self._prepare(user)
         command = [*self._command("run", user), "--socket", str(self._socket)]
-        self._child = await self._exec(command, user, quiet=False)
+        command += ["--log-level", "warning", "--end-with", str(os.getpid())]
+        self._child = child = await self._exec(command, user, quiet=False)
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while child.returncode is None:
+                    if await self._answers():
+                        detail = f"a child of the daemon, pid {child.pid}"
+                        self._health = Health(state=HealthState.OK, detail=detail)
+                        return
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            await self._end_child()
+        raise StartError(
+            "the signer does not come up",
+            service=self.name,
+            code="signer_unavailable",
+            mend="its reason stands in the log above",
+        )
 
     async def _exec(
         self, command: list[str], user: _User | None, *, quiet: bool
@@ -178,44 +226,62 @@ class SignerProcess:
             ) from error
 
     async def _answers(self) -> bool:
-        if not self._socket.exists():
+        try:
+            if not stat.S_ISSOCK(self._socket.lstat().st_mode):
+                return False
+        except OSError:
             return False
         signer = GrpcSigner(str(self._socket), timeout_s=_PROBE_TIMEOUT_S)
         try:
-            await signer.public_key(scope="platform", key_id=PROBE_KEY_ID)
+            await signer.public_key(scope="platform", key_id=_PROBE_KEY_ID)
         except NotFoundError:
             return True
         except SeipdError:
             return False
         return True
 
-    async def _until_it_answers(self) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + START_TIMEOUT_S
-        while loop.time() < deadline:
-            if self._child is None or self._child.returncode is not None:
-                break
-            if await self._answers():
-                detail = f"a child of the daemon, pid {self._child.pid}"
-                self._health = Health(state=HealthState.OK, detail=detail)
-                return
-            await asyncio.sleep(POLL_S)
-        raise StartError(
-            "the signer does not come up",
-            service=self.name,
-            code="signer_unavailable",
-            mend="its reason stands in the log above",
-        )
-
     async def _watch(self) -> None:
+        """Start the signer again whenever it ended, at growing intervals."""
+        loop = asyncio.get_running_loop()
         backoff_s = FIRST_BACKOFF_S
-        while self._child is not None:
-            status = await self._child.wait()
-            detail = f"the signer ended with status {status}; it is started again"
-            self._health = Health(state=HealthState.DEGRADED, detail=detail)
+        while True:
+            since_s = loop.time()
+            self._health = Health(state=HealthState.DEGRADED, detail=await self._ended())
+            logger.warning("the signer is gone; it is started again")
+            if loop.time() - since_s > STEADY_AFTER_S:
+                backoff_s = FIRST_BACKOFF_S
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
-            with contextlib.suppress(SeipdError):
-                await self._spawn()
-                await self._until_it_answers()
-                backoff_s = FIRST_BACKOFF_S
+            try:
+                if not await self._answers():
+                    await self._spawn()
+            except SeipdError as error:
+                logger.warning("the signer does not start: %s", error, extra={"code": error.code})
+            else:
+                if self._child is None:
+                    self._health = Health(
+                        state=HealthState.OK, detail="a unit of the system runs it"
+                    )
+
+    async def _ended(self) -> str:
+        """Wait until the signer is gone; say how."""
+        if self._child is not None:
+            status = await self._child.wait()
+            self._child = None
+            return f"the signer ended with status {status}; it is started again"
+        while await self._answers():  # noqa: ASYNC110 (another's process: there is no event)
+            await asyncio.sleep(PROBE_INTERVAL_S)
+        return "the signer of the system does not answer"
+
+    async def _end_child(self) -> None:
+        child, self._child = self._child, None
+        if child is None or child.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await child.wait()
+        except TimeoutError:
+            child.kill()
+            await child.wait()

@@ -4,95 +4,180 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from typing_extensions import override
 
-from seipd.cli.group import run_group
-from seipd.cli.output import print_json
+from services.kernel.errors import ConfigError, ConflictError, InputError, SeipdError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from seipd.signerd.core import KeyRow
+    from seipd.signerd.state import SignerState
+
+EXIT_USAGE = 2
+EXIT_CONFLICT = 6
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _RunByDefault(click.Group):
+    """Without the name of a command, ``run`` is meant."""
+
+    @override
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in {"-h", "--help"}):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_RunByDefault, context_settings={"help_option_names": ["-h", "--help"]})
 def signer() -> None:
-    """Hold root and domain keys, and sign with them."""
+    """Hold root and domain keys, and sign with them; ``run`` unless told otherwise."""
 
 
-_STATE = click.option(
-    "--state",
-    type=click.Path(path_type=Path),
-    default=Path("/var/lib/seipd-signer"),
-    show_default=True,
-)
-_UNLOCK = click.option(
-    "--unlock-file", type=click.Path(path_type=Path), default=None, help="[<state>.unlock]"
-)
-_SAME_USER = click.option(
-    "--allow-insecure-same-user", is_flag=True, help="run as root: for trials only"
-)
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option(
+            "--allow-insecure-same-user", is_flag=True, help="run as root: for trials only"
+        ),
+        click.option(
+            "--unlock-file", type=click.Path(path_type=Path), default=None, help="[<state>.unlock]"
+        ),
+        click.option(
+            "--state",
+            type=click.Path(path_type=Path),
+            default=Path("/var/lib/seipd-signer"),
+            show_default=True,
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _named(command: Callable[..., Any]) -> Callable[..., Any]:
+    scope = click.option("--scope", default="platform", show_default=True)
+    key_id = click.option("--key-id", default="root-1", show_default=True)
+    as_json = click.option("--json", "as_json", is_flag=True, help="print the whole row")
+    return scope(key_id(as_json(command)))
 
 
 @signer.command()
-@_STATE
-@click.option("--socket", type=click.Path(path_type=Path), default=None)
-@_UNLOCK
-@click.option("--group", default=None, help="the group that may use the socket")
-@_SAME_USER
+@_common
+@click.option("--socket", type=click.Path(path_type=Path), help="[<state>/run/signer.sock]")
+@click.option("--group", default=None, help="the group that may use the socket, too")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@click.option("--end-with", type=int, default=None, metavar="PID", help="end when this one does")
 def run(
     *,
     state: Path,
-    socket: Path | None,
     unlock_file: Path | None,
-    group: str | None,
     allow_insecure_same_user: bool,
-) -> int:
-    """Serve on a unix socket."""
-    from seipd.daemon.sdnotify import notify
-    from seipd.signerd import app
+    socket: Path | None,
+    group: str | None,
+    log_level: str,
+    log_format: str,
+    end_with: int | None,
+) -> None:
+    """Serve on a unix socket until told to stop."""
+    from seipd.signerd.app import run_signer
+    from seipd.signerd.lifecycle import end_with as end_with_process
     from services.runtime.logs import configure_logging
 
-    configure_logging("info", "text")
-    app.harden()
-    app.require_own_user(allow_same_user=allow_insecure_same_user)
-    held = app.SignerState(state, unlock_file or _unlock_of(state))
-    notify("READY=1")
-    try:
-        return asyncio.run(app.run_signer(held, socket or state / "run" / "signer.sock", group))
-    finally:
-        held.close()
+    configure_logging(log_level, log_format)
+    if end_with is not None:
+        end_with_process(end_with)
+    with _opened(state, unlock_file, allow_same_user=allow_insecure_same_user) as held:
+        where = socket or state / "run" / "signer.sock"
+        asyncio.run(run_signer(held, folder=state, socket=where, group=group))
 
 
 @signer.command()
-@_STATE
-@_UNLOCK
-@click.option("--scope", default="platform", show_default=True)
-@click.option("--key-id", default="root-1", show_default=True)
+@_common
+@_named
 @click.option("--purpose", "purposes", multiple=True, required=True, help="seipd/<what>/v1")
-@_SAME_USER
 def keygen(
     *,
     state: Path,
     unlock_file: Path | None,
+    allow_insecure_same_user: bool,
     scope: str,
     key_id: str,
     purposes: tuple[str, ...],
-    allow_insecure_same_user: bool,
+    as_json: bool,
 ) -> None:
     """Make a key in this process, unless it is there; print its public half."""
-    from seipd.signerd import app
+    with _opened(state, unlock_file, allow_same_user=allow_insecure_same_user) as held:
+        _print(held.keygen(scope, key_id, purposes), as_json=as_json)
 
-    app.harden()
-    app.require_own_user(allow_same_user=allow_insecure_same_user)
-    held = app.SignerState(state, unlock_file or _unlock_of(state))
+
+@signer.command()
+@_common
+@_named
+@click.option("--to", type=click.Choice(["rotating", "retired"]), required=True)
+def move(
+    *,
+    state: Path,
+    unlock_file: Path | None,
+    allow_insecure_same_user: bool,
+    scope: str,
+    key_id: str,
+    to: str,
+    as_json: bool,
+) -> None:
+    """Let a key sign no more; there is no way back."""
+    from seipd.signerd.core import KeyState
+
+    with _opened(state, unlock_file, allow_same_user=allow_insecure_same_user) as held:
+        _print(held.move(scope, key_id, KeyState(to)), as_json=as_json)
+
+
+@contextmanager
+def _opened(
+    folder: Path, unlock_file: Path | None, *, allow_same_user: bool
+) -> Iterator[SignerState]:
+    from seipd.signerd.lifecycle import harden, require_own_user
+    from seipd.signerd.state import software_state
+
+    require_own_user(allow_same_user=allow_same_user)
+    harden()
+    held = software_state(folder, unlock_file or folder.with_name(f"{folder.name}.unlock"))
+    held.open()
     try:
-        print_json(held.keygen(scope, key_id, purposes).value())
+        yield held
     finally:
         held.close()
 
 
-def _unlock_of(state: Path) -> Path:
-    return state.with_name(f"{state.name}.unlock")
+def _print(row: KeyRow, *, as_json: bool) -> None:
+    value = row.value()
+    if as_json:
+        import orjson
+
+        click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    else:
+        click.echo(f"{value['scope']} {value['key_id']} {value['state']} {value['public_key']}")
 
 
 def main() -> None:
     """Run ``seipd-signer``."""
-    sys.exit(run_group(signer, "seipd-signer"))
+    try:
+        signer.main(prog_name="seipd-signer")
+    except SeipdError as error:
+        line = f"error: {error} — {error.mend}" if error.mend else f"error: {error}"
+        click.echo("".join(char if char.isprintable() else " " for char in line), err=True)
+        sys.exit(_exit_status_of(error))
+
+
+def _exit_status_of(error: SeipdError) -> int:
+    if isinstance(error, ConflictError):
+        return EXIT_CONFLICT
+    return EXIT_USAGE if isinstance(error, (ConfigError, InputError)) else 1

@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING
 import grpc
 from typing_extensions import override
 
+from services.base.crypto.signatures import verify
 from services.base.signing import signer_pb2, signer_pb2_grpc
-from services.kernel.errors import ForbiddenError, InputError, NotFoundError, SeipdError
+from services.kernel.errors import (
+    ConfigError,
+    ForbiddenError,
+    InputError,
+    NotFoundError,
+    SeipdError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from seipd.signerd.core import KeyTable
+    from seipd.signerd.core import KeyRow, KeyTable
     from seipd.signerd.providers.base import KeyProvider
 
 logger = logging.getLogger(__name__)
@@ -25,6 +32,8 @@ logger = logging.getLogger(__name__)
 MAX_IN_FLIGHT = 500
 MAX_MESSAGE_BYTES = 32 * 1024
 STOP_GRACE_S = 1.0
+
+_PROVIDER_FAILED = "provider_unavailable: the key provider does not sign"
 
 
 class SigningServicer(signer_pb2_grpc.SigningServicer):
@@ -41,14 +50,18 @@ class SigningServicer(signer_pb2_grpc.SigningServicer):
         context: grpc.aio.ServicerContext[signer_pb2.SignRequest, signer_pb2.SignReply],
     ) -> signer_pb2.SignReply:
         """Sign exactly the bytes given, if the key may."""
+        data = request.canonical_bytes
         try:
-            row = self._table.may_sign(request.scope, request.key_id, request.canonical_bytes)
-            signature = await asyncio.to_thread(
-                self._provider.sign, row.handle, request.canonical_bytes
-            )
+            row = self._table.may_sign(request.scope, request.key_id, data)
         except SeipdError as error:
-            await _refuse(context, error)
+            logger.warning(
+                "refused to sign", extra={"code": error.code, "key_id": request.key_id[:128]}
+            )
+            await context.abort(_status_of(error), f"{error.code}: {error}")
             raise
+        signature = await self._signed(row, data)
+        if signature is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, _PROVIDER_FAILED)
         return signer_pb2.SignReply(signature=signature, key_id=row.key_id)
 
     @override
@@ -61,22 +74,42 @@ class SigningServicer(signer_pb2_grpc.SigningServicer):
         try:
             row = self._table.find(request.scope, request.key_id)
         except SeipdError as error:
-            await _refuse(context, error)
+            await context.abort(_status_of(error), f"{error.code}: {error}")
             raise
         return signer_pb2.PublicKeyReply(
             public_key=row.public_key, key_id=row.key_id, state=row.state.value
         )
 
+    async def _signed(self, row: KeyRow, data: bytes) -> bytes | None:
+        """Return a signature that verifies; None where the provider has none to give."""
+        try:
+            signature = await asyncio.to_thread(self._provider.sign, row.handle, data)
+        except SeipdError as error:
+            logger.error("the key provider fails: %s", error, extra={"code": error.code})  # noqa: TRY400 (the error says all)
+            return None
+        # A token may have lost its slot, a service its key version: never pass that on.
+        if not verify(row.public_key, data, signature):
+            logger.error("the key provider signed with another key", extra={"key_id": row.key_id})
+            return None
+        return signature
+
 
 @contextlib.asynccontextmanager
-async def serve(servicer: SigningServicer, socket: Path) -> AsyncIterator[None]:
-    """Serve on a unix socket while the context lasts."""
+async def serve(servicer: signer_pb2_grpc.SigningServicer, socket: Path) -> AsyncIterator[None]:
+    """Serve on a unix socket while the context lasts.
+
+    Raises:
+        ConfigError: ``bad_socket``: the socket can't be made there.
+    """
     server = grpc.aio.server(
         maximum_concurrent_rpcs=MAX_IN_FLIGHT,
         options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)],
     )
     signer_pb2_grpc.add_SigningServicer_to_server(servicer, server)
-    server.add_insecure_port(f"unix:{socket}")
+    try:
+        server.add_insecure_port(f"unix:{socket}")
+    except RuntimeError as error:
+        raise ConfigError(f"can't listen on {socket}", code="bad_socket") from error
     await server.start()
     try:
         yield
@@ -84,13 +117,11 @@ async def serve(servicer: SigningServicer, socket: Path) -> AsyncIterator[None]:
         await server.stop(STOP_GRACE_S)
 
 
-async def _refuse(context: grpc.aio.ServicerContext, error: SeipdError) -> None:  # type: ignore[type-arg]
-    status = grpc.StatusCode.UNAVAILABLE
+def _status_of(error: SeipdError) -> grpc.StatusCode:
     if isinstance(error, NotFoundError):
-        status = grpc.StatusCode.NOT_FOUND
-    elif isinstance(error, ForbiddenError):
-        status = grpc.StatusCode.PERMISSION_DENIED
-    elif isinstance(error, InputError):
-        status = grpc.StatusCode.INVALID_ARGUMENT
-    logger.info("refused: %s", error.code)
-    await context.abort(status, f"{error.code}: {error}")
+        return grpc.StatusCode.NOT_FOUND
+    if isinstance(error, ForbiddenError):
+        return grpc.StatusCode.PERMISSION_DENIED
+    if isinstance(error, InputError):
+        return grpc.StatusCode.INVALID_ARGUMENT
+    return grpc.StatusCode.UNAVAILABLE

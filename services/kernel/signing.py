@@ -32,9 +32,10 @@ class Signer(Protocol):
         """Return the 64 bytes of an Ed25519 signature over exactly these bytes.
 
         Raises:
-            ForbiddenError: the key may not sign this (``purpose_refused``, ``key_retired``).
+            ForbiddenError: the key may not sign this (``purpose_refused``, ``key_retired``,
+                ``wrong_scope``).
             NotFoundError: ``key_unknown``.
-            UnavailableError: ``signer_unavailable``.
+            UnavailableError: ``signer_unavailable``, ``provider_unavailable``.
         """
 
     async def public_key(self, *, scope: str, key_id: str) -> PublicKeyInfo:
@@ -56,7 +57,10 @@ def parse_scope(text: str) -> str:
     if text == PLATFORM_SCOPE:
         return text
     if prefix == "domain" and colon and domain != _NIL:
-        parse_uuid(domain)
+        try:
+            parse_uuid(domain)
+        except InputError as error:
+            raise InputError(f"a domain's scope: {error}", code="wrong_scope") from error
         return text
     raise InputError("a scope is platform or domain:<uuid>", code="wrong_scope")
 

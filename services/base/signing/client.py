@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from services.base.crypto.signatures import verify
 from services.kernel.errors import (
+    ConfigError,
     ForbiddenError,
+    InputError,
     NotFoundError,
     SeipdError,
     UnavailableError,
@@ -14,43 +17,76 @@ from services.kernel.errors import (
 from services.kernel.signing import PublicKeyInfo
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     import grpc
 
+    from services.base.signing.signer_pb2_grpc import SigningStub
+
 TIMEOUT_S = 5.0
+MAX_REMEMBERED_KEYS = 1024
+
+_REFUSALS: dict[str, type[SeipdError]] = {
+    "key_unknown": NotFoundError,
+    "key_retired": ForbiddenError,
+    "purpose_refused": ForbiddenError,
+    "wrong_scope": ForbiddenError,
+    "bad_key_id": InputError,
+    "provider_unavailable": UnavailableError,
+}
 
 
 class GrpcSigner:
-    """Reaches a signer at the path of its socket; satisfies Signer."""
+    """Reaches a signer at the path of its socket; satisfies Signer.
+
+    A connection lasts for one call: the root signs a few times a day, and a signer that was
+    restarted in between is found at once.
+
+    Raises:
+        ConfigError: ``bad_signer_address``: not a unix socket. What crosses it is not encrypted.
+    """
 
     def __init__(self, socket: str, *, timeout_s: float = TIMEOUT_S) -> None:
-        self._address = socket if "://" in socket else f"unix:{socket}"
+        path = socket.removeprefix("unix:").removeprefix("//")
+        if not path.startswith("/"):
+            raise ConfigError(
+                f"not the path of a unix socket: {socket}",
+                code="bad_signer_address",
+                mend="give an absolute path, for example /var/lib/seipd-signer/run/signer.sock",
+            )
+        self._address = f"unix:{path}"
         self._timeout_s = timeout_s
+        self._keys: dict[tuple[str, str], bytes] = {}
 
     async def sign(self, canonical_bytes: bytes, *, scope: str, key_id: str) -> bytes:
         """Return a signature that was checked against the key's public half.
 
+        The public half is asked for once: a signer that comes back with another key of the same
+        name is not believed.
+
         Raises:
             ForbiddenError: the signer refuses.
             NotFoundError: ``key_unknown``.
-            UnavailableError: ``signer_unavailable``, or its answer is wrong.
+            UnavailableError: ``signer_unavailable``; ``provider_unavailable``, also where the
+                signature is not one of that key.
         """
-        import grpc
-
-        from services.base.signing import signer_pb2, signer_pb2_grpc
+        from services.base.signing import signer_pb2
 
         request = signer_pb2.SignRequest(
             canonical_bytes=canonical_bytes, scope=scope, key_id=key_id
         )
-        async with grpc.aio.insecure_channel(self._address) as channel:
-            stub = signer_pb2_grpc.SigningStub(channel)
-            try:
-                reply = await stub.Sign(request, timeout=self._timeout_s)
-            except grpc.aio.AioRpcError as error:
-                raise _error_of(error) from error
-        info = await self.public_key(scope=scope, key_id=key_id)
-        if not verify(info.public_key, canonical_bytes, reply.signature):
+        async with self._stub() as stub:
+            reply = await stub.Sign(request, timeout=self._timeout_s)
+        public_key = self._keys.get((scope, key_id))
+        if public_key is None:
+            public_key = (await self.public_key(scope=scope, key_id=key_id)).public_key
+            if len(self._keys) < MAX_REMEMBERED_KEYS:
+                self._keys[scope, key_id] = public_key
+        if not verify(public_key, canonical_bytes, reply.signature):
             raise UnavailableError(
-                "the signer answered with a wrong signature", code="provider_unavailable"
+                "the signer answered with the signature of another key",
+                code="provider_unavailable",
+                mend="look at the signer's log, and compare its keys.json with a backup",
             )
         signature: bytes = reply.signature
         return signature
@@ -62,28 +98,31 @@ class GrpcSigner:
             NotFoundError: ``key_unknown``.
             UnavailableError: ``signer_unavailable``.
         """
-        import grpc
-
-        from services.base.signing import signer_pb2, signer_pb2_grpc
+        from services.base.signing import signer_pb2
 
         request = signer_pb2.PublicKeyRequest(scope=scope, key_id=key_id)
+        async with self._stub() as stub:
+            reply = await stub.PublicKey(request, timeout=self._timeout_s)
+        return PublicKeyInfo(public_key=reply.public_key, key_id=reply.key_id, state=reply.state)
+
+    @asynccontextmanager
+    async def _stub(self) -> AsyncIterator[SigningStub]:
+        import grpc
+
+        from services.base.signing import signer_pb2_grpc
+
         async with grpc.aio.insecure_channel(self._address) as channel:
-            stub = signer_pb2_grpc.SigningStub(channel)
             try:
-                reply = await stub.PublicKey(request, timeout=self._timeout_s)
+                yield signer_pb2_grpc.SigningStub(channel)
             except grpc.aio.AioRpcError as error:
                 raise _error_of(error) from error
-        return PublicKeyInfo(public_key=reply.public_key, key_id=reply.key_id, state=reply.state)
 
 
 def _error_of(error: grpc.aio.AioRpcError) -> SeipdError:
-    import grpc
-
+    """Tell a refusal of the signer, which begins with its code, from a signer that is not there."""
     code, _, what = (error.details() or "").partition(": ")
-    if error.code() is grpc.StatusCode.NOT_FOUND:
-        return NotFoundError(what, code=code)
-    if error.code() in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT):
-        return ForbiddenError(what, code=code)
+    if (kind := _REFUSALS.get(code)) is not None:
+        return kind(what, code=code)
     return UnavailableError(
         "the signer does not answer",
         code="signer_unavailable",

@@ -1,0 +1,111 @@
+"""What every key provider must do, whatever holds its keys."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from seipd.signerd.providers.software import SoftwareProvider
+from services.base.crypto.kdf import Argon2Cost
+from services.base.crypto.signatures import verify
+from services.kernel.errors import NotFoundError
+
+ONE, TWO = "platform/root-1", "domain:0190b3a0-0000-7000-8000-000000000001/root-1"
+CHEAP = Argon2Cost(opslimit=1, memlimit_bytes=8192)
+
+
+@pytest.fixture(params=["software"])
+def opened(tmp_path):
+    """Return what opens the same keys again and again."""
+    made = []
+
+    def opened() -> SoftwareProvider:
+        unlock = b"an unlock secret of forty bytes, or more"
+        made.append(SoftwareProvider(tmp_path / "keys", unlock=unlock, cost=CHEAP))
+        return made[-1]
+
+    yield opened
+    for provider in made:
+        provider.close()
+
+
+def test_a_new_key_signs(opened) -> None:
+    provider = opened()
+    public_key = provider.generate(ONE)
+    assert verify(public_key, b"words", provider.sign(ONE, b"words"))
+    assert not verify(public_key, b"other", provider.sign(ONE, b"words"))
+
+
+def test_signing_is_deterministic_as_ed25519_is(opened) -> None:
+    provider = opened()
+    provider.generate(ONE)
+    assert provider.sign(ONE, b"words") == provider.sign(ONE, b"words")
+
+
+def test_each_handle_has_a_key_of_its_own(opened) -> None:
+    provider = opened()
+    keys = [provider.generate(handle) for handle in (ONE, TWO)]
+    assert keys[0] != keys[1]
+    assert verify(keys[1], b"words", provider.sign(TWO, b"words"))
+
+
+def test_generating_again_makes_no_second_key(opened) -> None:
+    provider = opened()
+    assert provider.generate(ONE) == provider.generate(ONE) == provider.public_key(ONE)
+
+
+def test_a_key_outlives_its_process(opened) -> None:
+    first = opened()
+    public_key, signature = first.generate(ONE), first.sign(ONE, b"words")
+    first.close()
+    again = opened()
+    assert again.public_key(ONE) == public_key
+    assert again.sign(ONE, b"words") == signature
+
+
+def test_sgn_03_an_unknown_handle_is_unknown(opened) -> None:
+    provider = opened()
+    for call in (provider.public_key, lambda handle: provider.sign(handle, b"words")):
+        with pytest.raises(NotFoundError) as caught:
+            call(ONE)
+        assert caught.value.code == "key_unknown"
+
+
+def test_it_signs_the_empty_message_and_a_long_one(opened) -> None:
+    provider = opened()
+    public_key = provider.generate(ONE)
+    for data in (b"", bytes(20 * 1024)):
+        assert verify(public_key, data, provider.sign(ONE, data))
+
+
+def test_threads_sign_at_once(opened) -> None:
+    first = opened()
+    public_key = first.generate(ONE)
+    first.close()
+    provider, good = opened(), []
+
+    def work(number: int) -> None:
+        data = b"%d" % number
+        good.append(verify(public_key, data, provider.sign(ONE, data)))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert good == [True] * 8
+
+
+def test_it_does_not_print_its_secrets(opened) -> None:
+    provider = opened()
+    provider.generate(ONE)
+    assert "unlock secret" not in repr(provider)
+    assert "seed" not in repr(vars(provider)["_open"])
+
+
+def test_closing_twice_is_closing(opened) -> None:
+    provider = opened()
+    provider.generate(ONE)
+    provider.close()
+    provider.close()
