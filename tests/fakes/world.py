@@ -180,15 +180,15 @@ class World:
         self.write(server, self.signed(server.key, "auth.invite", body))
         return invite_id, seed
 
-    def redeem(self, name: str, invite_id: str, seed: SigningKey, **changes: Any) -> Record:
-        key = key_of(f"endpoint {name}")
+    def redeem(self, host: str, invite_id: str, seed: SigningKey, **changes: Any) -> Record:
+        key = key_of(f"endpoint {host}")
         signed = enroll.redeem_input(self.mesh_id, invite_id, key.public_key)
         body = {
             "invite": invite_id,
             "signature": b64u_encode(seed.sign(signed)),
             "role": "endpoint",
-            "name": name,
-            "wireguard_key": curve_key(name),
+            "name": host,
+            "wireguard_key": curve_key(host),
             **changes,
         }
         return self.signed(key, "auth.redeem", body)

@@ -250,21 +250,27 @@ def verify_map_proof(
     A leaf of another key, or None, proves that the key is absent.
     """
     place = key_hash(view, key)
-    if len(siblings) > 256:
+    if len(siblings) > 256 or any(len(one) != HASH_BYTES for one in siblings):
         return False
-    if leaf is None:
-        value = EMPTY
-    else:
-        held = orjson.loads(leaf)
-        leaf_place = key_hash(held[0], held[1])
+    value = EMPTY
+    if leaf is not None:
+        leaf_place = _place_of(leaf)
         depth = len(siblings)
-        if _prefix(leaf_place, depth) != _prefix(place, depth):
+        if leaf_place is None or _prefix(leaf_place, depth) != _prefix(place, depth):
             return False
         value = leaf_hash(leaf_place, leaf)
     for depth, sibling in zip(range(len(siblings) - 1, -1, -1), siblings, strict=True):
         right = place[depth >> 3] >> (7 - (depth & 7)) & 1
         value = node_hash(sibling, value) if right else node_hash(value, sibling)
     return value == root
+
+
+def _place_of(leaf: bytes) -> bytes | None:
+    try:
+        view, key, _ = orjson.loads(leaf)
+    except (ValueError, TypeError):
+        return None
+    return key_hash(view, key) if isinstance(view, str) and isinstance(key, str) else None
 
 
 def _prefix(place: bytes, bits: int) -> int:

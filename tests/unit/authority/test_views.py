@@ -1,0 +1,339 @@
+"""The rules of the views, as those who break them see them."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.authority.ipam.pools import PoolExhaustedError, Pools, SlicePool, pick_block
+from services.kernel.ids import b64u_encode, node_id_of
+from tests.fakes.world import HOUR_MS, START_MS, World, curve_key, key_of
+
+ACME = "00000000-0000-4000-8000-000000000101"
+BETA = "00000000-0000-4000-8000-000000000102"
+
+
+def outcome(world: World, record, server_number: int = 0) -> str | None:
+    """Write one record and return why it has no effect, or None."""
+    server = world.servers[server_number]
+    server.hlc = max(one.hlc for one in world.servers)
+    index = world.write(server, record)
+    fold = world.folded()
+    found = [
+        one for one in fold.items_of([record.id]) if (one.author, one.index) == (server.id, index)
+    ]
+    return found[0].refusal
+
+
+def customer(world: World, node: str, name: str, parent: str | None = None):
+    body = {"node": node, "kind": "customer", "parent": parent or world.root_node, "name": name}
+    return world.signed(world.servers[0].key, "tree.create", body)
+
+
+def grant(world: World, key: bytes, capability: str, node: str | None = None, by=None):
+    body = {"node": node or world.root_node, "key": b64u_encode(key), "capability": capability}
+    return world.signed(by or world.root, "tree.grant", body)
+
+
+def joined(world: World, name: str = "laptop", server_number: int = 0):
+    server = world.servers[server_number]
+    server.hlc = max(one.hlc for one in world.servers)
+    invite_id, seed = world.invite(server, f"for {name}")
+    assert outcome(world, world.redeem(name, invite_id, seed), server_number) is None
+    return node_id_of(key_of(f"endpoint {name}").public_key)
+
+
+class TestTree:
+    def test_tre_01_a_node_can_t_move_below_itself(self) -> None:
+        world = World(1)
+        assert outcome(world, customer(world, ACME, "acme")) is None
+        assert outcome(world, customer(world, BETA, "beta", ACME)) is None
+        move = world.signed(world.servers[0].key, "tree.move", {"node": ACME, "parent": BETA})
+        assert outcome(world, move) == "rejected_cycle"
+
+    def test_tre_02_an_orphan_is_attached_nowhere(self) -> None:
+        world = World(1)
+        assert outcome(world, customer(world, ACME, "acme", BETA)) == "rejected_orphan"
+
+    def test_tre_03_a_foreign_signer_is_refused(self) -> None:
+        world = World(1)
+        body = {"node": ACME, "kind": "customer", "parent": world.root_node, "name": "acme"}
+        record = world.signed(key_of("stranger"), "tree.create", body)
+        assert outcome(world, record) == "rejected_unauthorised"
+
+    def test_tre_03_a_right_counts_from_its_grant_on_and_ends_with_it(self) -> None:
+        world, friend = World(1), key_of("friend")
+        body = {"node": ACME, "kind": "customer", "parent": world.root_node, "name": "acme"}
+        assert outcome(world, world.signed(friend, "tree.create", body)) == "rejected_unauthorised"
+        assert outcome(world, grant(world, friend.public_key, "operate")) is None
+        assert outcome(world, world.signed(friend, "tree.create", body)) is None
+        revoke = {"node": world.root_node, "key": b64u_encode(friend.public_key)}
+        assert outcome(world, world.signed(world.root, "tree.revoke", revoke)) is None
+        rename = world.signed(friend, "tree.rename", {"node": ACME, "name": "other"})
+        assert outcome(world, rename) == "rejected_unauthorised"
+
+    def test_tre_04_nobody_grants_to_itself_or_without_being_admin(self) -> None:
+        world = World(1)
+        server = world.servers[0].key
+        assert outcome(world, grant(world, server.public_key, "admin", by=server)) == (
+            "rejected_unauthorised"
+        )
+        assert outcome(world, grant(world, server.public_key, "admin")) is None
+        assert outcome(world, grant(world, server.public_key, "admin", by=server)) == (
+            "rejected_escalation"
+        )
+
+    def test_tre_05_the_last_admin_of_the_root_stays(self) -> None:
+        world, admin = World(1), key_of("admin")
+        assert outcome(world, grant(world, admin.public_key, "admin")) is None
+        revoke = {"node": world.root_node, "key": b64u_encode(admin.public_key)}
+        assert outcome(world, world.signed(admin, "tree.revoke", revoke)) == "rejected_lockout"
+        remove = world.signed(admin, "tree.remove", {"node": world.root_node})
+        assert outcome(world, remove) == "rejected_lockout"
+
+    def test_tre_06_a_node_id_that_is_taken(self) -> None:
+        world = World(1)
+        assert outcome(world, customer(world, ACME, "acme")) is None
+        assert outcome(world, customer(world, ACME, "acme")) == "duplicate_id"
+        assert outcome(world, customer(world, ACME, "other")) == "rejected_conflict"
+
+    def test_tre_08_a_tree_is_thirty_two_deep(self) -> None:
+        world = World(1)
+        parent = world.root_node
+        for depth in range(31):
+            node = f"00000000-0000-4000-8000-0000000002{depth:02x}"
+            world.write(world.servers[0], customer(world, node, "deep", parent))
+            parent = node
+        assert world.folded().state.get("tree", parent) is not None
+        assert outcome(world, customer(world, ACME, "deeper", parent)) == "limit_exceeded"
+
+    @pytest.mark.parametrize("name", ["__proto__", "constructor", "", "../x", "a" * 64, "Ä", "a.b"])
+    def test_tre_09_tre_10_names_are_labels_and_nothing_else(self, name) -> None:
+        world = World(1)
+        expected = None if name == "constructor" else "bad_name"
+        assert outcome(world, customer(world, ACME, name)) == expected
+
+    @pytest.mark.parametrize(
+        "node", [f"{{{ACME}}}", ACME.replace("-", ""), f"urn:uuid:{ACME}", "x"]
+    )
+    def test_tre_11_another_spelling_of_an_id(self, node) -> None:
+        assert outcome(World(1), customer(World(1), node, "acme")) == "bad_field"
+
+    def test_tre_12_a_record_of_another_mesh_has_no_valid_signature(self) -> None:
+        world = World(1)
+        record = customer(world, ACME, "acme")
+        other = "00" * 32
+        assert record.signed_bytes(other) != record.signed_bytes(world.mesh_id)
+
+    def test_tre_15_a_grant_at_one_customer_is_none_at_another_of_similar_name(self) -> None:
+        world, friend = World(1), key_of("friend")
+        assert outcome(world, customer(world, ACME, "acme")) is None
+        assert outcome(world, customer(world, BETA, "acme-b")) is None
+        assert outcome(world, grant(world, friend.public_key, "operate", ACME)) is None
+        rename = world.signed(friend, "tree.rename", {"node": BETA, "name": "mine"})
+        assert outcome(world, rename) == "rejected_unauthorised"
+
+    def test_tre_16_an_unknown_kind_or_capability_is_refused(self) -> None:
+        world = World(1)
+        assert outcome(world, world.signed(world.root, "tree.explode", {})) == "unknown_kind"
+        assert outcome(world, grant(world, key_of("x").public_key, "omnipotence")) == "bad_field"
+
+    def test_a_customer_with_endpoints_is_not_removed(self) -> None:
+        world = World(1)
+        node = joined(world)
+        remove = world.signed(world.servers[0].key, "tree.remove", {"node": world.customer})
+        assert outcome(world, remove) == "rejected_not_empty"
+        leave = world.signed(key_of("endpoint laptop"), "tree.remove", {"node": node})
+        assert outcome(world, leave) is None
+
+
+class TestEnrolment:
+    def redeemed(self, world: World, **changes) -> str | None:
+        server = world.servers[0]
+        invite_id, seed = world.invite(server, "one", **changes)
+        return outcome(world, world.redeem("laptop", invite_id, seed))
+
+    def test_a_good_token_lets_one_in_and_not_two(self) -> None:
+        world = World(1)
+        invite_id, seed = world.invite(world.servers[0], "one")
+        assert outcome(world, world.redeem("a", invite_id, seed)) is None
+        assert outcome(world, world.redeem("b", invite_id, seed)) == "token_used"
+
+    def test_pub_13_expired(self) -> None:
+        world = World(1)
+        invite_id, seed = world.invite(world.servers[0], "one")
+        world.servers[0].hlc = (START_MS + HOUR_MS // 2 + 1) << 16
+        assert outcome(world, world.redeem("a", invite_id, seed)) == "token_invalid"
+
+    def test_pub_13_altered_or_for_another_role(self) -> None:
+        world = World(1)
+        assert self.redeemed(world, role="server", customer=None) == "token_invalid"
+        invite_id, _ = world.invite(world.servers[0], "two")
+        forged = world.redeem("b", invite_id, key_of("not the seed"))
+        assert outcome(world, forged) == "token_invalid"
+
+    def test_only_the_issuing_server_redeems(self) -> None:
+        world = World(2)
+        invite_id, seed = world.invite(world.servers[0], "one")
+        assert outcome(world, world.redeem("a", invite_id, seed), 1) == "rejected_scope"
+
+    def test_pub_16_pub_17_a_key_that_is_enrolled(self) -> None:
+        world = World(1)
+        invite_id, seed = world.invite(world.servers[0], "many", uses=9)
+        assert outcome(world, world.redeem("a", invite_id, seed)) is None
+        assert outcome(world, world.redeem("a", invite_id, seed)) == "key_in_use"
+        stolen = world.redeem("b", invite_id, seed, wireguard_key=curve_key("a"))
+        assert outcome(world, stolen) == "key_in_use"
+        zero = world.redeem("c", invite_id, seed, wireguard_key=b64u_encode(bytes(32)))
+        assert outcome(world, zero) == "bad_key"
+
+    def test_two_machines_of_one_name_both_stay(self) -> None:
+        world = World(1)
+        invite_id, seed = world.invite(world.servers[0], "many", uses=9)
+        assert outcome(world, world.redeem("a", invite_id, seed)) is None
+        assert outcome(world, world.redeem("b", invite_id, seed, name="a")) is None
+        names = {node["name"] for _, _, node in world.folded().state.scan("tree")}
+        assert {"a", f"a-{node_id_of(key_of('endpoint b').public_key)[:4]}"} <= names
+
+    @pytest.mark.parametrize("uses", [0, -1, 10_001])
+    def test_uses_out_of_range(self, uses) -> None:
+        world = World(1)
+        invite_id, seed = world.invite(world.servers[0], "bad", uses=uses)
+        assert outcome(world, world.redeem("a", invite_id, seed)) == "token_invalid"
+
+    def test_a_cancelled_invitation_is_none(self) -> None:
+        world = World(1)
+        invite_id, seed = world.invite(world.servers[0], "one")
+        cancel = world.signed(world.servers[0].key, "auth.cancel", {"invite": invite_id})
+        assert outcome(world, cancel) is None
+        assert outcome(world, world.redeem("a", invite_id, seed)) == "token_invalid"
+
+    def test_a_stranger_invites_nobody(self) -> None:
+        world = World(1)
+        server, stranger = world.servers[0], key_of("stranger")
+        server.key, real = stranger, server.key
+        world.invite(server, "evil")
+        server.key = real
+        assert list(world.folded().state.scan("invite")) == []
+
+
+class TestAddresses:
+    def test_ipm_09_only_its_holder_or_an_operator_releases_and_only_once(self) -> None:
+        world = World(1)
+        node = joined(world)
+        assert outcome(world, world.assign(world.servers[0], "laptop", "10.64.0.10")) is None
+        foreign = world.signed(key_of("stranger"), "ipam.release", {"node": node})
+        assert outcome(world, foreign) == "rejected_unauthorised"
+        own = world.signed(key_of("endpoint laptop"), "ipam.release", {"node": node})
+        assert outcome(world, own) is None
+        again = world.signed(key_of("endpoint laptop"), "ipam.release", {"node": node})
+        assert outcome(world, again) == "rejected_orphan"
+
+    @pytest.mark.parametrize(
+        ("address", "code"),
+        [
+            ("10.64.0.0", "rejected_scope"),
+            ("10.64.0.1", "rejected_scope"),
+            ("10.64.0.9", "rejected_scope"),
+            ("10.64.15.255", "rejected_scope"),
+            ("10.64.64.10", "rejected_scope"),
+            ("172.16.0.12", "rejected_scope"),
+            ("10.64.0.256", "bad_address"),
+            ("010.64.0.10", "bad_address"),
+            ("fd00::1", "bad_address"),
+        ],
+    )
+    def test_ipm_04_ipm_05_addresses_that_are_nobody_s_to_give(self, address, code) -> None:
+        world = World(1)
+        joined(world)
+        assert outcome(world, world.assign(world.servers[0], "laptop", address)) == code
+
+    def test_an_address_is_given_once(self) -> None:
+        world = World(1)
+        joined(world)
+        joined(world, "other")
+        assert outcome(world, world.assign(world.servers[0], "laptop", "10.64.0.10")) is None
+        assert (
+            outcome(world, world.assign(world.servers[0], "other", "10.64.0.10"))
+            == "address_in_use"
+        )
+        assert (
+            outcome(world, world.assign(world.servers[0], "laptop", "10.64.0.11"))
+            == "rejected_conflict"
+        )
+
+    @pytest.mark.parametrize(
+        ("block", "code"),
+        [
+            ("10.128.0.0/30", None),
+            ("10.128.0.1/30", "bad_cidr"),
+            ("10.128.0.0/33", "bad_cidr"),
+            ("10.128.0.0", "bad_cidr"),
+            ("0.0.0.0/0", "rejected_scope"),
+            ("10.129.0.0/30", "rejected_scope"),
+            ("10.128.0.0/31", "bad_field"),
+        ],
+    )
+    def test_ipm_06_ipm_07_blocks(self, block, code) -> None:
+        world = World(1)
+        body = {"block": block, "pool": "private", "customer": world.customer}
+        record = world.signed(world.servers[0].key, "ipam.block", body)
+        assert outcome(world, record) == code
+
+    def test_ipm_07_blocks_do_not_overlap(self) -> None:
+        world = World(1)
+        for block, code in (
+            ("10.128.0.0/28", None),
+            ("10.128.0.4/30", "rejected_overlap"),
+            ("10.128.0.0/24", "rejected_overlap"),
+            ("10.128.0.16/30", None),
+        ):
+            body = {"block": block, "pool": "private", "customer": world.customer}
+            assert outcome(world, world.signed(world.servers[0].key, "ipam.block", body)) == code
+        unblock = world.signed(world.servers[0].key, "ipam.unblock", {"block": "10.128.0.0/28"})
+        assert outcome(world, unblock) is None
+
+
+class TestPools:
+    def test_ipm_03_ipm_12_every_address_once_then_exhausted(self) -> None:
+        pools = Pools()
+        pools.set_slices(("10.64.0.0/20", "10.64.16.0/20"))
+        given = [pools.pick() for _ in range(pools.usable_count)]
+        assert len(set(given)) == 2 * (4096 - 11)
+        with pytest.raises(PoolExhaustedError) as raised:
+            pools.pick()
+        assert raised.value.code == "pool_exhausted"
+        pools.give_back(given[77])
+        assert pools.pick() == given[77]
+
+    def test_ipm_08_a_freed_address_rests_until_all_others_were_given(self) -> None:
+        pool = SlicePool(IPv4Network("10.64.0.0/20"))
+        first = pool.pick()
+        pool.give_back(first)
+        assert [pool.pick() for _ in range(pool.usable_count)][-1] == first
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.lists(st.integers(0, 4095), max_size=60))
+    def test_ipm_04_reserved_addresses_are_never_given(self, freed) -> None:
+        pool = SlicePool(IPv4Network("10.64.0.0/20"))
+        for offset in freed:
+            pool.give_back(IPv4Address("10.64.0.0") + offset)
+        while (address := pool.pick()) is not None:
+            assert 10 <= int(address) - int(IPv4Address("10.64.0.0")) < 4095
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.lists(st.integers(22, 30), max_size=80))
+    def test_blocks_picked_never_overlap(self, prefixes) -> None:
+        chunk, taken, given_out = IPv4Network("10.128.0.0/19"), 0, []
+        for prefix in prefixes:
+            block = pick_block(chunk, taken, prefix)
+            if block is None:
+                continue
+            first = (int(block.network_address) - int(chunk.network_address)) // 4
+            taken |= ((1 << (1 << (30 - prefix))) - 1) << first
+            assert block.subnet_of(chunk)
+            assert not any(block.overlaps(other) for other in given_out)
+            given_out.append(block)
