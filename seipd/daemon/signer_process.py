@@ -55,9 +55,10 @@ class SignerProcess:
     def __init__(
         self, *, state: Path, socket: Path, unlock_file: Path, allow_same_user: bool
     ) -> None:
-        self._state = state
-        self._socket = socket
-        self._unlock_file = unlock_file
+        # The child starts in the root folder: a relative path would be another one there.
+        self._state = state.absolute()
+        self._socket = socket.absolute()
+        self._unlock_file = unlock_file.absolute()
         self._allow_same_user = allow_same_user
         self._child: asyncio.subprocess.Process | None = None
         self._tasks = TaskOwner("signer")

@@ -117,6 +117,20 @@ async def test_a_first_start_makes_everything_once_and_for_the_signer_s_user(
     assert re.search(r"CapEff:\s0+\n", status)
 
 
+async def test_a_relative_folder_is_one_of_the_daemon_s_own(place, monkeypatch) -> None:
+    monkeypatch.chdir(place.folder)
+    process = SignerProcess(
+        state=Path("data-signer"),
+        socket=Path("data-signer/run/signer.sock"),
+        unlock_file=Path("data-signer.unlock"),
+        allow_same_user=False,
+    )
+    await make_key(process)
+    await process.start()
+    await process.stop()
+    assert (place.state / "keys.json").exists()
+
+
 async def test_stop_ends_the_child_and_may_be_said_twice(place, process) -> None:
     await make_key(process)
     await process.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.base.crypto.signatures import verify
@@ -48,13 +49,13 @@ class GrpcSigner:
 
     def __init__(self, socket: str, *, timeout_s: float = TIMEOUT_S) -> None:
         path = socket.removeprefix("unix:").removeprefix("//")
-        if not path.startswith("/"):
+        if "/" not in path or "://" in path:
             raise ConfigError(
                 f"not the path of a unix socket: {socket}",
                 code="bad_signer_address",
-                mend="give an absolute path, for example /var/lib/seipd-signer/run/signer.sock",
+                mend="give its path, for example /var/lib/seipd-signer/run/signer.sock",
             )
-        self._address = f"unix:{path}"
+        self._address = f"unix:{Path(path).absolute()}"
         self._timeout_s = timeout_s
         self._keys: dict[tuple[str, str], bytes] = {}
 

@@ -261,3 +261,11 @@ async def test_a_socket_may_be_written_as_a_path_or_a_url(signerd, prefix: str) 
     client = GrpcSigner(f"{prefix}{signerd.socket}")
     async with signerd.serving():
         assert await client.public_key(scope="platform", key_id="root-1")
+
+
+async def test_a_relative_path_is_one_of_the_caller_s_folder(signerd, monkeypatch) -> None:
+    monkeypatch.chdir(signerd.socket.parent)
+    client = GrpcSigner(f"./{signerd.socket.name}")
+    monkeypatch.chdir("/")
+    async with signerd.serving():
+        assert await client.public_key(scope="platform", key_id="root-1")
