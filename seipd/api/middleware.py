@@ -56,7 +56,7 @@ class Gate:
                 if self.draining:
                     raise UnavailableError("the server is stopping", code="not_ready")
                 caller = self._caller(request, route)
-                headers.update(self._spend(request, caller))
+                self._spend(request, caller, headers)
                 self._check_access(route, caller)
                 body = await self._body(request, route)
                 call = Call(
@@ -95,20 +95,19 @@ class Gate:
             raise UnauthenticatedError("one header Authorization: Bearer TOKEN, please")
         return self._services.auth.caller(token)
 
-    def _spend(self, request: web.Request, caller: Caller | None) -> dict[str, str]:
+    def _spend(
+        self, request: web.Request, caller: Caller | None, headers: dict[str, str]
+    ) -> None:
         if self._operator:
-            return {}
+            return
         limiter = self._strangers if caller is None else self._callers
         key = (request.remote or "") if caller is None else caller.key.hex()
         spent = limiter.spend(key, now_s=self._services.clock.monotonic_s())
-        headers = {
-            "RateLimit-Limit": str(spent.limit),
-            "RateLimit-Remaining": str(spent.remaining),
-            "RateLimit-Reset": str(spent.reset_s),
-        }
+        headers["RateLimit-Limit"] = str(spent.limit)
+        headers["RateLimit-Remaining"] = str(spent.remaining)
+        headers["RateLimit-Reset"] = str(spent.reset_s)
         if not spent.allowed:
             raise RateLimitedError("too many requests", retry_after_s=max(spent.reset_s, 1))
-        return headers
 
     def _check_access(self, route: Route, caller: Caller | None) -> None:
         if self._operator or route.access is Access.ANYONE:

@@ -1,0 +1,208 @@
+"""One server's ledger and API in this process: real services, a signer that is a key in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seipd.api.server import PRIVATE_ROUTES, PUBLIC_ROUTES, build_app
+from seipd.api.services import ApiServices
+from seipd.api.tls import load_tls_identity
+from seipd.daemon.genesis import MeshFacts, found_mesh, write_first_records
+from services.authority.enroll import view as enroll_view
+from services.authority.enroll.service import EnrollService, Wanted
+from services.authority.ipam.service import IpamService
+from services.authority.rootkeys.service import RootKeysService
+from services.base.crypto.agreement import generate_x25519
+from services.base.crypto.signatures import SigningKey, generate_signing_key
+from services.base.keywrap.identity import ServerIdentity
+from services.base.ledger.author import Author
+from services.base.ledger.service import LedgerService
+from services.edge.acl.service import AclService
+from services.edge.auth.service import AuthService
+from services.kernel.addr import default_ranges
+from services.kernel.ids import b64u_encode
+from services.kernel.invitations import decode_token
+from services.kernel.signing import PublicKeyInfo
+from tests.fakes.world import APPLIERS
+
+
+class ShiftedClock:
+    """The real clock, set forward by a test."""
+
+    def __init__(self) -> None:
+        from services.runtime.clock import SystemClock
+
+        self._real = SystemClock()
+        self.shift_ms = 0
+
+    def now_ms(self) -> int:
+        return self._real.now_ms() + self.shift_ms
+
+    def monotonic_s(self) -> float:
+        return self._real.monotonic_s() + self.shift_ms / 1000
+
+
+class KeyInMemorySigner:
+    """A signer without a process of its own."""
+
+    def __init__(self) -> None:
+        self.key = generate_signing_key()
+
+    async def sign(self, canonical_bytes: bytes, *, scope: str, key_id: str) -> bytes:
+        return self.key.sign(canonical_bytes)
+
+    async def public_key(self, *, scope: str, key_id: str) -> PublicKeyInfo:
+        return PublicKeyInfo(public_key=self.key.public_key, key_id=key_id, state="active")
+
+
+class StillMesh:
+    """The parts of the mesh that a single server in a test does not have."""
+
+    def __init__(self, ledger: LedgerService) -> None:
+        self._ledger = ledger
+        self.facts: list[bytes] = []
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "services": [],
+            "mesh_id": self._ledger.mesh_id,
+            "server_id": self._ledger.server_id,
+            "region": "eu-central",
+            "records": 1,
+            "state_hash": self._ledger.state.root().hex(),
+            "feeds": [],
+            "ports": {"private_http": 9101},
+        }
+
+    def servers(self) -> list[dict[str, Any]]:
+        return []
+
+    async def peers(self) -> list[dict[str, Any]]:
+        return []
+
+    def addresses(self) -> tuple[str, ...]:
+        return ("127.0.0.1:9100",)
+
+    def address_facts(self) -> list[bytes]:
+        return []
+
+    def learn_address(self, fact: bytes) -> None:
+        self.facts.append(fact)
+
+    def wireguard_endpoint(self) -> str:
+        return "127.0.0.1:51940"
+
+    async def doctor(self) -> list[dict[str, Any]]:
+        return []
+
+
+class OneServer:
+    """Start it with ``await OneServer.start(folder)``."""
+
+    def __init__(self, folder) -> None:
+        self.folder = folder
+        self.clock = ShiftedClock()
+        private, _ = generate_x25519()
+        self.identity = ServerIdentity(
+            signing_key=generate_signing_key(),
+            wireguard_private_key=private,
+            session_signing_key=generate_signing_key(),
+        )
+        self.signer = KeyInMemorySigner()
+        self.fatal: list[BaseException] = []
+
+    @classmethod
+    async def start(cls, folder) -> OneServer:
+        self = cls(folder)
+        self.tls = load_tls_identity(folder / "tls", name="test", clock=self.clock)
+        self.records = await found_mesh(
+            MeshFacts(domain="mesh.internal", region="eu-central", ranges=default_ranges()),
+            identity=self.identity,
+            tls_key_hash=self.tls.key_hash,
+            signer=self.signer,
+            clock=self.clock,
+        )
+        await self.begin()
+        await write_first_records(
+            self.ledger,
+            charter_records=self.records,
+            author=self.author,
+            signer=self.signer,
+            clock=self.clock,
+        )
+        return self
+
+    async def begin(self) -> None:
+        """Start the services on what lies in the folder."""
+        self.ledger = LedgerService(
+            folder=self.folder / "ledger",
+            signing_key=self.identity.signing_key,
+            charter_records=self.records,
+            appliers=APPLIERS,
+            clock=self.clock,
+            on_fatal=self.fatal.append,
+        )
+        await self.ledger.start()
+        self.author = Author(
+            key=self.identity.signing_key, mesh_id=self.ledger.mesh_id, clock=self.clock
+        )
+        self.ipam = IpamService(ledger=self.ledger, author=self.author)
+        await self.ipam.start()
+        root_keys = RootKeysService(ledger=self.ledger, signer=self.signer, clock=self.clock)
+        await root_keys.start()
+        self.enroll = EnrollService(
+            ledger=self.ledger,
+            author=self.author,
+            allocator=self.ipam,
+            root_keys=root_keys,
+            clock=self.clock,
+        )
+        auth = AuthService(
+            ledger=self.ledger, session_key=self.identity.session_signing_key, clock=self.clock
+        )
+        await auth.start()
+        self.services = ApiServices(
+            ledger=self.ledger,
+            author=self.author,
+            enroll=self.enroll,
+            ipam=self.ipam,
+            root_keys=root_keys,
+            auth=auth,
+            acl=AclService(ledger=self.ledger),
+            mesh=StillMesh(self.ledger),
+            tls=self.tls,
+            clock=self.clock,
+            all_services=(),
+            version="test",
+        )
+
+    async def stop(self) -> None:
+        await self.ledger.stop()
+
+    def app(self, which: str):
+        routes = {"public": PUBLIC_ROUTES, "private": PRIVATE_ROUTES}.get(
+            which, (*PRIVATE_ROUTES, *PUBLIC_ROUTES)
+        )
+        app, self.gate = build_app(self.services, routes, title=which, operator=which == "operator")
+        return app
+
+    async def token(self, **wanted: Any) -> str:
+        issued = await self.enroll.invite(
+            Wanted(role="endpoint", **wanted), addresses=("127.0.0.1:9100",)
+        )
+        return issued.token
+
+    def join_record(self, token: str, key: SigningKey, name: str, **changes: Any) -> dict[str, Any]:
+        invitation = decode_token(token)
+        signed = enroll_view.redeem_input(invitation.mesh_id, invitation.invite_id, key.public_key)
+        _, wireguard = generate_x25519()
+        body = {
+            "invite": invitation.invite_id,
+            "signature": b64u_encode(SigningKey(invitation.seed).sign(signed)),
+            "role": "endpoint",
+            "name": name,
+            "wireguard_key": b64u_encode(wireguard),
+            **changes,
+        }
+        author = Author(key=key, mesh_id=self.ledger.mesh_id, clock=self.clock)
+        return author.record("auth.redeem", body).value()
