@@ -50,5 +50,14 @@ require_python() {
     || die "$("$python" --version) is too old — Python 3.11 or newer is needed (Debian 12, Ubuntu 24.04)"
 }
 
+# ensure_users USER ...: system users that nobody logs in as.
+ensure_users() {
+  local user
+  for user in "$@"; do
+    id "$user" >/dev/null 2>&1 \
+      || useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$user"
+  done
+}
+
 # digest FILE ...: one hash over the contents of files, in the order given.
 digest() { sha256sum -- "$@" | awk '{print $1}' | sha256sum | cut -c1-64; }

@@ -95,9 +95,7 @@ class Gate:
             raise UnauthenticatedError("one header Authorization: Bearer TOKEN, please")
         return self._services.auth.caller(token)
 
-    def _spend(
-        self, request: web.Request, caller: Caller | None, headers: dict[str, str]
-    ) -> None:
+    def _spend(self, request: web.Request, caller: Caller | None, headers: dict[str, str]) -> None:
         if self._operator:
             return
         limiter = self._strangers if caller is None else self._callers

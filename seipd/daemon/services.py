@@ -27,6 +27,7 @@ from services.base.ledger.service import LedgerService
 from services.base.signing.client import GrpcSigner
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
+from services.edge.peering.plan import interface_plan
 from services.edge.peering.service import PeeringService
 from services.edge.wireguard.service import WireGuardService
 from services.kernel.addr import own_tunnel_address
@@ -159,6 +160,8 @@ def compose(
         run_dir=paths.run,
         clock=clock,
         tasks=tasks,
+        # Known before the start: an interface that is there keeps its routes while we come up.
+        plan=interface_plan(mesh_id, ranges, own),
     )
     peering = PeeringService(
         ledger=ledger, tunnels=wireguard, endpoint_of=_endpoint_of(gossip, identity.server_id)
