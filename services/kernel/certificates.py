@@ -74,6 +74,8 @@ def certificate_from_value(value: object) -> ServerCertificate:
     for text in wire.slices:
         if parse_network(text).prefixlen != SLICE_PREFIX:
             raise InputError(f"{text} is not a /{SLICE_PREFIX}")
+    if len(set(wire.slices)) != len(wire.slices):
+        raise InputError("a certificate names a slice once")
     parse_address(wire.backbone)
     return ServerCertificate(
         key=parse_key(wire.key),

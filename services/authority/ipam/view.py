@@ -134,7 +134,10 @@ def _unblock(context: FoldContext, body: dict[str, Any]) -> None:
     held = state.get("block", block_text)
     if held is None:
         raise RejectedError("there is no such block", code="rejected_orphan")
-    require(context, held["customer"], Capability.OPERATE)
+    # What a customer that is gone held goes back at the word of who operates the root.
+    left = state.get("tree", held["customer"]) is None
+    where = state.get("mesh", "root_node") if left else held["customer"]
+    require(context, where, Capability.OPERATE)
     if held["server"] != context.author.server_id:
         raise RejectedError(f"{held['server']} gave it", code="rejected_scope")
     block = parse_network(block_text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from services.kernel.errors import RejectedError
 from services.kernel.ids import b64u_encode
@@ -52,6 +52,17 @@ def ancestors(state: StateReader, node_id: str) -> list[str]:
     return path
 
 
+def grant_of(state: StateReader, node_id: str, key_text: str) -> dict[str, Any] | None:
+    """Return what is granted to a key at a node itself, or None.
+
+    A grant belongs to the node that it was made for: where that was removed and another made with
+    the same id, it counts no more.
+    """
+    grant: dict[str, Any] | None = state.get("grant", f"{node_id}/{key_text}")
+    node = state.get("tree", node_id)
+    return grant if grant and node and grant["made"] == node["record"] else None
+
+
 def held_capability(
     state: StateReader,
     roster: RosterReader,
@@ -71,9 +82,8 @@ def held_capability(
     if certificate is not None:
         reason = f"{certificate.server_id} is a server of the mesh, which operates everywhere"
         best = Held(capability=Capability.OPERATE, reason=reason)
-    text = b64u_encode(key)
     for ancestor in path:
-        grant = state.get("grant", f"{ancestor}/{text}")
+        grant = grant_of(state, ancestor, b64u_encode(key))
         if grant is None:
             continue
         capability = CAPABILITIES[grant["capability"]]

@@ -5,7 +5,8 @@
     kids/<node>            {count, height}: children, and an upper bound of the levels below
     name/<parent>/<name>   the node of that name
     wg/<wireguard key>     the node that holds it
-    grant/<node>/<key>     {capability, record}
+    grant/<node>/<key>     {capability, made, record}; made is the record that made the node
+    admins/<node>          how many keys are granted admin there
 
 Kinds: ``tree.create``, ``tree.move``, ``tree.rename``, ``tree.remove``, ``tree.grant``,
 ``tree.revoke``. Endpoints are born by ``auth.redeem``; this module makes their node.
@@ -20,6 +21,8 @@ from services.authority.tree.permissions import (
     MAX_DEPTH,
     Capability,
     ancestors,
+    grant_of,
+    held_capability,
     require,
 )
 from services.kernel.errors import InputError, RejectedError
@@ -107,6 +110,7 @@ def remove_node(state: StateWriter, node_id: str, node: dict[str, Any]) -> None:
     if "wireguard_key" in node:
         state.delete("wg", node["wireguard_key"])
     state.delete("kids", node_id)
+    state.delete("admins", node_id)
     _count(state, node["parent"], -1)
 
 
@@ -231,36 +235,46 @@ def _remove(context: FoldContext, body: dict[str, Any]) -> None:
 def _grant(context: FoldContext, body: dict[str, Any]) -> None:
     state = context.state
     node_id, key_text, name = fields(body, "node", "key", "capability")
-    node_of(state, node_id)
+    node = node_of(state, node_id)
     parse_key(key_text)
     wanted = CAPABILITIES.get(name)
     if wanted is None:
         raise InputError(f"a capability is one of {', '.join(CAPABILITIES)}")
-    held = require(context, node_id, Capability.ADMIN)
+    held = held_capability(
+        state, context.roster, context.root_keys, key=context.record.actor, node_id=node_id
+    )
     if wanted > held.capability:
         raise RejectedError("nobody grants more than it holds", code="rejected_escalation")
+    require(context, node_id, Capability.ADMIN)
     if key_text == b64u_encode(context.record.actor):
         raise RejectedError("nobody grants to itself", code="rejected_escalation")
-    place = f"{node_id}/{key_text}"
-    before = (state.get("grant", place) or {"capability": ""})["capability"]
-    state.put("grant", place, {"capability": name, "record": context.record.id})
+    before = (grant_of(state, node_id, key_text) or {"capability": ""})["capability"]
+    if before == "admin" != name:
+        _keep_an_admin(state, node_id, node)
+    grant = {"capability": name, "made": node["record"], "record": context.record.id}
+    state.put("grant", f"{node_id}/{key_text}", grant)
     _count_admins(state, node_id, (name == "admin") - (before == "admin"))
 
 
 def _revoke(context: FoldContext, body: dict[str, Any]) -> None:
     state = context.state
     node_id, key_text = fields(body, "node", "key")
+    node = node_of(state, node_id)
     require(context, node_id, Capability.ADMIN)
-    place = f"{node_id}/{key_text}"
-    grant = state.get("grant", place)
+    grant = grant_of(state, node_id, key_text)
     if grant is None:
         raise RejectedError("there is no such grant", code="rejected_orphan")
+    if key_text == b64u_encode(context.record.actor):
+        raise RejectedError("nobody takes from itself", code="rejected_lockout")
     if grant["capability"] == "admin":
-        last = state.get("admins", node_id) == 1
-        if last and node_of(state, node_id)["kind"] == "root":
-            raise RejectedError("the last admin of the root stays", code="rejected_lockout")
+        _keep_an_admin(state, node_id, node)
         _count_admins(state, node_id, -1)
-    state.delete("grant", place)
+    state.delete("grant", f"{node_id}/{key_text}")
+
+
+def _keep_an_admin(state: StateReader, node_id: str, node: dict[str, Any]) -> None:
+    if node["kind"] == "root" and state.get("admins", node_id) == 1:
+        raise RejectedError("the last admin of the root stays", code="rejected_lockout")
 
 
 def _count_admins(state: StateWriter, node_id: str, step: int) -> None:

@@ -15,10 +15,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from services.kernel.errors import InputError
-from services.kernel.ids import ServerId, b64u_encode, parse_key, parse_server_id, parse_signature
+from services.kernel.ids import (
+    ServerId,
+    b64u_encode,
+    parse_key,
+    parse_server_id,
+    parse_signature,
+    server_id_of,
+)
 
 if TYPE_CHECKING:
     from services.kernel.ids import MeshId
+    from services.kernel.records import Record
 
 ROSTER_KIND = "feed.roster"
 ATTEST_KIND = "feed.attest"
@@ -107,6 +115,16 @@ def roster_from_body(body: dict[str, Any]) -> tuple[int, str]:
     if not 1 <= number < 1 << 40 or len(text) != 64:
         raise InputError("feed.roster: out of range")
     return number, text
+
+
+def roster_named(author: ServerId, record: Record) -> tuple[int, str] | None:
+    """Return number and hash where a record is an author's good word on its own feed's roster."""
+    if record.kind != ROSTER_KIND or server_id_of(record.actor) != author:
+        return None
+    try:
+        return roster_from_body(record.body)
+    except InputError:
+        return None
 
 
 def feed_origin(mesh_id: MeshId, server_id: ServerId, epoch: int) -> str:

@@ -13,16 +13,18 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.base.ledger import feed as feeds
 from services.base.ledger.checkpoint import Checkpoint
 from services.base.ledger.note import cosignature_input
 from services.base.ledger.roster import CHANGE_KIND, GENESIS_KIND, Charter
+from services.base.ledger.standing import Feed
 from services.kernel.errors import InputError, RejectedError, SeipdError
 from services.kernel.hlc import Hlc, hlc_ms
 from services.kernel.ids import MeshId, ServerId, server_id_of
+from services.kernel.records import PLATFORM
 from services.kernel.views import Appliers, FoldContext
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 UNSETTLED_MS = 1 << 62
 RETAIN_SETTLED = 4096
+KEEP_VOIDED = 1024
+
+_SELF_KINDS = frozenset({CHANGE_KIND, GENESIS_KIND, feeds.ROSTER_KIND, feeds.ATTEST_KIND})
 
 Verify = Callable[[bytes, bytes, bytes], bool]
 RootAt = Callable[[ServerId, int], bytes | None]
@@ -77,30 +82,6 @@ class Item:
         return self.settled_ms == UNSETTLED_MS
 
 
-@dataclass(slots=True)
-class Feed:
-    """What the fold knows of one feed."""
-
-    author: ServerId
-    size: int = 0
-    processed: int = 0
-    attested: int = 0
-    last_hlc: int = 0
-    settled_hlc: int = 0
-    named: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
-    blocked: deque[Checked] = field(default_factory=deque)
-    unsettled: deque[Item] = field(default_factory=deque)
-
-    @property
-    def roster_number(self) -> int:
-        """The newest roster that the feed has named."""
-        return self.named[-1][1]
-
-    def roster_number_at(self, index: int) -> int:
-        """Return the roster that the feed had named before an index."""
-        return next(number for at, number in reversed(self.named) if at <= index)
-
-
 @dataclass(frozen=True, slots=True)
 class FeedPoint:
     """Where a feed stands at the settled point: entries included, roster named by then."""
@@ -108,6 +89,7 @@ class FeedPoint:
     size: int
     roster_number: int
     settled_hlc: int
+    settled_ms: int
 
 
 class Fold:
@@ -126,16 +108,15 @@ class Fold:
         self.charter = charter
         self.state = state
         self.feeds: dict[ServerId, Feed] = {}
-        self.voided: list[Item] = []
+        self.voided: deque[Item] = deque(maxlen=KEEP_VOIDED)
         self._appliers = appliers
         self._verify = verify
         self._root_at = root_at
         self._retain_settled = retain_settled
         self._items: list[Item] = []
         self._rekeyed = False
-        self._fresh: list[Item] = []
+        self._came_or_went: frozenset[ServerId] = frozenset()
         self._horizon: OrderKey = (-1, 0, "", 0)
-        self._settled_point: dict[ServerId, FeedPoint] = {}
 
     @property
     def mesh_id(self) -> MeshId:
@@ -152,9 +133,9 @@ class Fold:
                 attested=point.size,
                 last_hlc=point.settled_hlc,
                 settled_hlc=point.settled_hlc,
+                settled_ms=point.settled_ms,
                 named=[(0, point.roster_number)],
             )
-        self._settled_point = dict(points)
         self._horizon = (horizon_ms, 1 << 64, "", 0) if points else self._horizon
 
     def publish_charter(self) -> None:
@@ -164,6 +145,8 @@ class Fold:
         self.state.put("roster", "head", {"number": self.charter.number, "hash": self.charter.head})
         for server_id, certificate in self.charter.servers().items():
             self.state.put("roster", server_id, certificate.value())
+        for server_id in self.charter.former():
+            self.state.delete("roster", server_id)
         logger.debug("charter of %s published", genesis.mesh_id)
 
     def add(self, author: ServerId, start: int, entries: Sequence[Checked]) -> list[Item]:
@@ -212,6 +195,7 @@ class Fold:
                 size=feed.attested,
                 roster_number=feed.roster_number_at(feed.attested),
                 settled_hlc=feed.settled_hlc,
+                settled_ms=feed.settled_ms,
             )
             for author, feed in self.feeds.items()
             if feed.attested
@@ -234,48 +218,50 @@ class Fold:
             self._apply(item)
 
     def _offer_changes(self, entries: Sequence[Checked]) -> bool:
-        advanced = False
-        for checked in entries:
-            if checked.entry is None or checked.entry.record.kind != CHANGE_KIND:
-                continue
+        records = [one.entry.record for one in entries if one.entry is not None]
+        changes = [record for record in records if record.kind == CHANGE_KIND]
+        if not changes:
+            return False
+        number, servers = self.charter.number, frozenset(self.charter.servers())
+        for record in changes:
             try:
-                advanced |= bool(self.charter.offer(checked.entry.record))
+                self.charter.offer(record)
             except (RejectedError, InputError) as error:
                 logger.warning("roster change refused: %s", error)
-        if advanced:
-            self.publish_charter()
-        return advanced
+        if self.charter.number == number:
+            return False
+        self._came_or_went = servers ^ self.charter.servers().keys()
+        self.publish_charter()
+        return True
 
     def _process(self, feed: Feed) -> list[Item]:
         """Go through what is not blocked by a roster that is not known yet."""
         fresh: list[Item] = []
-        while feed.blocked and feed.roster_number <= self.charter.number:
+        while feed.blocked:
+            entry = feed.blocked[0].entry
+            named = None if entry is None else feeds.roster_named(feed.author, entry.record)
+            if named is not None and named[0] > self.charter.number:
+                break
+            feed.blocked.popleft()
             index = feed.processed
-            entry = feed.blocked.popleft().entry
             feed.processed += 1
             if entry is None:
                 continue
             record = entry.record
-            if record.kind == feeds.ROSTER_KIND:
-                self._name_roster(feed, index, record)
+            if named is not None:
+                self._go_by(feed, index, *named)
             elif record.kind == feeds.ATTEST_KIND:
                 self._attest(feed, index, record)
-            elif record.kind not in (CHANGE_KIND, GENESIS_KIND) and entry.hlc > feed.last_hlc:
+            elif record.kind not in _SELF_KINDS and entry.hlc > feed.last_hlc:
                 feed.last_hlc = entry.hlc
                 item = Item(feed.author, index, entry.hlc, record, feed.roster_number)
                 feed.unsettled.append(item)
                 fresh.append(item)
         return fresh
 
-    def _name_roster(self, feed: Feed, index: int, record: Record) -> None:
-        if server_id_of(record.actor) != feed.author:
-            return
-        try:
-            number, text = feeds.roster_from_body(record.body)
-        except InputError:
-            return
-        known = self.charter.hash_at(number)
-        if number > feed.roster_number and known in (None, text):
+    def _go_by(self, feed: Feed, index: int, number: int, text: str) -> None:
+        # Only a roster that is known is compared, so that all servers decide alike.
+        if number > feed.roster_number and self.charter.hash_at(number) == text:
             feed.named.append((index, number))
 
     def _attest(self, feed: Feed, index: int, record: Record) -> None:
@@ -291,9 +277,11 @@ class Fold:
         if time_ms is None:
             return
         feed.attested = attest.size
+        # A witness's clock may step back; the entries of one feed keep their order nevertheless.
+        feed.settled_ms = max(feed.settled_ms, time_ms)
         while feed.unsettled and feed.unsettled[0].index < attest.size:
             item = feed.unsettled.popleft()
-            item.settled_ms = time_ms
+            item.settled_ms = feed.settled_ms
             feed.settled_hlc = item.hlc
             self._rekeyed = True
 
@@ -317,22 +305,24 @@ class Fold:
 
     def _integrate(self, fresh: list[Item]) -> None:
         last = self._items[-1].order_key if self._items else self._horizon
-        if not self._rekeyed and all(item.order_key > last for item in fresh):
+        kept = not self._rekeyed and not self._came_or_went
+        if kept and all(item.order_key > last for item in fresh):
             fresh.sort(key=lambda item: item.order_key)
             self._items.extend(fresh)
             for item in fresh:
                 self._apply(item)
         else:
-            self._rekeyed = False
-            self._reorder(sorted(self._items + fresh, key=lambda item: item.order_key))
+            ordered = sorted(self._items + fresh, key=lambda item: item.order_key)
+            self._reorder(ordered, self._came_or_went)
+            self._rekeyed, self._came_or_went = False, frozenset()
         self._trim()
 
-    def _reorder(self, ordered: list[Item]) -> None:
+    def _reorder(self, ordered: list[Item], judge_anew: frozenset[ServerId]) -> None:
         if ordered and ordered[0].order_key <= self._horizon:
             raise HorizonError("an entry settled before what can be taken back")
         same = 0
         for held, wanted in zip(self._items, ordered, strict=False):
-            if held is not wanted:
+            if held is not wanted or (held.provisional and held.author in judge_anew):
                 break
             same += 1
         had_effect = {id(item) for item in self._items[same:] if item.refusal is None}
@@ -354,7 +344,7 @@ class Fold:
         except Exception:
             # A record that trips a rule of ours must not stop every server of the mesh.
             logger.exception("record %s trips its rule", item.record.id)
-            item.refusal = "internal"
+            item.refusal, item.error = "internal", None
         item.undo = self.state.take_undo()
         if item.refusal is not None:
             self.state.revert(item.undo)
@@ -369,6 +359,10 @@ class Fold:
         author = roster.server(item.author)
         if author is None:
             raise RejectedError("the author is no server", code="rejected_unauthorised")
+        if item.provisional and self.charter.server(item.author) is None:
+            raise RejectedError("the roster names the author no more", code="revoked")
+        if record.module != PLATFORM:
+            raise RejectedError(f"{record.kind} is not for {record.module}", code="rejected_scope")
         if hlc_ms(item.hlc) > record.not_after:
             raise RejectedError("accepted after not_after", code="record_expired")
         if self.state.get("id", record.id) is not None:

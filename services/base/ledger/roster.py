@@ -15,14 +15,21 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from services.kernel.addr import Ranges, parse_address, parse_network, ranges_from_value
+from services.kernel.addr import (
+    BACKBONE_RESERVED,
+    Ranges,
+    parse_address,
+    parse_network,
+    ranges_from_value,
+)
 from services.kernel.certificates import ServerCertificate, certificate_from_value
-from services.kernel.errors import InputError, RejectedError
+from services.kernel.errors import InputError, RejectedError, SeipdError
 from services.kernel.ids import (
     MeshId,
     ServerId,
@@ -37,6 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from services.kernel.records import Record
+
+logger = logging.getLogger(__name__)
 
 GENESIS_KIND = "root.genesis"
 CHANGE_KIND = "roster.change"
@@ -145,7 +154,7 @@ class Charter:
         self.genesis = genesis_from_record(genesis_record)
         self.records: list[Record] = [genesis_record]
         self._hashes: list[str] = [record_hash(genesis_record)]
-        self._waiting: dict[tuple[int, str], Record] = {}
+        self._waiting: dict[tuple[int, str, str], Record] = {}
         self._history: dict[ServerId, list[tuple[int, ServerCertificate | None]]] = {}
         self._witnesses: list[tuple[ServerId, ...]] = [()]
         self._backbones: dict[str, ServerId] = {}
@@ -181,13 +190,18 @@ class Charter:
         if record.actor not in self.root_keys:
             raise RejectedError("only the root changes the roster", code="rejected_unauthorised")
         change = change_from_record(record)
+        text = record_hash(record)
         if change.number <= self.number:
-            if record_hash(record) == self._hashes[change.number]:
+            if text == self._hashes[change.number]:
                 return []
             raise RejectedError("this roster number is taken", code="rejected_stale")
         if len(self._waiting) < MAX_WAITING:
-            self._waiting[change.number, change.prev] = record
-        return list(self._advance())
+            self._waiting[change.number, change.prev, text] = record
+        refused: dict[str, SeipdError] = {}
+        changes = list(self._advance(refused))
+        if text in refused:
+            raise refused[text]
+        return changes
 
     def was_server(self, server_id: ServerId) -> bool:
         """Say whether the roster ever named a server."""
@@ -218,6 +232,10 @@ class Charter:
         newest = ((name, steps[-1][1]) for name, steps in self._history.items())
         return {name: certificate for name, certificate in newest if certificate is not None}
 
+    def former(self) -> list[ServerId]:
+        """Return the servers that the newest roster names no more."""
+        return [name for name, steps in self._history.items() if steps[-1][1] is None]
+
     def free_slices(self) -> Iterator[str]:
         """Yield the slices that nobody holds, lowest first."""
         ranges = self.genesis.ranges
@@ -234,21 +252,43 @@ class Charter:
         """Return the backbone addresses in use."""
         return frozenset(self._backbones)
 
-    def _advance(self) -> Iterator[Change]:
-        while (record := self._waiting.pop((self.number + 1, self.head), None)) is not None:
-            change = change_from_record(record)
-            self._check(change)
+    def _advance(self, refused: dict[str, SeipdError]) -> Iterator[Change]:
+        while (step := self._next(refused)) is not None:
+            record, change = step
             self._apply(change)
             self.records.append(record)
             self._hashes.append(record_hash(record))
             yield change
+        self._waiting = {key: one for key, one in self._waiting.items() if key[0] > self.number}
+
+    def _next(self, refused: dict[str, SeipdError]) -> tuple[Record, Change] | None:
+        """Return the waiting change that follows the newest one and keeps the rules.
+
+        One that breaks them never hides another of its number, whichever came first.
+        """
+        follows = (self.number + 1, self.head)
+        for key in sorted(key for key in self._waiting if key[:2] == follows):
+            record = self._waiting.pop(key)
+            change = change_from_record(record)
+            try:
+                self._check(change)
+            except (RejectedError, InputError) as error:
+                logger.warning("roster change %d has no effect: %s", change.number, error)
+                refused[key[2]] = error
+                continue
+            return record, change
+        return None
 
     def _check(self, change: Change) -> None:
         ranges = self.genesis.ranges
         backbones, slices = dict(self._backbones), dict(self._slices)
+        named = [one.server_id for one in change.servers] + list(change.removed)
+        if len(set(named)) != len(named):
+            raise RejectedError("a change names a server once", code="rejected_conflict")
         for certificate in change.servers:
             server_id = certificate.server_id
-            if parse_address(certificate.backbone) not in ranges.backbone:
+            offset = int(parse_address(certificate.backbone)) - int(ranges.backbone[0])
+            if not BACKBONE_RESERVED <= offset < ranges.backbone.num_addresses - 1:
                 raise RejectedError("backbone address out of range", code="rejected_scope")
             if backbones.setdefault(certificate.backbone, server_id) != server_id:
                 raise RejectedError("backbone address is taken", code="rejected_overlap")

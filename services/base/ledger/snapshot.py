@@ -54,6 +54,7 @@ class _PointWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: int
     roster: int
     hlc: str
+    settled_ms: int
 
 
 class _HeaderWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +85,7 @@ def encode_snapshot(
                     "size": point.size,
                     "roster": point.roster_number,
                     "hlc": f"{point.settled_hlc:016x}",
+                    "settled_ms": point.settled_ms,
                 }
                 for name, point in snapshot.points.items()
             },
@@ -115,7 +117,10 @@ def decode_snapshot(data: bytes, *, mesh_id: MeshId, key: bytes, verify: Verify)
         state.load(body, wire.count)
         points = {
             parse_server_id(name): FeedPoint(
-                size=point.size, roster_number=point.roster, settled_hlc=int(point.hlc, 16)
+                size=point.size,
+                roster_number=point.roster,
+                settled_hlc=int(point.hlc, 16),
+                settled_ms=point.settled_ms,
             )
             for name, point in wire.feeds.items()
         }

@@ -180,7 +180,7 @@ class State:
         buckets, shift = self._buckets, self._shift
         at, start, current, seen = 0, 0, 0, 0
         end = len(body)
-        while at < end:
+        while at + _HEAD <= end:
             index = (body[at] << 8 | body[at + 1]) >> shift
             if index != current:
                 if index < current:
@@ -247,30 +247,31 @@ def verify_map_proof(
 ) -> bool:
     """Check a map proof: True where the root commits to ``leaf`` deciding this key.
 
-    A leaf of another key, or None, proves that the key is absent.
+    A leaf of another key, or None, proves that the key is absent. Whatever a stranger hands in
+    gives True or False.
     """
     place = key_hash(view, key)
-    if len(siblings) > 256 or any(len(one) != HASH_BYTES for one in siblings):
+    depth = len(siblings)
+    if depth > 8 * HASH_BYTES or any(len(sibling) != HASH_BYTES for sibling in siblings):
         return False
     value = EMPTY
     if leaf is not None:
         leaf_place = _place_of(leaf)
-        depth = len(siblings)
         if leaf_place is None or _prefix(leaf_place, depth) != _prefix(place, depth):
             return False
         value = leaf_hash(leaf_place, leaf)
-    for depth, sibling in zip(range(len(siblings) - 1, -1, -1), siblings, strict=True):
-        right = place[depth >> 3] >> (7 - (depth & 7)) & 1
+    for level, sibling in zip(range(depth - 1, -1, -1), siblings, strict=True):
+        right = place[level >> 3] >> (7 - (level & 7)) & 1
         value = node_hash(sibling, value) if right else node_hash(value, sibling)
     return value == root
 
 
-def _place_of(leaf: bytes) -> bytes | None:
+def _place_of(payload: bytes) -> bytes | None:
     try:
-        view, key, _ = orjson.loads(leaf)
-    except (ValueError, TypeError):
+        view, key, _ = orjson.loads(payload)
+        return key_hash(view, key) if type(view) is type(key) is str else None
+    except (TypeError, ValueError):
         return None
-    return key_hash(view, key) if isinstance(view, str) and isinstance(key, str) else None
 
 
 def _prefix(place: bytes, bits: int) -> int:

@@ -79,6 +79,9 @@ class TestTree:
         world = World(1)
         server = world.servers[0].key
         assert outcome(world, grant(world, server.public_key, "admin", by=server)) == (
+            "rejected_escalation"
+        )
+        assert outcome(world, grant(world, key_of("x").public_key, "read", by=server)) == (
             "rejected_unauthorised"
         )
         assert outcome(world, grant(world, server.public_key, "admin")) is None
