@@ -32,6 +32,7 @@ PURPOSE_RECORD = b"seipd/record/v1\0"
 PLATFORM = "platform"
 
 _ENTRY_OVERHEAD_BYTES = len('{"hlc":"","record":}') + 16
+_ACTOR_END = len('{"actor":""') + 43
 _KIND = re.compile(r"[a-z]{2,16}\.[a-z_]{2,32}\Z")
 _FIELDS = frozenset({"v", "kind", "id", "module", "not_after", "body", "actor", "actor_sig"})
 
@@ -73,6 +74,16 @@ class Record:
     def encode(self) -> bytes:
         """Return the canonical bytes."""
         return canonical.encode(self.value())
+
+    def encode_with_signed(self, mesh_id: MeshId) -> tuple[bytes, bytes]:
+        """Return the canonical bytes and what the signature covers, encoded once.
+
+        ``actor_sig`` comes right after ``actor`` in the order of the keys, and ``actor`` is first.
+        """
+        unsigned = canonical.encode(self.unsigned_value())
+        signature = f',"actor_sig":"{b64u_encode(self.actor_sig)}"'.encode()
+        data = unsigned[:_ACTOR_END] + signature + unsigned[_ACTOR_END:]
+        return data, PURPOSE_RECORD + bytes.fromhex(mesh_id) + unsigned
 
     def signed_bytes(self, mesh_id: MeshId) -> bytes:
         """Return what ``actor_sig`` signs."""

@@ -1,4 +1,4 @@
-# ruff: noqa: T201 (it prints what it measured)
+
 """What one change costs among 10,000 peers, against telling the device all of them.
 
 Run as root: ``python tests/bench/bench_wireguard.py``. Only the ratio travels.

@@ -273,7 +273,7 @@ class Charter:
             try:
                 self._check(change)
             except (RejectedError, InputError) as error:
-                logger.warning("roster change %d has no effect: %s", change.number, error)
+                logger.info("roster change %d has no effect: %s", change.number, error)
                 refused[key[2]] = error
                 continue
             return record, change

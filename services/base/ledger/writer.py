@@ -7,7 +7,7 @@ state plus what is before it in the same batch; nobody is answered before the ba
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from services.base.ledger.fold import Checked, Fold, HorizonError, Item, Verify
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from services.kernel.ids import ServerId
 
 MAX_BATCH = 256
+MAX_CHECKED_AT_ONCE = 32
 MAX_QUEUED = 4096
 
 
@@ -45,6 +46,8 @@ class Receipt:
 class _Transaction:
     records: tuple[Record, ...]
     future: asyncio.Future[list[Receipt]]
+    encoded: list[bytes] = field(default_factory=list)
+    error: SeipdError | None = None
 
 
 class OwnLog(Protocol):
@@ -80,6 +83,7 @@ class Writer:
         self._on_fatal = on_fatal
         self._on_commit = on_commit
         self._queue: asyncio.Queue[_Transaction] = asyncio.Queue(maxsize=MAX_QUEUED)
+        self._checked: asyncio.Queue[_Transaction] = asyncio.Queue(maxsize=MAX_BATCH)
         self._next_index = log.size
         self._idle = asyncio.Event()
         self._idle.set()
@@ -114,15 +118,41 @@ class Writer:
 
     async def run(self) -> None:
         """Commit group after group until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._check_forever(), name="ledger-check")
+            group.create_task(self._commit_forever(), name="ledger-commit")
+
+    async def _check_forever(self) -> None:
+        """Check signatures in a thread, while the batch before is accepted and written."""
         while True:
-            batch = [await self._queue.get()]
-            while len(batch) < MAX_BATCH and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
+            batch = await _batch_of(self._queue, MAX_CHECKED_AT_ONCE)
+            await asyncio.to_thread(self._check_batch, batch)
+            for transaction in batch:
+                await self._checked.put(transaction)
+
+    async def _commit_forever(self) -> None:
+        while True:
+            batch = await _batch_of(self._checked, MAX_BATCH)
             self._idle.clear()
             try:
                 await self._commit(batch)
             finally:
                 self._idle.set()
+
+    def _check_batch(self, batch: list[_Transaction]) -> None:
+        for transaction in batch:
+            try:
+                transaction.encoded = [self._check(record) for record in transaction.records]
+            except SeipdError as error:
+                transaction.error = error
+
+    def _check(self, record: Record) -> bytes:
+        data, signed = record.encode_with_signed(self.fold.mesh_id)
+        if len(data) > MAX_RECORD_BYTES:
+            raise RejectedError("a record has at most 16 KiB", code="too_large")
+        if not self._verify(record.actor, signed, record.actor_sig):
+            raise ForbiddenError("the record's signature is wrong", code="bad_signature")
+        return data
 
     async def quiet(self) -> None:
         """Wait until no batch is half way: accepted in memory and not on the disk yet."""
@@ -133,7 +163,7 @@ class Writer:
         data: list[bytes] = []
         for transaction in batch:
             try:
-                receipts, encoded = self._accept(transaction.records)
+                receipts, encoded = self._accept(transaction)
             except SeipdError as error:
                 _fail(transaction, error)
                 continue
@@ -154,15 +184,16 @@ class Writer:
                 transaction.future.set_result(receipts)
         self._on_commit()
 
-    def _accept(self, records: tuple[Record, ...]) -> tuple[list[Receipt], list[bytes]]:
+    def _accept(self, transaction: _Transaction) -> tuple[list[Receipt], list[bytes]]:
+        if transaction.error is not None:
+            raise transaction.error
         receipts: list[Receipt] = []
         encoded: list[bytes] = []
         items: list[Item] = []
         start = self._next_index
         try:
-            for record in records:
-                item = self._accept_one(record, receipts, encoded)
-                items.extend(item)
+            for record, data in zip(transaction.records, transaction.encoded, strict=True):
+                items.extend(self._accept_one(record, data, receipts, encoded))
         except SeipdError:
             self.fold.forget_last(len(items))
             self._next_index = start
@@ -170,17 +201,11 @@ class Writer:
         return receipts, encoded
 
     def _accept_one(
-        self, record: Record, receipts: list[Receipt], encoded: list[bytes]
+        self, record: Record, data: bytes, receipts: list[Receipt], encoded: list[bytes]
     ) -> list[Item]:
         now_ms = self._clock.now_ms()
-        data = record.encode()
-        if len(data) > MAX_RECORD_BYTES:
-            raise RejectedError("a record has at most 16 KiB", code="too_large")
         if record.not_after < now_ms:
             raise RejectedError("not_after has passed", code="record_expired")
-        signed = record.signed_bytes(self.fold.mesh_id)
-        if not self._verify(record.actor, signed, record.actor_sig):
-            raise ForbiddenError("the record's signature is wrong", code="bad_signature")
         stamp = next_hlc(self.last_hlc, now_ms)
         # A stamp is never used twice, also not after a refusal: the fold has seen it.
         self.last_hlc = stamp
@@ -207,3 +232,11 @@ class Writer:
 def _fail(transaction: _Transaction, error: SeipdError) -> None:
     if not transaction.future.done():
         transaction.future.set_exception(error)
+
+
+async def _batch_of(queue: asyncio.Queue[_Transaction], limit: int) -> list[_Transaction]:
+    """Wait for one; take along what else is there, up to a limit."""
+    batch = [await queue.get()]
+    while len(batch) < limit and not queue.empty():
+        batch.append(queue.get_nowait())
+    return batch
