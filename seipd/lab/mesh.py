@@ -12,16 +12,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seipd.lab import net
-from seipd.lab.plan import LabPlan, plan_from_value
+from seipd.lab.plan import (
+    DEFAULT_FOLDER,
+    DEFAULT_PREFIX,
+    LabPlan,
+    check_prefix,
+    plan_from_value,
+)
 from services.kernel import canonical
-from services.kernel.errors import ConflictError, NotFoundError, UnavailableError
+from services.kernel.errors import (
+    ConflictError,
+    InputError,
+    NotFoundError,
+    UnavailableError,
+    WireError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from seipd.lab.plan import Host
 
+FILE_NAME = "lab.json"
 READY_TIMEOUT_S = 30.0
+COMMAND_TIMEOUT_S = 120
 POLL_S = 0.1
 SIGNER_USER = "seipd-signer"
 
@@ -38,27 +52,30 @@ class Lab:
 
         Raises:
             NotFoundError: there is none.
+            InputError: its file is damaged.
         """
+        folder = folder.absolute()
         try:
-            value = canonical.decode_object((folder / "lab.json").read_bytes())
+            value = canonical.decode_object((folder / FILE_NAME).read_bytes())
         except FileNotFoundError:
             raise NotFoundError(f"there is no lab in {folder}", mend="seipd lab up") from None
-        return cls(plan_from_value(value))
+        except WireError as error:
+            raise InputError(
+                f"{folder / FILE_NAME}: {error}", mend="seipd lab down --prefix PREFIX, then up"
+            ) from error
+        return cls(plan_from_value(value, folder))
 
     def up(self, told: Callable[[str], None]) -> None:
         """Build the network and start every program.
 
         Raises:
-            ConflictError: there is a lab already.
+            ConflictError: there is a lab already, or the folder holds something else.
             UnavailableError: something did not come up; ``down`` removes what is there.
         """
         plan = self.plan
-        if (plan.folder / "lab.json").exists() or net.namespaces(plan.prefix):
-            raise ConflictError(
-                f"there is a lab in {plan.folder}", code="lab_exists", mend="seipd lab down"
-            )
+        _require_free(plan)
         plan.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        (plan.folder / "lab.json").write_bytes(canonical.encode(plan.value()))
+        (plan.folder / FILE_NAME).write_bytes(canonical.encode(plan.value()))
         net.build(plan)
         for host in plan.hosts:
             host.folder.mkdir(mode=0o755, parents=True)
@@ -75,10 +92,9 @@ class Lab:
             told(f"{host.name}: joining {plan.server_of(number).name}")
             self.join_endpoint(host, plan.server_of(number))
 
-    def down(self) -> None:
-        """Remove every trace."""
-        net.remove(self.plan)
-        shutil.rmtree(self.plan.folder, ignore_errors=True)
+    def down(self) -> list[str]:
+        """Remove every trace; return the namespaces that were there."""
+        return take_down(self.plan.folder, self.plan.prefix)
 
     def start_server(self, host: Host) -> None:
         """Start a daemon and wait until it is healthy.
@@ -181,6 +197,20 @@ class Lab:
             rows.append(row)
         return rows
 
+    def tunnel_address(self, name: str) -> str:
+        """Return a host's address in the tunnel.
+
+        Raises:
+            NotFoundError: there is no such host.
+            UnavailableError: it does not say.
+        """
+        host = self.plan.host(name)
+        status = self.status(host) if host.is_server else self._agent_status(host)
+        address: str | None = status["tunnel_address"]
+        if address is None:
+            raise UnavailableError(f"{name} has no tunnel address yet", code="lab_failed")
+        return address
+
     def seipd(self, host: Host, *words: str) -> str:
         """Run ``seipd`` on a host; return what it printed.
 
@@ -227,19 +257,77 @@ class Lab:
         return done.stdout
 
     def _run(self, program: str, host: Host, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # noqa: S603 (our own program)
-            [*host.enter(), *self._program(program, host), *words],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            env=self.environment(host),
-        )
+        try:
+            return subprocess.run(  # noqa: S603 (our own program)
+                [*host.enter(), *self._program(program, host), *words],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=COMMAND_TIMEOUT_S,
+                env=self.environment(host),
+            )
+        except subprocess.TimeoutExpired as error:
+            raise UnavailableError(
+                f"{host.name}: {program} {words[0]} did not end in {COMMAND_TIMEOUT_S} s",
+                code="lab_failed",
+            ) from error
 
     def _program(self, program: str, host: Host) -> list[str]:
         module = "seipd" if program == "seipd" else "seipd.agent"
         flag = "--data-root" if program == "seipd" else "--state"
         return [sys.executable, "-m", module, flag, str(host.data_root)]
+
+
+def take_down(folder: Path, prefix: str | None = None) -> list[str]:
+    """Remove every trace of a lab; return the namespaces that were there.
+
+    The lab is the one of the folder's file. Where a crash left no file that can be read it is the
+    one of the prefix, so that no other lab is taken for it; the default folder has the default
+    prefix. A folder goes only if its file does not name another lab.
+
+    Raises:
+        NotFoundError: nothing of a lab is there, or it is not clear of which.
+    """
+    folder = folder.absolute()
+    own = _prefix_in(folder)
+    fallback = DEFAULT_PREFIX if folder == DEFAULT_FOLDER else None
+    chosen = prefix or own or fallback
+    if chosen is None:
+        raise NotFoundError(f"there is no lab in {folder}", mend="say its --dir or its --prefix")
+    check_prefix(chosen)
+    removed = net.remove(chosen)
+    if (folder / FILE_NAME).exists() and own in (chosen, None):
+        shutil.rmtree(folder, ignore_errors=True)
+    elif not removed:
+        raise NotFoundError(f"there is no lab {chosen}", mend="say its --dir or its --prefix")
+    return removed
+
+
+def _prefix_in(folder: Path) -> str | None:
+    try:
+        return Lab.load(folder).plan.prefix
+    except (NotFoundError, InputError):
+        return None
+
+
+def _require_free(plan: LabPlan) -> None:
+    """Refuse a folder that is in use: ``down`` removes all that lies in it."""
+    if (plan.folder / FILE_NAME).exists():
+        raise ConflictError(
+            f"there is a lab in {plan.folder}",
+            code="lab_exists",
+            mend=f"seipd lab down --dir {plan.folder}, or say another --dir and --prefix",
+        )
+    if net.namespaces(plan.prefix):
+        raise ConflictError(
+            f"there are namespaces of a lab {plan.prefix}",
+            code="lab_exists",
+            mend=f"seipd lab down --prefix {plan.prefix}, or say another --prefix",
+        )
+    if plan.folder.is_dir() and any(plan.folder.iterdir()):
+        raise ConflictError(
+            f"{plan.folder} is not empty", code="folder_in_use", mend="say another --dir"
+        )
 
 
 def _signer_flags() -> list[str]:

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seipd.lab.plan import partition_rules
-from services.kernel.errors import ConfigError, UnavailableError
+from seipd.lab.plan import is_socket_of, partition_rules
+from services.kernel.errors import ConfigError, InputError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +66,13 @@ def _connect(plan: LabPlan, host: Host) -> None:
 
 
 def partition(one: Host, other: Host) -> None:
-    """Cut two hosts apart, both ways, at both ends."""
+    """Cut two hosts apart, both ways, at both ends.
+
+    Raises:
+        InputError: they are the same.
+    """
+    if one == other:
+        raise InputError(f"{one.name} can't be cut from itself", mend="name two hosts")
     for here, there in ((one, other), (other, one)):
         run(*here.enter(), "nft", "-f", "-", stdin=partition_rules(there.address))
 
@@ -94,9 +100,12 @@ def pids(namespace: str) -> list[int]:
     return [int(text) for text in run("ip", "netns", "pids", namespace).split()]
 
 
-def remove(plan: LabPlan) -> None:
-    """End every process inside the lab's namespaces, then remove them; may be called twice."""
-    left = namespaces(plan.prefix)
+def remove(prefix: str) -> list[str]:
+    """End every process inside a lab's namespaces and remove them; return their names.
+
+    It goes by what is there, not by what was planned: so it also clears up after a crash.
+    """
+    left = namespaces(prefix)
     for number in (signal.SIGTERM, signal.SIGKILL):
         _signal_all(left, number)
         deadline = time.monotonic() + END_TIMEOUT_S
@@ -104,8 +113,11 @@ def remove(plan: LabPlan) -> None:
             time.sleep(_POLL_S)
     for name in left:
         run("ip", "netns", "del", name)
-    for host in plan.hosts:
-        (SOCKETS / f"{host.interface}.sock").unlink(missing_ok=True)
+    if SOCKETS.is_dir():
+        for path in SOCKETS.iterdir():
+            if is_socket_of(prefix, path.name):
+                path.unlink(missing_ok=True)
+    return left
 
 
 def _signal_all(names: Iterable[str], number: signal.Signals) -> None:

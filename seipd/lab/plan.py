@@ -7,6 +7,7 @@ since wireguard-go's control sockets are shared by the whole machine.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ MAX_ENDPOINTS = 128
 _NETWORK = "198.18.0"
 _FIRST_SERVER = 11
 _FIRST_ENDPOINT = 101
+_PREFIX = re.compile(r"[A-Za-z0-9]{1,8}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +69,7 @@ class LabPlan:
             raise InputError(f"a lab has 1 to {MAX_SERVERS} servers")
         if not 0 <= self.endpoint_count <= MAX_ENDPOINTS:
             raise InputError(f"a lab has at most {MAX_ENDPOINTS} endpoints")
-        if not self.prefix.isalnum() or len(self.prefix) > 8 or not self.prefix.isascii():
-            raise InputError("a lab's prefix is 1 to 8 letters and digits")
+        check_prefix(self.prefix)
 
     @property
     def switch(self) -> str:
@@ -116,7 +117,6 @@ class LabPlan:
         """Return the JSON object of the lab's file."""
         return {
             "prefix": self.prefix,
-            "folder": str(self.folder),
             "servers": self.server_count,
             "endpoints": self.endpoint_count,
         }
@@ -131,8 +131,23 @@ class LabPlan:
         )
 
 
-def plan_from_value(value: dict[str, Any]) -> LabPlan:
-    """Return the plan of a lab's file.
+def check_prefix(prefix: str) -> None:
+    """Check the prefix of a lab's namespaces and interfaces.
+
+    Raises:
+        InputError: an interface's name would not hold it.
+    """
+    if not _PREFIX.fullmatch(prefix):
+        raise InputError("a lab's prefix is 1 to 8 letters and digits")
+
+
+def is_socket_of(prefix: str, name: str) -> bool:
+    """Say whether a file is the control socket of an interface of the lab of this prefix."""
+    return re.fullmatch(rf"{re.escape(prefix)}[se][0-9]+x?\.sock", name) is not None
+
+
+def plan_from_value(value: dict[str, Any], folder: Path) -> LabPlan:
+    """Return the plan of the lab's file that lies in ``folder``.
 
     Raises:
         InputError: malformed.
@@ -140,7 +155,7 @@ def plan_from_value(value: dict[str, Any]) -> LabPlan:
     try:
         return LabPlan(
             prefix=value["prefix"],
-            folder=Path(value["folder"]),
+            folder=folder,
             server_count=value["servers"],
             endpoint_count=value["endpoints"],
         )
