@@ -23,7 +23,7 @@ from services.kernel.certificates import ServerCertificate
 from services.kernel.errors import RejectedError
 from services.kernel.hlc import Hlc
 from services.kernel.ids import ServerId, b64u_encode, mesh_id_of, node_id_of, server_id_of
-from services.kernel.records import Entry, Record, draft_record
+from services.kernel.records import PLATFORM, Entry, Record, draft_record
 
 APPLIERS = {**tree.APPLIERS, **ipam.APPLIERS, **enroll.appliers(verify)}
 START_MS = 1_800_000_000_000
@@ -101,7 +101,13 @@ class World:
             server.hlc = first.hlc
 
     def signed(
-        self, key: SigningKey, kind: str, body: dict[str, Any], *, record_id: str | None = None
+        self,
+        key: SigningKey,
+        kind: str,
+        body: dict[str, Any],
+        *,
+        record_id: str | None = None,
+        module: str = PLATFORM,
     ) -> Record:
         self.serial += 1
         draft = draft_record(
@@ -110,6 +116,7 @@ class World:
             actor=key.public_key,
             not_after=START_MS + HOUR_MS,
             record_id=record_id or f"{self.serial:032x}",
+            module=module,
         )
         return dataclasses.replace(draft, actor_sig=key.sign(draft.signed_bytes(self.mesh_id)))
 

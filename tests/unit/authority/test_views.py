@@ -97,6 +97,60 @@ class TestTree:
         remove = world.signed(admin, "tree.remove", {"node": world.root_node})
         assert outcome(world, remove) == "rejected_lockout"
 
+    def test_tre_05_no_admin_takes_from_itself_and_the_last_is_not_lowered(self) -> None:
+        world, admin, other = World(1), key_of("admin"), key_of("other")
+        assert outcome(world, grant(world, admin.public_key, "admin")) is None
+        lower = grant(world, admin.public_key, "read")
+        assert outcome(world, lower) == "rejected_lockout"
+        assert outcome(world, grant(world, other.public_key, "admin", by=admin)) is None
+        own = {"node": world.root_node, "key": b64u_encode(admin.public_key)}
+        assert outcome(world, world.signed(admin, "tree.revoke", own)) == "rejected_lockout"
+        assert outcome(world, grant(world, admin.public_key, "read", by=other)) is None
+        last = {"node": world.root_node, "key": b64u_encode(other.public_key)}
+        assert outcome(world, world.signed(world.root, "tree.revoke", last)) == "rejected_lockout"
+
+    def test_tre_03_a_grant_ends_with_the_node_that_it_was_for(self) -> None:
+        """Whoever makes a node of that id again does not bring old rights back."""
+        world, friend = World(1), key_of("friend")
+        server = world.servers[0].key
+        assert outcome(world, customer(world, ACME, "acme")) is None
+        assert outcome(world, grant(world, friend.public_key, "admin", ACME)) is None
+        assert outcome(world, world.signed(server, "tree.remove", {"node": ACME})) is None
+        assert outcome(world, customer(world, ACME, "acme")) is None
+        body = {"node": BETA, "kind": "customer", "parent": ACME, "name": "beta"}
+        assert outcome(world, world.signed(friend, "tree.create", body)) == (
+            "rejected_unauthorised"
+        )
+        revoke = {"node": ACME, "key": b64u_encode(friend.public_key)}
+        assert outcome(world, world.signed(world.root, "tree.revoke", revoke)) == (
+            "rejected_orphan"
+        )
+        assert outcome(world, grant(world, friend.public_key, "operate", ACME)) is None
+        assert outcome(world, world.signed(friend, "tree.create", body)) is None
+
+    def test_tre_04_nobody_grants_above_its_own_subtree(self) -> None:
+        world, friend, other = World(1), key_of("friend"), key_of("other")
+        assert outcome(world, customer(world, ACME, "acme")) is None
+        assert outcome(world, grant(world, friend.public_key, "admin", ACME)) is None
+        assert outcome(world, grant(world, other.public_key, "admin", ACME, by=friend)) is None
+        above = grant(world, other.public_key, "read", by=friend)
+        assert outcome(world, above) == "rejected_escalation"
+
+    def test_tre_02_what_stands_below_a_node_removed_elsewhere_is_void(self) -> None:
+        """One side of a cut removes the customer, the other puts one below it."""
+        world = World(2)
+        first, second = world.servers
+        world.write(first, customer(world, ACME, "acme"))
+        second.hlc = first.hlc
+        world.write(first, world.signed(first.key, "tree.remove", {"node": ACME}))
+        body = {"node": BETA, "kind": "customer", "parent": ACME, "name": "beta"}
+        world.write(second, world.signed(second.key, "tree.create", body), later_ms=1000)
+        world.attest(first, len(first.entries), START_MS // 1000)
+        world.attest(second, len(second.entries), START_MS // 1000 + 9)
+        state = world.folded().state
+        assert state.get("tree", BETA) is None
+        assert state.get("name", f"{world.root_node}/beta") is None
+
     def test_tre_06_a_node_id_that_is_taken(self) -> None:
         world = World(1)
         assert outcome(world, customer(world, ACME, "acme")) is None
@@ -298,6 +352,21 @@ class TestAddresses:
             assert outcome(world, world.signed(world.servers[0].key, "ipam.block", body)) == code
         unblock = world.signed(world.servers[0].key, "ipam.unblock", {"block": "10.128.0.0/28"})
         assert outcome(world, unblock) is None
+
+    def test_a_block_goes_back_also_when_its_customer_is_gone(self) -> None:
+        world = World(1)
+        server = world.servers[0].key
+        assert outcome(world, customer(world, ACME, "acme")) is None
+        body = {"block": "172.20.0.0/30", "pool": "shared", "customer": ACME}
+        assert outcome(world, world.signed(server, "ipam.block", body)) is None
+        assert outcome(world, world.signed(server, "tree.remove", {"node": ACME})) is None
+        back = {"block": "172.20.0.0/30"}
+        assert outcome(world, world.signed(key_of("stranger"), "ipam.unblock", back)) == (
+            "rejected_unauthorised"
+        )
+        assert outcome(world, world.signed(server, "ipam.unblock", back)) is None
+        again = {**body, "customer": world.customer}
+        assert outcome(world, world.signed(server, "ipam.block", again)) is None
 
 
 class TestPools:
