@@ -89,7 +89,7 @@ def baseline(path: Path, key: SigningKey) -> float:
     data = path.read_bytes()
     header, _, body = data.split(b"\n", 2)
     state = State()
-    state.load(body, orjson.loads(header)["count"])
+    state.load([body], orjson.loads(header)["count"])
     text = b"[" + b",".join(p for bucket in state.leaves() for _, p in bucket) + b"]"
     plain = path.with_name("plain.json")
     plain.write_bytes(text)

@@ -1,4 +1,3 @@
-
 """What one change costs among 10,000 peers, against telling the device all of them.
 
 Run as root: ``python tests/bench/bench_wireguard.py``. Only the ratio travels.

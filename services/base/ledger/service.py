@@ -23,7 +23,7 @@ from services.base.ledger.roster import Charter
 from services.base.ledger.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from services.base.ledger.state import State
 from services.base.ledger.writer import Receipt, Writer
-from services.base.storage.files import read_private, write_atomic
+from services.base.storage.files import open_private, write_atomic
 from services.kernel.errors import (
     ConflictError,
     CorruptError,
@@ -48,7 +48,6 @@ logger = logging.getLogger(__name__)
 
 READ_BATCH = 4096
 MAX_AHEAD_MS = 30_000
-MAX_STATE_BYTES = 8 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,11 +338,11 @@ class LedgerService:
         path = self._folder / "state"
         if not path.exists():
             return None
-        data = read_private(path, max_bytes=MAX_STATE_BYTES)
         genesis = Charter(self._charter_records[0]).genesis
-        return decode_snapshot(
-            data, mesh_id=genesis.mesh_id, key=self._key.public_key, verify=verify
-        )
+        with open_private(path) as file:
+            return decode_snapshot(
+                file, mesh_id=genesis.mesh_id, key=self._key.public_key, verify=verify
+            )
 
     def _build(self, snapshot: Snapshot | None) -> None:
         charter = Charter(self._charter_records[0])

@@ -30,13 +30,17 @@ from services.kernel.ids import (
 from services.kernel.records import record_from_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
 
     from services.kernel.records import Record
 
 PURPOSE_STATE = b"seipd/state/v1\0"
 STATE_VERSION = 1
 STATE_PATH = "ledger/state"
+MAX_HEADER_BYTES = 64 << 20
+MAX_SIGNATURE_BYTES = 128
+PIECE_BYTES = 1 << 20
 MEND = "remove the file: the next start folds the ledger from its first record"
 
 
@@ -97,24 +101,27 @@ def encode_snapshot(
     return header + b"\n" + b64u_encode(signature).encode() + b"\n" + body
 
 
-def decode_snapshot(data: bytes, *, mesh_id: MeshId, key: bytes, verify: Verify) -> Snapshot:
-    """Check a state file that ``key`` signed and load it.
+def decode_snapshot(file: BinaryIO, *, mesh_id: MeshId, key: bytes, verify: Verify) -> Snapshot:
+    """Check a state file that ``key`` signed and load it, piece by piece.
 
     Raises:
         CorruptError: damaged, of another mesh, or not signed by this key.
     """
     try:
-        header, signature, body = _split(data)
+        header = file.readline(MAX_HEADER_BYTES).removesuffix(b"\n")
+        signature = file.readline(MAX_SIGNATURE_BYTES).removesuffix(b"\n")
         signed = PURPOSE_STATE + bytes.fromhex(mesh_id) + header
         if not verify(key, signed, b64u_decode(signature.decode("ascii"))):
             raise CorruptError("the state file's signature is wrong", path=STATE_PATH, mend=MEND)
+        canonical.check_depth(header)
         wire = msgspec.json.decode(header, type=_HeaderWire)
         if wire.v != STATE_VERSION or wire.mesh_id != mesh_id:
             raise CorruptError("the state file is of another kind", path=STATE_PATH, mend=MEND)
-        if hashlib.sha256(body).hexdigest() != wire.body_sha256:
-            raise CorruptError("the state file's body is damaged", path=STATE_PATH, mend=MEND)
         state = State()
-        state.load(body, wire.count)
+        digest = hashlib.sha256()
+        state.load(_pieces(file, digest.update), wire.count)
+        if digest.hexdigest() != wire.body_sha256:
+            raise CorruptError("the state file's body is damaged", path=STATE_PATH, mend=MEND)
         points = {
             parse_server_id(name): FeedPoint(
                 size=point.size,
@@ -125,15 +132,14 @@ def decode_snapshot(data: bytes, *, mesh_id: MeshId, key: bytes, verify: Verify)
             for name, point in wire.feeds.items()
         }
         charter = tuple(record_from_value(value) for value in wire.charter)
-        canonical.check_depth(header)
-    except CorruptError:
-        raise
+    except CorruptError as error:
+        raise CorruptError(str(error), path=STATE_PATH, mend=MEND) from error
     except (SeipdError, ValueError, IndexError, msgspec.MsgspecError) as error:
         raise CorruptError(f"the state file: {error}", path=STATE_PATH, mend=MEND) from error
     return Snapshot(state=state, charter_records=charter, points=points, horizon_ms=wire.horizon_ms)
 
 
-def _split(data: bytes) -> tuple[bytes, bytes, bytes]:
-    first = data.index(b"\n")
-    second = data.index(b"\n", first + 1)
-    return data[:first], data[first + 1 : second], data[second + 1 :]
+def _pieces(file: BinaryIO, update: Callable[[bytes], None]) -> Iterator[bytes]:
+    while piece := file.read(PIECE_BYTES):
+        update(piece)
+        yield piece

@@ -18,7 +18,7 @@ for, from the buckets that changed since.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -64,7 +64,7 @@ class State:
         self._shift = 16 - self._bits
         self._buckets: list[bytes] = [b""] * (1 << self._bits)
         self._nodes: list[tuple[bytes, int]] = [(EMPTY, 0)] * (2 << self._bits)
-        self._dirty: set[int] = set()
+        self._dirty: set[int] | None = set()
         self._undo: Undo | None = None
         self._watch: Watch | None = None
         self.count = 0
@@ -119,10 +119,11 @@ class State:
         """Return the ``state_hash``."""
         size = 1 << self._bits
         parents = set()
-        for index in self._dirty:
+        # None stands for every bucket: a set of them would weigh more than their hashes.
+        for index in range(size) if self._dirty is None else self._dirty:
             self._nodes[size + index] = self._bucket_hash(self._buckets[index])
             parents.add((size + index) >> 1)
-        self._dirty.clear()
+        self._dirty = set()
         while parents and 0 not in parents:
             for node in parents:
                 self._nodes[node] = _join(self._nodes[2 * node], self._nodes[2 * node + 1])
@@ -171,31 +172,40 @@ class State:
         """Yield the buckets' bytes, ascending: the body of a state file."""
         return (bucket for bucket in tuple(self._buckets) if bucket)
 
-    def load(self, body: bytes, count: int) -> None:
-        """Replace everything by the leaves of a state file that was verified.
+    def load(self, chunks: Iterable[bytes], count: int) -> None:
+        """Replace everything by the leaves of a state file, which may come in pieces.
 
         Raises:
-            CorruptError: the body is not a sequence of that many ascending leaves.
+            CorruptError: they are not that many whole leaves, ascending.
         """
         self._resize(_bits_for(count))
-        view = memoryview(body)
+        rest, current, seen = b"", 0, 0
+        for chunk in chunks:
+            rest, current, found = self._take(rest + chunk, current)
+            seen += found
+        if rest or seen != count:
+            raise CorruptError("the state file is cut short", path="ledger/state")
+        self.count = count
+        self._dirty = None
+
+    def _take(self, data: bytes, current: int) -> tuple[bytes, int, int]:
+        """Put the whole leaves of a piece into their buckets; return what is left over."""
         buckets, shift = self._buckets, self._shift
-        at, start, current, seen = 0, 0, 0, 0
-        end = len(body)
+        at, start, seen, end = 0, 0, 0, len(data)
         while at + _HEAD <= end:
-            index = (body[at] << 8 | body[at + 1]) >> shift
+            after = at + _HEAD + (data[at + 32] << 8 | data[at + 33])
+            if after > end:
+                break
+            index = (data[at] << 8 | data[at + 1]) >> shift
             if index != current:
                 if index < current:
                     raise CorruptError("leaves out of order", path="ledger/state")
-                buckets[current] = bytes(view[start:at])
+                buckets[current] += data[start:at]
                 start, current = at, index
-            at += _HEAD + (body[at + 32] << 8 | body[at + 33])
+            at = after
             seen += 1
-        buckets[current] = bytes(view[start:end])
-        if at != end or seen != count:
-            raise CorruptError("the state file is cut short", path="ledger/state")
-        self.count = count
-        self._dirty = set(range(1 << self._bits))
+        buckets[current] += data[start:at]
+        return data[at:], current, seen
 
     def _index(self, place: bytes) -> int:
         return (place[0] << 8 | place[1]) >> self._shift
@@ -214,13 +224,14 @@ class State:
         after = at + _HEAD + len(old) if old is not None else at
         new = b"" if payload is None else place + len(payload).to_bytes(2, "big") + payload
         self._buckets[index] = bucket[:at] + new + bucket[after:]
-        self._dirty.add(index)
+        if self._dirty is not None:
+            self._dirty.add(index)
         self.count += (payload is not None) - (old is not None)
         if self.count > _LEAVES_PER_BUCKET << self._bits and self._bits < _MAX_BITS:
             self._grow()
 
     def _grow(self) -> None:
-        body, count = b"".join(self._buckets), self.count
+        body, count = self._buckets, self.count
         self.load(body, count)
 
     def _resize(self, bits: int) -> None:

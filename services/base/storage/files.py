@@ -19,6 +19,7 @@ from services.kernel.errors import ConfigError, NotFoundError, StorageError, Too
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import BinaryIO
 
 FILE_MODE = 0o600
 DIR_MODE = 0o700
@@ -121,19 +122,21 @@ def read_private(path: Path, max_bytes: int) -> bytes:
         TooLargeError: more than ``max_bytes``.
         StorageError: the disk refused.
     """
-    with _opened(path) as (descriptor, status):
-        if status.st_mode & 0o077:
-            raise KeyPermissionsError(
-                f"{path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o})",
-                mend=f"chmod 600 {path}",
-            )
-        if status.st_uid not in {os.geteuid(), 0}:
-            raise KeyPermissionsError(
-                f"{path} belongs to another user (uid {status.st_uid})",
-                mend=f"chown {os.geteuid()} {path}",
-            )
-        _check_folder(path.parent)
+    with _opened_private(path) as descriptor:
         return _read_all(descriptor, path, max_bytes)
+
+
+@contextlib.contextmanager
+def open_private(path: Path) -> Iterator[BinaryIO]:
+    """Open a file of ours for reading in pieces, under the rules of ``read_private``.
+
+    Raises:
+        KeyPermissionsError: others may read or replace it.
+        NotFoundError: there is none.
+        UnsafeFileError: a link, a device, a folder, or a file with a second name.
+    """
+    with _opened_private(path) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
+        yield file
 
 
 def make_private_dir(path: Path, mode: int = DIR_MODE) -> None:
@@ -235,6 +238,23 @@ def _opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
             yield descriptor, status
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _opened_private(path: Path) -> Iterator[int]:
+    with _opened(path) as (descriptor, status):
+        if status.st_mode & 0o077:
+            raise KeyPermissionsError(
+                f"{path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o})",
+                mend=f"chmod 600 {path}",
+            )
+        if status.st_uid not in {os.geteuid(), 0}:
+            raise KeyPermissionsError(
+                f"{path} belongs to another user (uid {status.st_uid})",
+                mend=f"chown {os.geteuid()} {path}",
+            )
+        _check_folder(path.parent)
+        yield descriptor
 
 
 def _check_folder(folder: Path) -> None:
