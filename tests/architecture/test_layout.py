@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(
@@ -19,7 +16,6 @@ SOURCES = sorted(
 MAX_LINES = 400
 # Each has its reason here: the ledger's service is the one place where feeds, fold and disk meet.
 LONGER = {"services/base/ledger/service.py"}
-UNITS = sorted((ROOT / "systemd").glob("*.service"))
 
 
 def test_no_file_is_longer_than_four_hundred_lines() -> None:
@@ -49,27 +45,3 @@ def test_every_module_says_what_it_is_for() -> None:
 def test_the_lock_files_name_no_host() -> None:
     for path in ROOT.glob("requirements*"):
         assert not re.search(r"https?://|index-url|find-links", path.read_text(encoding="utf-8"))
-
-
-@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
-def test_units_are_hardened(unit: Path) -> None:
-    done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=yes", "--threshold=29", str(unit)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-300:]
-
-
-@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
-def test_units_are_understood_by_systemd(unit: Path) -> None:
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True
-    )
-    said = [
-        line
-        for line in (done.stdout + done.stderr).splitlines()
-        # The programs are not installed where this is tested.
-        if "is not executable: No such file or directory" not in line
-    ]
-    assert said == []

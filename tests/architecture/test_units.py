@@ -1,0 +1,82 @@
+"""The units as systemd itself judges them, and what a restart must not take away."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+UNITS = sorted((ROOT / "systemd").glob("*.service"))
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
+)
+
+
+def service_of(name: str) -> configparser.SectionProxy:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # systemd's keys keep their case
+    parser.read(ROOT / "systemd" / name)
+    return parser["Service"]
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_units_are_hardened(unit: Path) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--threshold=29", str(unit)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-300:]
+    exposure = re.search(r"exposure level for .*: ([0-9.]+)", done.stdout)
+    assert exposure is not None
+    assert float(exposure[1]) < 3.0
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_units_are_understood_by_systemd(unit: Path) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True
+    )
+    said = [
+        line
+        for line in (done.stdout + done.stderr).splitlines()
+        # The programs are not installed where this is tested.
+        if "is not executable: No such file or directory" not in line
+    ]
+    assert said == []
+
+
+def test_the_tunnel_outlives_a_restart_of_the_daemon() -> None:
+    unit = service_of("seipd.service")
+    assert unit["KillMode"] == "process"
+    assert unit["RuntimeDirectory"] == "wireguard"
+    assert unit["RuntimeDirectoryPreserve"] == "yes"
+
+
+def test_the_daemon_has_the_two_capabilities_of_a_network_and_no_more() -> None:
+    unit = service_of("seipd.service")
+    assert unit["User"] == "seipd"
+    for key in ("AmbientCapabilities", "CapabilityBoundingSet"):
+        assert set(unit[key].split()) == {"CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE"}
+
+
+def test_the_signer_is_another_user_without_network_or_capabilities() -> None:
+    unit = service_of("seipd-signer.service")
+    assert unit["User"] == "seipd-signer"
+    assert unit["CapabilityBoundingSet"] == ""
+    assert unit["PrivateNetwork"] == "yes"
+    assert unit["RestrictAddressFamilies"] == "AF_UNIX"
+    assert "AmbientCapabilities" not in unit
+
+
+def test_each_unlock_secret_reaches_its_own_program_only() -> None:
+    daemon, signer = service_of("seipd.service"), service_of("seipd-signer.service")
+    assert daemon["LoadCredential"] == "seipd-unlock:/var/lib/seipd.unlock"
+    assert signer["LoadCredential"] == "seipd-signer-unlock:/var/lib/seipd-signer.unlock"
