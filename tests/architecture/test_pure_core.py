@@ -14,13 +14,47 @@ SERVICES = sorted(
     if "_pb2" not in path.name and "runtime" not in path.parts
 )
 WORLDLY_MODULES = frozenset(
-    "aiohttp asyncio fcntl grpc mmap os pyroute2 select shutil signal socket ssl subprocess "
-    "tempfile threading".split()  # noqa: SIM905 (words read better than forty lines)
+    [
+        "aiohttp",
+        "asyncio",
+        "fcntl",
+        "grpc",
+        "mmap",
+        "os",
+        "pyroute2",
+        "select",
+        "shutil",
+        "signal",
+        "socket",
+        "ssl",
+        "subprocess",
+        "tempfile",
+        "threading",
+    ]
 )
 # Of paths; a bare ``open`` is the file's, a method of that name is many things.
 WORLDLY_METHODS = frozenset(
-    "chmod exists glob hardlink_to is_dir is_file iterdir lstat mkdir read_bytes read_text rglob "
-    "rmdir stat symlink_to touch unlink write_bytes write_text".split()  # noqa: SIM905 (as above)
+    [
+        "chmod",
+        "exists",
+        "glob",
+        "hardlink_to",
+        "is_dir",
+        "is_file",
+        "iterdir",
+        "lstat",
+        "mkdir",
+        "read_bytes",
+        "read_text",
+        "rglob",
+        "rmdir",
+        "stat",
+        "symlink_to",
+        "touch",
+        "unlink",
+        "write_bytes",
+        "write_text",
+    ]
 )
 # In every service these wait for the world, and only they.
 DOERS = frozenset({"service.py"})
