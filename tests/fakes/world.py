@@ -13,10 +13,11 @@ from services.authority.tree import view as tree
 from services.base.crypto.signatures import SigningKey, verify
 from services.base.ledger.checkpoint import Checkpoint
 from services.base.ledger.feed import ATTEST_KIND, ROSTER_KIND, Attest, Cosignature, feed_origin
-from services.base.ledger.fold import Checked, Fold
+from services.base.ledger.fold import Fold
 from services.base.ledger.merkle import leaf_hash, root_of_row
 from services.base.ledger.note import cosignature_input
 from services.base.ledger.roster import Charter
+from services.base.ledger.standing import Checked
 from services.base.ledger.state import State
 from services.kernel.addr import default_ranges, pick_backbone
 from services.kernel.certificates import ServerCertificate

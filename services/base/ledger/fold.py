@@ -13,27 +13,25 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.base.ledger import feed as feeds
 from services.base.ledger.checkpoint import Checkpoint
 from services.base.ledger.note import cosignature_input
 from services.base.ledger.roster import CHANGE_KIND, GENESIS_KIND, Charter
-from services.base.ledger.standing import Feed
+from services.base.ledger.standing import Checked, Feed, FeedPoint, Item, OrderKey
 from services.kernel.errors import InputError, RejectedError, SeipdError
-from services.kernel.hlc import Hlc, hlc_ms
+from services.kernel.hlc import hlc_ms
 from services.kernel.ids import MeshId, ServerId, server_id_of
 from services.kernel.records import PLATFORM
 from services.kernel.views import Appliers, FoldContext
 
 if TYPE_CHECKING:
-    from services.base.ledger.state import State, Undo
-    from services.kernel.records import Entry, Record
+    from services.base.ledger.state import State
+    from services.kernel.records import Record
 
 logger = logging.getLogger(__name__)
 
-UNSETTLED_MS = 1 << 62
 RETAIN_SETTLED = 4096
 KEEP_VOIDED = 1024
 
@@ -41,55 +39,12 @@ _SELF_KINDS = frozenset({CHANGE_KIND, GENESIS_KIND, feeds.ROSTER_KIND, feeds.ATT
 
 Verify = Callable[[bytes, bytes, bytes], bool]
 RootAt = Callable[[ServerId, int], bytes | None]
-OrderKey = tuple[int, int, str, int]
 
 
 class HorizonError(SeipdError):
     """An entry belongs before what can be taken back: fold again from the first record."""
 
     default_code = "fold_horizon"
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """An entry as read from a feed: None where it can't be read or its signature is wrong."""
-
-    entry: Entry | None
-
-
-@dataclass(slots=True, eq=False)
-class Item:
-    """One entry that views may act on."""
-
-    author: ServerId
-    index: int
-    hlc: Hlc
-    record: Record
-    roster_number: int
-    settled_ms: int = UNSETTLED_MS
-    undo: Undo | None = None
-    refusal: str | None = None
-    error: SeipdError | None = None
-
-    @property
-    def order_key(self) -> OrderKey:
-        """Where the entry stands among all."""
-        return (self.settled_ms, self.hlc, self.author, self.index)
-
-    @property
-    def provisional(self) -> bool:
-        """Whether no attest covers it yet."""
-        return self.settled_ms == UNSETTLED_MS
-
-
-@dataclass(frozen=True, slots=True)
-class FeedPoint:
-    """Where a feed stands at the settled point: entries included, roster named by then."""
-
-    size: int
-    roster_number: int
-    settled_hlc: int
-    settled_ms: int
 
 
 class Fold:

@@ -18,9 +18,10 @@ import orjson
 from services.base.crypto.signatures import SigningKey, verify
 from services.base.ledger.attest import Attestor
 from services.base.ledger.copies import FeedLog, open_feed
-from services.base.ledger.fold import Checked, FeedPoint, Fold, HorizonError
+from services.base.ledger.fold import Fold, HorizonError
 from services.base.ledger.roster import Charter
 from services.base.ledger.snapshot import Snapshot, decode_snapshot, encode_snapshot
+from services.base.ledger.standing import Checked, FeedPoint
 from services.base.ledger.state import State
 from services.base.ledger.writer import Receipt, Writer
 from services.base.storage.files import open_private, write_atomic
@@ -168,8 +169,8 @@ class LedgerService:
         if self._state_text is HealthState.STOPPED:
             return
         self._state_text = HealthState.STOPPED
-        await self._writer.quiet()
-        await self._tasks.close()
+        async with self._writer.quiet():
+            await self._tasks.close()
         with contextlib.suppress(SeipdError):
             await asyncio.to_thread(self._publish_all)
             await self.save_snapshot()
@@ -272,7 +273,7 @@ class LedgerService:
             self._refuse_future(checked)
             have = log.size
             await asyncio.to_thread(log.extend, fresh, checkpoint)
-            self._fold_in(name, have, checked)
+            await self._fold_in(name, have, checked)
             self._cosign(name, log)
             return log.size
 
@@ -293,7 +294,11 @@ class LedgerService:
 
     async def save_snapshot(self) -> None:
         """Write the signed state file of the settled point."""
-        await self._writer.quiet()
+        async with self._writer.quiet():
+            data = self._settled_state()
+        await asyncio.to_thread(write_atomic, self._folder / "state", data)
+
+    def _settled_state(self) -> bytes:
         points, horizon_ms = self._fold.settled_points()
         self._fold.state.watch(None)
         provisional = self._fold.without_provisional()
@@ -304,11 +309,10 @@ class LedgerService:
                 points=points,
                 horizon_ms=horizon_ms,
             )
-            data = encode_snapshot(snapshot, mesh_id=self.mesh_id, sign=self._key.sign)
+            return encode_snapshot(snapshot, mesh_id=self.mesh_id, sign=self._key.sign)
         finally:
             self._fold.with_provisional(provisional)
             self._fold.state.watch(self._note)
-        await asyncio.to_thread(write_atomic, self._folder / "state", data)
 
     def verify_logs(self) -> list[dict[str, Any]]:
         """Re-derive every tile of every log; report each log's size, or what is wrong with it."""
@@ -327,6 +331,7 @@ class LedgerService:
         await asyncio.to_thread(self._publish_all)
 
     def _load(self) -> None:
+        self._logs = {}
         snapshot = self._read_snapshot()
         try:
             self._build(snapshot)
@@ -363,19 +368,20 @@ class LedgerService:
             points = snapshot.points
             self._fold.resume(points, snapshot.horizon_ms)
         self._fold.publish_charter()
-        self._open_logs(charter)
-        for server_id, log in self._logs.items():
-            self._replay(server_id, log, points.get(server_id))
+        replayed: set[ServerId] = set()
+        # A feed may name servers whose feeds are held, too.
+        while names := self._open_logs(charter) - replayed:
+            for server_id in sorted(names):
+                self._replay(server_id, self._logs[server_id], points.get(server_id))
+            replayed |= names
 
-    def _open_logs(self, charter: Charter) -> None:
-        for log in self._logs.values():
-            log.close()
-        self._logs = {}
+    def _open_logs(self, charter: Charter) -> set[ServerId]:
+        """Open the logs of servers in the roster that are not open yet; return all that are."""
         for certificate in charter.servers().values():
-            own = certificate.server_id == self.server_id
-            held = self._folder / "feeds" / certificate.server_id
-            if own or held.exists():
-                self._logs[certificate.server_id] = open_feed(
+            name = certificate.server_id
+            held = name == self.server_id or (self._folder / "feeds" / name).exists()
+            if held and name not in self._logs:
+                self._logs[name] = open_feed(
                     self._folder, charter.genesis.mesh_id, certificate, self.server_id, self._key
                 )
         own_log = self._logs.get(self.server_id)
@@ -386,6 +392,7 @@ class LedgerService:
                 mend="join the mesh again with a new invitation",
             )
         self._own = own_log
+        return set(self._logs)
 
     def _replay(self, server_id: ServerId, log: FeedLog, point: FeedPoint | None) -> None:
         at = point.size if point else 0
@@ -420,12 +427,17 @@ class LedgerService:
         if any(one.entry is not None and hlc_ms(one.entry.hlc) > limit for one in checked):
             raise UnavailableError("the feed's clock is ahead of ours", code="clock_ahead")
 
-    def _fold_in(self, server_id: ServerId, start: int, checked: list[Checked]) -> None:
-        number = self.charter.number
+    async def _fold_in(self, server_id: ServerId, start: int, checked: list[Checked]) -> None:
+        number, fold = self.charter.number, self._fold
+        feed = fold.feeds.get(server_id)
+        # Where the fold was made again meanwhile it has read some of them from the log already.
+        known = max((feed.size if feed else 0) - start, 0)
         try:
-            self._fold.add(server_id, start, checked)
+            fold.add(server_id, start + known, checked[known:])
         except HorizonError:
-            self._rebuild()
+            async with self._writer.quiet():
+                if self._fold is fold:
+                    self._rebuild()
         for one in checked:
             if one.entry is not None:
                 self._writer.observe(one.entry.hlc)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from services.base.ledger.fold import FeedPoint, Verify
+from services.base.ledger.standing import FeedPoint
 from services.base.ledger.state import State
 from services.kernel import canonical
 from services.kernel.errors import CorruptError, SeipdError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
+    from services.base.ledger.fold import Verify
     from services.kernel.records import Record
 
 PURPOSE_STATE = b"seipd/state/v1\0"

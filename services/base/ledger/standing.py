@@ -1,4 +1,4 @@
-"""Where a feed stands in the fold: what of it was gone through, named and attested."""
+"""What the fold keeps of entries and feeds: where each stands, what was named and attested."""
 
 from __future__ import annotations
 
@@ -7,8 +7,57 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from services.base.ledger.fold import Checked, Item
+    from services.base.ledger.state import Undo
+    from services.kernel.errors import SeipdError
+    from services.kernel.hlc import Hlc
     from services.kernel.ids import ServerId
+    from services.kernel.records import Entry, Record
+
+UNSETTLED_MS = 1 << 62
+
+OrderKey = tuple[int, int, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An entry as read from a feed: None where it can't be read or its signature is wrong."""
+
+    entry: Entry | None
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One entry that views may act on."""
+
+    author: ServerId
+    index: int
+    hlc: Hlc
+    record: Record
+    roster_number: int
+    settled_ms: int = UNSETTLED_MS
+    undo: Undo | None = None
+    refusal: str | None = None
+    error: SeipdError | None = None
+
+    @property
+    def order_key(self) -> OrderKey:
+        """Where the entry stands among all."""
+        return (self.settled_ms, self.hlc, self.author, self.index)
+
+    @property
+    def provisional(self) -> bool:
+        """Whether no attest covers it yet."""
+        return self.settled_ms == UNSETTLED_MS
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPoint:
+    """Where a feed stands at the settled point: entries included, roster named by then."""
+
+    size: int
+    roster_number: int
+    settled_hlc: int
+    settled_ms: int
 
 
 @dataclass(slots=True)

@@ -10,7 +10,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from services.base.ledger.fold import Checked, Fold, HorizonError, Item, Verify
+from services.base.ledger.fold import Fold, HorizonError, Verify
+from services.base.ledger.standing import Checked, Item
 from services.kernel.errors import (
     ForbiddenError,
     RejectedError,
@@ -85,8 +86,7 @@ class Writer:
         self._queue: asyncio.Queue[_Transaction] = asyncio.Queue(maxsize=MAX_QUEUED)
         self._checked: asyncio.Queue[_Transaction] = asyncio.Queue(maxsize=MAX_BATCH)
         self._next_index = log.size
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._committing = asyncio.Lock()
         self.last_hlc = Hlc(0)
         self.read_only = ""
         self._past_horizon = False
@@ -133,11 +133,8 @@ class Writer:
     async def _commit_forever(self) -> None:
         while True:
             batch = await _batch_of(self._checked, MAX_BATCH)
-            self._idle.clear()
-            try:
+            async with self._committing:
                 await self._commit(batch)
-            finally:
-                self._idle.set()
 
     def _check_batch(self, batch: list[_Transaction]) -> None:
         for transaction in batch:
@@ -154,9 +151,9 @@ class Writer:
             raise ForbiddenError("the record's signature is wrong", code="bad_signature")
         return data
 
-    async def quiet(self) -> None:
-        """Wait until no batch is half way: accepted in memory and not on the disk yet."""
-        await self._idle.wait()
+    def quiet(self) -> asyncio.Lock:
+        """Return the lock under which no batch is accepted in memory and not on the disk yet."""
+        return self._committing
 
     async def _commit(self, batch: list[_Transaction]) -> None:
         accepted: list[tuple[_Transaction, list[Receipt]]] = []
@@ -203,6 +200,8 @@ class Writer:
     def _accept_one(
         self, record: Record, data: bytes, receipts: list[Receipt], encoded: list[bytes]
     ) -> list[Item]:
+        if self._past_horizon:
+            raise UnavailableError("the ledger is being put in order", mend="try again")
         now_ms = self._clock.now_ms()
         if record.not_after < now_ms:
             raise RejectedError("not_after has passed", code="record_expired")
