@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+INTERRUPTED = 130
 
 Commands = dict[str, tuple[str, str]]
 """Command name to (``module:attribute``, help in one line)."""
@@ -78,28 +81,52 @@ def _hoist(args: list[str], flags: Mapping[str, bool]) -> list[str]:
 
 def run_group(group: click.Group, program: str) -> int:
     """Run a program; return its exit status, whatever happens."""
-    from seipd.cli.output import fail
+    from seipd.cli.exits import DONE, NO, USAGE
     from services.kernel.errors import SeipdError
 
     try:
         result = group.main(prog_name=program, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.exceptions.Exit as error:
         return error.exit_code
-    except click.exceptions.Abort:
-        click.echo("error: interrupted", err=True)
-        return 130
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        return INTERRUPTED
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" — {context.command_path} --help tells" if context else ""
-        click.echo(f"error: {error.format_message()}{hint}", err=True)
-        return 2
+        _say(f"{error.format_message()}{hint}")
+        return USAGE
     except SeipdError as error:
+        from seipd.cli.output import fail
+
         return fail(error)
     except BrokenPipeError:
+        # The reader went away: click answers 1 then, and so do we; nothing is written at exit.
         sys.stdout = None
-        return 0
-    except KeyboardInterrupt:
-        click.echo("error: interrupted", err=True)
-        return 130
-    return result if isinstance(result, int) else 0
+        return NO
+    except Exception as error:  # noqa: BLE001 (nobody is shown a traceback)
+        return _failed(error)
+    return result if isinstance(result, int) else DONE
+
+
+def _failed(error: Exception) -> int:
+    """Tell of a failure that nothing below has words for."""
+    import logging
+
+    from seipd.cli.exits import NO
+
+    logging.getLogger(__name__).debug("the command failed", exc_info=error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"{where}{error.strerror} — make room or give the right to it, then try again")
+    else:
+        _say(f"{type(error).__name__}: {error} — this is a fault of the program: report it")
+    return NO
+
+
+def _say(text: str) -> None:
+    line = "".join(char if char.isprintable() else " " for char in text)
+    with contextlib.suppress(OSError):
+        click.echo(f"error: {line}", err=True)

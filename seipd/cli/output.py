@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,11 +70,19 @@ def printable(text: str) -> str:
 
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[None]:
-    """Show that something takes its time, on a terminal only."""
+    """Show that something takes its time: after a second, and on a terminal only."""
     if not sys.stderr.isatty():
         yield
         return
     from rich.console import Console
 
-    with Console(stderr=True, no_color="NO_COLOR" in os.environ).status(what):
+    status = Console(stderr=True, no_color="NO_COLOR" in os.environ).status(what)
+    timer = threading.Timer(SPINNER_AFTER_S, status.start)
+    timer.daemon = True
+    timer.start()
+    try:
         yield
+    finally:
+        timer.cancel()
+        timer.join()
+        status.stop()

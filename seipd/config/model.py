@@ -4,20 +4,60 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from services.kernel.errors import ConfigError, InputError
+from services.edge.wireguard.model import check_interface_name
+from services.kernel.addr import parse_address, parse_network, ranges_from_value
+from services.kernel.errors import ConfigError, SeipdError
 from services.kernel.ids import parse_domain, parse_label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 DEFAULT_DATA_ROOT = Path("/var/lib/seipd")
 DEFAULT_CONFIG = Path("/etc/seipd/seipd.toml")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 BACKENDS = ("auto", "kernel", "userspace")
+TLS_KINDS = ("self-signed",)
+PORTS = (
+    "http_port",
+    "private_http_port",
+    "gossip_port",
+    "relay_port",
+    "stun_port",
+    "dns_port",
+    "wireguard_port",
+    "hole_punch_port",
+)
+RANGES = ("tunnel_range", "backbone_range", "private_range", "shared_range")
+DURATIONS = ("gossip_interval_s", "dead_after_s")
+
+# Opened on the same address with the same transport, so two that are equal can't both be opened.
+_APART = (("http_port", "private_http_port"), ("gossip_port", "wireguard_port"))
+
+Fault = tuple[str, str]
+"""The name of a setting, and what is wrong with it."""
+
+
+class BadSettingsError(ConfigError):
+    """One setting or more is wrong; ``faults`` names each."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(
+            "; ".join(f"{name} {text}" for name, text in faults),
+            mend="seipd config show prints where each comes from once they are right",
+        )
+        self.faults = tuple(faults)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the daemon and the operator's commands are told; durations carry their unit."""
+    """What the daemon and the operator's commands are told; durations carry their unit.
+
+    Raises:
+        BadSettingsError: with every fault at once.
+    """
 
     data_root: Path = DEFAULT_DATA_ROOT
     log_level: str = "info"
@@ -29,9 +69,14 @@ class Settings:
     http_port: int = 9100
     private_http_port: int = 9101
     gossip_port: int = 9102
+    relay_port: int = 9103
+    stun_port: int = 3478
+    dns_port: int = 53
     wireguard_port: int = 51940
+    hole_punch_port: int = 51941
     wireguard_interface: str = "seip0"
     wireguard_backend: str = "auto"
+    tls: str = "self-signed"
     signer: str = "auto"
     unlock_file: str = ""
     allow_insecure_same_user: bool = False
@@ -44,45 +89,78 @@ class Settings:
     sources: dict[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        """Check every value; all faults are told at once."""
-        faults = [*self._bad_choices(), *self._bad_ports(), *self._bad_names()]
-        for name in ("gossip_interval_s", "dead_after_s"):
+        faults = [*_bad_choices(self), *_bad_ports(self), *_bad_names(self), *_bad_ranges(self)]
+        for name in DURATIONS:
             value = getattr(self, name)
+            # Written so that NaN, which compares false to all, is a fault.
             if not 0.01 <= value <= 3600:
-                faults.append(f"{name} must be 0.01 to 3600 seconds, not {value}")
+                faults.append((name, f"must be 0.01 to 3600 seconds, not {value}"))
         if faults:
-            raise ConfigError("; ".join(faults), mend="seipd config show prints what is in force")
+            raise BadSettingsError(faults)
 
-    def _bad_choices(self) -> list[str]:
-        choices = (
-            ("log_level", self.log_level, LOG_LEVELS),
-            ("log_format", self.log_format, LOG_FORMATS),
-            ("wireguard_backend", self.wireguard_backend, BACKENDS),
-        )
-        return [
-            f"{name} must be one of {', '.join(allowed)}, not {value[:40]!r}"
-            for name, value, allowed in choices
-            if value not in allowed
-        ]
 
-    def _bad_ports(self) -> list[str]:
-        names = ("http_port", "private_http_port", "gossip_port", "wireguard_port")
-        ports = {name: getattr(self, name) for name in names}
-        faults = [
-            f"{name} must be 0 to 65535, not {port}"
-            for name, port in ports.items()
-            if not 0 <= port <= 65535
-        ]
-        for one, other in (("http_port", "private_http_port"), ("gossip_port", "wireguard_port")):
-            if ports[one] and ports[one] == ports[other]:
-                faults.append(f"{one} and {other} are both {ports[one]}")
+def _bad_choices(settings: Settings) -> list[Fault]:
+    choices = (
+        ("log_level", LOG_LEVELS),
+        ("log_format", LOG_FORMATS),
+        ("wireguard_backend", BACKENDS),
+        ("tls", TLS_KINDS),
+    )
+    return [
+        (name, f"must be {' or '.join(allowed)}, not {getattr(settings, name)[:40]!r}")
+        for name, allowed in choices
+        if getattr(settings, name) not in allowed
+    ]
+
+
+def _bad_ports(settings: Settings) -> list[Fault]:
+    ports = {name: getattr(settings, name) for name in PORTS}
+    faults = [
+        (name, f"must be 0 to 65535, not {port}")
+        for name, port in ports.items()
+        if not 0 <= port <= 65535
+    ]
+    faults += [
+        (other, f"is {ports[other]}, as is {one}")
+        for one, other in _APART
+        if ports[one] and ports[one] == ports[other]
+    ]
+    return faults
+
+
+def _bad_names(settings: Settings) -> list[Fault]:
+    checks: tuple[tuple[str, Callable[[str], object]], ...] = (
+        ("domain", parse_domain),
+        ("region", parse_label),
+        ("bind_address", parse_address),
+        ("wireguard_interface", check_interface_name),
+    )
+    return [
+        fault for name, check in checks if (fault := _fault(name, getattr(settings, name), check))
+    ]
+
+
+def _bad_ranges(settings: Settings) -> list[Fault]:
+    faults = [
+        fault for name in RANGES if (fault := _fault(name, getattr(settings, name), parse_network))
+    ]
+    if faults:
         return faults
+    try:
+        ranges_from_value(range_values(settings))
+    except SeipdError as error:
+        return [("tunnel_range", f"and the other ranges: {error}")]
+    return []
 
-    def _bad_names(self) -> list[str]:
-        faults = []
-        for name, check in (("domain", parse_domain), ("region", parse_label)):
-            try:
-                check(getattr(self, name))
-            except InputError as error:
-                faults.append(f"{name}: {error}")
-        return faults
+
+def _fault(name: str, value: str, check: Callable[[str], object]) -> Fault | None:
+    try:
+        check(value)
+    except SeipdError as error:
+        return name, f"is wrong: {error}"
+    return None
+
+
+def range_values(settings: Settings) -> dict[str, str]:
+    """Return the ranges as the genesis record names them."""
+    return {name.removesuffix("_range"): getattr(settings, name) for name in RANGES}

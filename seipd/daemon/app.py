@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seipd.api.tls import load_tls_identity
+from seipd.config.model import range_values
 from seipd.config.paths import Paths
 from seipd.daemon.genesis import (
     MeshFacts,
@@ -20,7 +21,13 @@ from seipd.daemon.genesis import (
     write_first_records,
 )
 from seipd.daemon.lifecycle import ServiceStack
-from seipd.daemon.sdnotify import notify, notify_reloading
+from seipd.daemon.sdnotify import (
+    keep_watchdog,
+    notify,
+    notify_reloading,
+    notify_status,
+    watchdog_interval_s,
+)
 from seipd.daemon.services import Composition, compose, ledger_of
 from seipd.daemon.signer_process import SignerProcess
 from services.authority.rootkeys.service import ROOT_KEY_ID
@@ -82,7 +89,10 @@ async def run_daemon(settings: Settings, *, reload: Callable[[], Settings]) -> i
         _install_signals(stop, reload)
         try:
             async with stop.interrupts(), ServiceStack(composition.services):
+                if (interval_s := watchdog_interval_s()) is not None:
+                    tasks.spawn(keep_watchdog(interval_s), name="watchdog")
                 notify("READY=1")
+                notify_status(f"{identity.server_id} is up")
                 logger.info("seipd is ready")
                 await stop.wait()
                 notify("STOPPING=1")
@@ -106,14 +116,7 @@ async def init_mesh(settings: Settings) -> dict[str, str]:
     facts = MeshFacts(
         domain=settings.domain,
         region=settings.region,
-        ranges=ranges_from_value(
-            {
-                "tunnel": settings.tunnel_range,
-                "backbone": settings.backbone_range,
-                "private": settings.private_range,
-                "shared": settings.shared_range,
-            }
-        ),
+        ranges=ranges_from_value(range_values(settings)),
     )
     with DataRoot(settings.data_root):
         if (paths.ledger / "feed" / "checkpoint").exists():

@@ -38,14 +38,7 @@ class ServiceStack:
         async with AsyncExitStack() as partial:
             for service in self._services:
                 partial.push_async_callback(self._stop_one, service)
-                try:
-                    await service.start()
-                except StartError:
-                    raise
-                except SeipdError as error:
-                    raise StartError(
-                        str(error), service=service.name, code=error.code, mend=error.mend
-                    ) from error
+                await _start_one(service)
                 logger.info("service %s started", service.name)
             self._stack = partial.pop_all()
         return self
@@ -64,3 +57,22 @@ class ServiceStack:
             logger.exception("service %s failed to stop", service.name)
         else:
             logger.info("service %s stopped", service.name)
+
+
+async def _start_one(service: Service) -> None:
+    try:
+        await service.start()
+    except StartError:
+        raise
+    except SeipdError as error:
+        raise StartError(
+            f"{service.name}: {error}", service=service.name, code=error.code, mend=error.mend
+        ) from error
+    except Exception as error:
+        # A fault of ours: its trace goes to the log, its name to whoever started the daemon.
+        logger.exception("service %s failed to start", service.name)
+        raise StartError(
+            f"{service.name}: {type(error).__name__}: {error}",
+            service=service.name,
+            mend="the log has the details",
+        ) from error

@@ -9,6 +9,7 @@ from seipd import __version__
 from seipd.api.server import HttpService
 from seipd.api.services import ApiServices
 from seipd.api.tls import load_tls_identity
+from seipd.config.check import refuse_other_ranges
 from seipd.config.paths import Paths
 from seipd.daemon.fetcher import HttpTileFetcher
 from seipd.daemon.mesh_info import DaemonInfo
@@ -117,6 +118,7 @@ def compose(
         charter.offer(record)
     own = charter.servers()[identity.server_id]
     mesh_id, ranges = charter.genesis.mesh_id, charter.genesis.ranges
+    refuse_other_ranges(settings, ranges)
     public_address = public_address_of(settings.public_address, settings.bind_address)
 
     signer_process, signer = signer_of(settings, paths)
