@@ -73,8 +73,8 @@ async def run_daemon(settings: Settings, *, reload: Callable[[], Settings]) -> i
     stop = _StopSignal()
     storage = StorageService(root=DataRoot(settings.data_root))
     async with ServiceStack([storage]):
-        identity = await asyncio.to_thread(open_identity, settings, paths)
         charter_records = load_charter(paths.identity)
+        identity = await asyncio.to_thread(open_identity, settings, paths)
         make_private_dir(paths.run)
         tasks = TaskOwner("daemon", on_crash=lambda _, error: stop.fail(error))
         composition = compose(

@@ -1,20 +1,18 @@
-"""Where the published test vectors lie: in the tree, or in a folder beside the checkout."""
+"""Where the published test vectors lie."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-_HERE = Path(__file__).resolve().parent
-_BESIDE = _HERE.parents[1].parent / "shared" / "vectors"
+_DATA = Path(__file__).resolve().parent / "data"
 
 
 def vectors_dir(name: str) -> Path:
     """Return the folder of one set of vectors.
 
     Raises:
-        FileNotFoundError: it is in neither place.
+        FileNotFoundError: there is none.
     """
-    for root in (_HERE / "data", _BESIDE):
-        if (root / name).is_dir():
-            return root / name
-    raise FileNotFoundError(f"no vectors named {name}")
+    if not (_DATA / name).is_dir():
+        raise FileNotFoundError(f"no vectors named {name}")
+    return _DATA / name
