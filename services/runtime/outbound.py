@@ -64,8 +64,9 @@ class HttpClient:
         trace: TracebackType | None,
     ) -> None:
         """Close the session."""
-        if self._session is not None:
-            await self._session.close()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def fetch(
         self,

@@ -1,0 +1,125 @@
+"""The way out over HTTP has a deadline, a size, no proxy and no detour."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import ssl
+
+import pytest
+from aiohttp import web
+
+from services.kernel.canonical import encode
+from services.kernel.errors import TooLargeError, UnavailableError, UnreachableError
+from services.runtime.outbound import HttpClient
+
+
+@pytest.fixture
+async def place(tmp_path):
+    """A server on a unix socket: what it was asked, and the socket's path."""
+    asked = []
+
+    async def echo(request):
+        asked.append((request.method, request.path, await request.read(), dict(request.headers)))
+        return web.Response(body=encode({"ok": True}), content_type="application/json")
+
+    async def hang(request):
+        await asyncio.sleep(3600)
+
+    async def drip(request):
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        while True:
+            await answer.write(b".")
+            await asyncio.sleep(0.01)
+
+    async def bomb(request):
+        body = gzip.compress(bytes(1 << 22))
+        return web.Response(body=body, headers={"Content-Encoding": "gzip"})
+
+    async def elsewhere(request):
+        raise web.HTTPFound("/echo")
+
+    async def cut(request):
+        request.transport.abort()
+        return web.Response()
+
+    app = web.Application()
+    for path, handler in (
+        ("/echo", echo), ("/hang", hang), ("/drip", drip), ("/bomb", bomb),
+        ("/elsewhere", elsewhere), ("/cut", cut),
+    ):  # fmt: skip
+        app.router.add_route("*", path, handler)
+    runner = web.AppRunner(app, shutdown_timeout=0.01)
+    await runner.setup()
+    path = tmp_path / "s"
+    await web.UnixSite(runner, str(path)).start()
+    yield path, asked
+    await runner.cleanup()
+
+
+async def test_a_body_goes_out_as_canonical_json_and_comes_back_parsed(place):
+    path, asked = place
+    async with HttpClient(unix_socket=str(path)) as client:
+        answer = await client.fetch("POST", "http://x/echo", json={"b": 1, "a": "ü"})
+    assert (answer.status, answer.json()) == (200, {"ok": True})
+    method, _, body, headers = asked[0]
+    assert (method, body) == ("POST", '{"a":"ü","b":1}'.encode())
+    assert headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", ["/hang", "/drip"])
+async def test_who_does_not_come_to_an_end_is_unavailable(place, path):
+    async with HttpClient(unix_socket=str(place[0])) as client:
+        with pytest.raises(UnavailableError) as caught:
+            await client.fetch("GET", f"http://x{path}", timeout_s=0.1)
+    assert caught.value.code == "timeout"
+
+
+async def test_an_answer_is_bounded_as_unpacked(place):
+    async with HttpClient(unix_socket=str(place[0])) as client:
+        with pytest.raises(TooLargeError):
+            await client.fetch("GET", "http://x/bomb", max_bytes=1 << 20)
+
+
+async def test_a_redirect_is_told_and_not_followed(place):
+    path, asked = place
+    async with HttpClient(unix_socket=str(path)) as client:
+        answer = await client.fetch("GET", "http://x/elsewhere")
+    assert answer.status == 302
+    assert asked == []
+
+
+async def test_nobody_there_and_a_cut_line_are_unreachable(place, tmp_path):
+    async with HttpClient(unix_socket=str(place[0])) as client:
+        with pytest.raises(UnreachableError):
+            await client.fetch("GET", "http://x/cut")
+    async with HttpClient(unix_socket=str(tmp_path / "nobody")) as client:
+        with pytest.raises(UnreachableError):
+            await client.fetch("GET", "http://x/echo")
+    with pytest.raises(UnreachableError):
+        await client.fetch("GET", "http://x/echo")
+
+
+async def test_the_proxy_of_the_environment_is_not_used(monkeypatch, unused_tcp_port):
+    seen = []
+    proxy = await asyncio.start_server(lambda *_: seen.append("proxy"), "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+    async with proxy, HttpClient() as client:
+        with pytest.raises(UnreachableError):
+            await client.fetch("GET", f"http://127.0.0.1:{unused_tcp_port}/")
+    assert seen == []
+
+
+async def test_a_peer_that_speaks_no_tls_is_unreachable():
+    async def plain(reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, HttpClient(tls=ssl.create_default_context()) as client:
+        with pytest.raises(UnreachableError):
+            await client.fetch("GET", f"https://127.0.0.1:{port}/", timeout_s=5)
