@@ -64,7 +64,7 @@ def test_cfg_02_the_command_line_exits_2_in_one_line(tmp_path) -> None:
 
 
 def test_cli_08_a_closed_pipe_and_a_plain_locale_are_no_traceback() -> None:
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S602 (a pipe is what is tested)
         f"{sys.executable} -m seipd --help | head -1; exit ${{PIPESTATUS[0]}}",
         shell=True,
         executable="/bin/bash",
