@@ -21,6 +21,7 @@ from services.authority.ipam import view as ipam_view
 from services.authority.ipam.service import IpamService
 from services.authority.rootkeys.service import RootKeysService
 from services.authority.tree import view as tree_view
+from services.authority.trust import view as trust_view
 from services.base.crypto.signatures import verify
 from services.base.ledger.author import Author
 from services.base.ledger.roster import Charter
@@ -63,7 +64,12 @@ class Composition:
 
 def appliers() -> Appliers:
     """Return the kinds of every view."""
-    return {**tree_view.APPLIERS, **ipam_view.APPLIERS, **enroll_view.appliers(verify)}
+    return {
+        **tree_view.APPLIERS,
+        **ipam_view.APPLIERS,
+        **enroll_view.appliers(verify),
+        **trust_view.APPLIERS,
+    }
 
 
 def ledger_of(

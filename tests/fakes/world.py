@@ -10,6 +10,7 @@ from typing import Any
 from services.authority.enroll import view as enroll
 from services.authority.ipam import view as ipam
 from services.authority.tree import view as tree
+from services.authority.trust import view as trust
 from services.base.crypto.signatures import SigningKey, verify
 from services.base.ledger.checkpoint import Checkpoint
 from services.base.ledger.feed import ATTEST_KIND, ROSTER_KIND, Attest, Cosignature, feed_origin
@@ -26,7 +27,12 @@ from services.kernel.hlc import Hlc
 from services.kernel.ids import ServerId, b64u_encode, mesh_id_of, node_id_of, server_id_of
 from services.kernel.records import PLATFORM, Entry, Record, draft_record
 
-APPLIERS = {**tree.APPLIERS, **ipam.APPLIERS, **enroll.appliers(verify)}
+APPLIERS = {
+    **tree.APPLIERS,
+    **ipam.APPLIERS,
+    **enroll.appliers(verify),
+    **trust.APPLIERS,
+}
 START_MS = 1_800_000_000_000
 HOUR_MS = 3_600_000
 
