@@ -1,4 +1,4 @@
-"""``seipd-verify``: judges exported ledgers and proofs with no network and no daemon.
+"""``seipd-verify``: judges exported ledgers, proofs and accusations with no network and no daemon.
 
 Exit 0 is good, 1 is not good (with the reason in one line), 2 is wrong usage. Only the path that
 went through every check ends with 0: whatever else happens, garbage, a missing file, a closed
@@ -29,9 +29,13 @@ USAGE = 2
 _DEFAULT_MEND = "do not rely on it; fetch it again from its source"
 
 
-def _parse_key(context: click.Context, parameter: click.Parameter, value: str) -> NoteVerifier:
+def _parse_key(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> NoteVerifier | None:
     from services.base.ledger.note import NoteError, parse_vkey
 
+    if value is None:
+        return None
     try:
         return parse_vkey(value)
     except NoteError as error:
@@ -121,6 +125,41 @@ def proof(
         }
 
     _judge("proof", check, as_json=as_json)
+
+
+@cli.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option(
+    "--key",
+    "verifier",
+    metavar="VKEY",
+    callback=_parse_key,
+    help="The public key of the feed that it should be about.",
+)
+def equivocation(file: Path, verifier: NoteVerifier | None, *, as_json: bool) -> None:
+    """Verify that a server signed two checkpoints that can't both be true."""
+    from services.base.ledger.equivocation import NoEquivocationError, decode_equivocation
+
+    def check() -> dict[str, Any]:
+        found = decode_equivocation(file.read_bytes())
+        if verifier is not None and found.verifier != verifier:
+            raise NoEquivocationError(
+                f"it is about {found.verifier.name}, by another key than that given",
+                code="other_origin",
+            )
+        shown = found.verify()
+        return {
+            "server_id": shown.server_id,
+            "epoch": shown.epoch,
+            "size": shown.size,
+            "root_hash": shown.root.hex(),
+            "other_size": shown.larger_size,
+            "other_root_hash": shown.other_root.hex(),
+            "vkey": found.verifier.vkey,
+        }
+
+    _judge("equivocation", check, as_json=as_json)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
