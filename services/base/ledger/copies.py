@@ -59,6 +59,11 @@ class FeedLog:
         return self._log.checkpoint
 
     @property
+    def root(self) -> bytes:
+        """The root of all entries."""
+        return self._log.root
+
+    @property
     def root_hex(self) -> str:
         """The root of all entries, in hex."""
         return self._log.root.hex()

@@ -19,6 +19,7 @@ from services.base.crypto.signatures import SigningKey, verify
 from services.base.ledger.attest import Attestor
 from services.base.ledger.copies import FeedLog, open_feed
 from services.base.ledger.fold import Fold, HorizonError
+from services.base.ledger.heads import FeedHead, FeedHeads
 from services.base.ledger.roster import Charter
 from services.base.ledger.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from services.base.ledger.standing import Checked, FeedPoint
@@ -61,14 +62,6 @@ class LedgerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FeedHead:
-    """How much of a feed is held."""
-
-    epoch: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One object of the state before and after."""
 
@@ -106,6 +99,7 @@ class LedgerService:
         self._settings = settings or LedgerSettings()
         self._tasks = TaskOwner("ledger")
         self._logs: dict[ServerId, FeedLog] = {}
+        self._heads = FeedHeads(self._logs)
         self._locks: dict[ServerId, asyncio.Lock] = {}
         self._subscribers: list[tuple[frozenset[str], Subscriber]] = []
         self._append_callbacks: list[Callable[[], None]] = []
@@ -201,11 +195,8 @@ class LedgerService:
         self._on_cosign = callback
 
     def feeds(self) -> Mapping[str, FeedHead]:
-        """Return how much of each feed is held."""
-        return {
-            server_id: FeedHead(epoch=log.epoch, size=log.size)
-            for server_id, log in self._logs.items()
-        }
+        """Return how much of each feed is held, as a view that follows the feeds."""
+        return self._heads
 
     def log(self, server_id: str) -> FeedLog:
         """Return the log of a feed.
@@ -238,6 +229,11 @@ class LedgerService:
     def servers(self) -> Mapping[str, bytes]:
         """Return every server of the roster and its identity key."""
         return {name: one.key for name, one in self.charter.servers().items()}
+
+    @property
+    def roster_number(self) -> int:
+        """The number of the newest roster."""
+        return self.charter.number
 
     async def ingest(
         self, server_id: str, epoch: int, start: int, entries: list[bytes], checkpoint: bytes
@@ -331,7 +327,7 @@ class LedgerService:
         await asyncio.to_thread(self._publish_all)
 
     def _load(self) -> None:
-        self._logs = {}
+        self._logs.clear()
         snapshot = self._read_snapshot()
         try:
             self._build(snapshot)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from services.base.ledger.checkpoint import parse_checkpoint
+from services.base.ledger.note import parse_note
 from services.mesh.gossip.codec import MAX_PLAINTEXT_BYTES
-from services.mesh.gossip.messages import MAX_ENTRIES, Entries, Pull
+from services.mesh.gossip.messages import MAX_ENTRIES, Entries, Pull, id_of_raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from services.mesh.gossip.ports import FeedReader
 
 MAX_BURST: Final = 16
 MAX_READ: Final = 128
@@ -18,9 +22,22 @@ _FIXED_BYTES: Final = 42  # array and type, server, epoch, start, size, list hea
 _PER_ITEM_BYTES: Final = 3  # msgpack's header of up to 65,535 bytes
 
 
-def wanted_range(pull: Pull, size: int) -> tuple[int, int]:
-    """Return the range of entries that one answer may need."""
-    return pull.start, min(pull.stop, size, pull.start + MAX_READ)
+def answer_pull(pull: Pull, feeds: FeedReader) -> list[Entries]:
+    """Return the burst that answers a PULL; nothing where there is nothing to say.
+
+    Raises:
+        SeipdError: the feed can't be read.
+    """
+    server_id = id_of_raw(pull.server)
+    checkpoint = feeds.checkpoint(server_id, pull.epoch)
+    if checkpoint is None:
+        return []
+    size = parse_checkpoint(parse_note(checkpoint).text).size
+    stop = min(pull.stop, size, pull.start + MAX_READ)
+    entries = feeds.read(server_id, pull.epoch, pull.start, stop) if pull.start < stop else []
+    if not entries and pull.start != size:
+        return []
+    return pack_answer(pull, entries, size=size, checkpoint=checkpoint)
 
 
 def pack_answer(

@@ -1,11 +1,13 @@
 """Sealed messages between this server and the others: sessions, links and their upkeep. Pure.
 
 What comes in is a message of a peer that has proved itself, or nothing. What goes out gathers in
-``outbox`` for whoever owns the socket.
+``outbox`` for whoever owns the socket. A session is opened when there is something to say, and a
+few are kept open at all times: in a small mesh, one with each server.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +17,7 @@ from services.mesh.gossip.codec import MAX_DATAGRAM_BYTES, Box, Hello, HelloAck,
 from services.mesh.gossip.counters import Count, Counters, DroppedError
 from services.mesh.gossip.effects import Send
 from services.mesh.gossip.links import Link, Places
-from services.mesh.gossip.messages import Message, Ping, decode_message, encode_message
+from services.mesh.gossip.messages import Message, Ping, Pong, decode_message, encode_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
     from services.runtime.udp import Address
 
 HELLO_CHECKS_A_SECOND: Final = 2000
+COMPANY: Final = 16
+MAX_WAITING_MESSAGES: Final = 16
+MAX_WAITING_PEERS: Final = 256
+MAX_WAIT_S: Final = 3.0
+EXPIRE_INTERVAL_S: Final = 1.0
+LOST_AFTER_HELLOS: Final = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +45,7 @@ class Received:
 
 
 class Channel:
-    """Greets the servers of the roster and keeps a session with each that answers."""
+    """Greets the servers of the roster that it has a reason to, and seals what is said to them."""
 
     def __init__(
         self,
@@ -55,16 +63,26 @@ class Channel:
         self._checks = Budget(
             rate_per_s=HELLO_CHECKS_A_SECOND, burst=HELLO_CHECKS_A_SECOND, now_s=now_s
         )
+        self._peers: tuple[str, ...] = ()
+        self._company: dict[str, None] = {}
+        self._watched: dict[str, None] = {}
+        self._waiting: dict[str, deque[tuple[float, bytes]]] = {}
+        self._next_expire_s = now_s
         self.links: dict[str, Link] = {}
         self.outbox: list[Send] = []
 
     def set_peers(self, peers: Mapping[str, bytes], now_s: float) -> None:
         """Have exactly these servers as peers."""
-        for peer in sorted(peers.keys() - self.links.keys()):
-            self.links[peer] = Link.new(peer, now_s)
-        for peer in sorted(self.links.keys() - peers.keys()):
+        self._peers = tuple(sorted(peers))
+        for peer in self._peers:
+            if peer not in self.links:
+                self.links[peer] = Link.new(peer, now_s)
+        for peer in [peer for peer in self.links if peer not in peers]:
             del self.links[peer]
             self._sessions.forget(peer)
+            for table in (self._company, self._watched, self._waiting):
+                table.pop(peer, None)
+        self._find_company()
 
     def session(self, peer: str) -> Session | None:
         """Return the session in use with a peer."""
@@ -79,9 +97,10 @@ class Channel:
             and not link.is_doubtful(now_s)
         )
 
-    def live_peers(self, now_s: float) -> list[str]:
-        """Return who is likely to answer now."""
-        return [peer for peer in sorted(self.links) if self.is_live(peer, now_s)]
+    def some_live(self, count: int, now_s: float) -> list[str]:
+        """Return up to ``count`` peers that are likely to answer now, by chance."""
+        live = [peer for peer in self._sessions.peers() if self.is_live(peer, now_s)]
+        return self._rng.sample(live, min(count, len(live)))
 
     def receive(self, data: bytes, address: Address, now: Moment) -> Received | None:
         """Take a datagram; drop and count it unless it is in order."""
@@ -103,38 +122,93 @@ class Channel:
             self._counters.add(Count.DROPPED_MALFORMED)
         return None
 
-    def send(self, peer: str, message: Message) -> bool:
-        """Seal a message for a peer; False without a session."""
-        session = self._sessions.current(peer)
-        if session is None:
-            return False
-        self._put(session.seal(encode_message(message)), session.address)
-        return True
-
-    def ping(self, peer: str, now_s: float) -> None:
-        """Ask a peer for a sign of life."""
+    def send(self, peer: str, message: Message, now: Moment) -> None:
+        """Seal a message for a peer; without a session, greet it and let the message wait."""
         link = self.links.get(peer)
-        nonce = self._rng.getrandbits(63)
-        if link is not None and self.send(peer, Ping(nonce=nonce)):
-            link.pinged(nonce, now_s)
+        if link is None:
+            return
+        data = encode_message(message)
+        session = self._sessions.current(peer)
+        if isinstance(message, Ping):
+            link.pinged(message.nonce, now.s)
+            self._watched[peer] = None
+        if session is not None:
+            self._put(session.seal(data), session.address)
+            if link.wants_hello(session, self._places_of(peer), now.s):
+                self._watched[peer] = None
+        elif peer in self._waiting or len(self._waiting) < MAX_WAITING_PEERS:
+            waiting = self._waiting.setdefault(peer, deque(maxlen=MAX_WAITING_MESSAGES))
+            waiting.append((now.s + MAX_WAIT_S, data))
+            self._watched[peer] = None
+            self._tend(peer, now)
+
+    def ping(self, peer: str, now: Moment) -> None:
+        """Ask a peer for a sign of life."""
+        self.send(peer, Ping(nonce=self._rng.getrandbits(63)), now)
+
+    def moved(self, peer: str, now_s: float) -> None:
+        """Note that a peer is said to be somewhere else."""
+        link = self.links.get(peer)
+        if link is not None:
+            link.moved(now_s)
+            self._watched[peer] = None
 
     def upkeep(self, now: Moment) -> None:
-        """Greet whoever should be greeted, ask whoever has been silent."""
-        self._sessions.expire(now.s)
-        for peer, link in self.links.items():
-            session = self._sessions.current(peer)
-            address = link.hello_to(session, self._places_of(peer), self._rng, now.s)
-            if address is not None:
-                hello = self._sessions.begin(peer, address, now)
-                if hello is not None:
-                    self._put(hello, address)
-            if session is not None and link.wants_ping(session, now.s):
-                self.ping(peer, now.s)
+        """Greet whoever should be greeted; what has waited too long is dropped."""
+        if now.s >= self._next_expire_s:
+            self._next_expire_s = now.s + EXPIRE_INTERVAL_S
+            self._sessions.expire(now.s)
+            self._replace_lost()
+            self._watched.update(
+                (peer, None) for peer in self._company if self._sessions.current(peer) is None
+            )
+        for peer in tuple(self._watched):
+            if not self._tend(peer, now):
+                del self._watched[peer]
 
     def take(self) -> list[Send]:
         """Return what is to be sent, once."""
         outbox, self.outbox = self.outbox, []
         return outbox
+
+    def _tend(self, peer: str, now: Moment) -> bool:
+        """Greet a peer if it is time to; say whether it needs to be looked at again."""
+        link = self.links[peer]
+        waiting = self._waiting.get(peer)
+        while waiting and waiting[0][0] <= now.s:
+            waiting.popleft()
+        if waiting is not None and not waiting:
+            del self._waiting[peer]
+        session = self._sessions.current(peer)
+        wanted = peer in self._company or bool(waiting)
+        if session is None and not wanted:
+            return False
+        places = self._places_of(peer)
+        address = link.hello_to(session, places, self._rng, now.s)
+        if address is not None:
+            hello = self._sessions.begin(peer, address, now)
+            if hello is not None:
+                self._put(hello, address)
+        return session is None or link.wants_hello(session, places, now.s) or link.is_asked
+
+    def _find_company(self) -> None:
+        """Choose whom to stay in session with, so that news always has somewhere to go."""
+        lacking = COMPANY - len(self._company)
+        others = [peer for peer in self._peers if peer not in self._company]
+        for peer in self._rng.sample(others, min(max(lacking, 0), len(others))):
+            self._company[peer] = None
+            self._watched[peer] = None
+
+    def _replace_lost(self) -> None:
+        if len(self._peers) <= COMPANY:
+            return
+        for peer in tuple(self._company):
+            if (
+                self._sessions.current(peer) is None
+                and self.links[peer].hello_count >= LOST_AFTER_HELLOS
+            ):
+                del self._company[peer]
+        self._find_company()
 
     def _put(self, data: bytes, address: Address) -> None:
         self._counters.add(Count.SENT)
@@ -159,17 +233,27 @@ class Channel:
         peer = opened.session.peer
         if opened.fresh:
             self._connected(opened.session, now)
-        elif link := self.links.get(peer):
-            link.heard(now.s)
+        else:
+            self.links[peer].heard(now.s)
         try:
             message = decode_message(opened.plaintext)
         except WireError:
             self._counters.add(Count.DROPPED_BAD_MESSAGE)
             return Received(peer=peer, message=None, fresh=True) if opened.fresh else None
+        if isinstance(message, Ping):
+            self.send(peer, Pong(nonce=message.nonce), now)
+            return Received(peer=peer, message=None, fresh=opened.fresh)
+        if isinstance(message, Pong):
+            self.links[peer].ponged(message.nonce, now.s)
+            return Received(peer=peer, message=None, fresh=opened.fresh)
         return Received(peer=peer, message=message, fresh=opened.fresh)
 
     def _connected(self, session: Session, now: Moment) -> None:
         self._counters.add(Count.HANDSHAKES)
-        link = self.links.setdefault(session.peer, Link.new(session.peer, now.s))
-        backbone = self._places_of(session.peer).backbone
+        peer = session.peer
+        link = self.links.get(peer) or Link.new(peer, now.s)
+        self.links[peer] = link
+        backbone = self._places_of(peer).backbone
         link.connected(now.s, over_backbone=session.address == backbone)
+        for _, data in self._waiting.pop(peer, ()):
+            self._put(session.seal(data), session.address)

@@ -1,38 +1,143 @@
-"""What a server says it holds, in DIGESTs of 46 feeds, and what another's DIGEST means. Pure."""
+"""What this server holds, as SUMMARY, BUCKETS, DIGEST and FACTS tell of it. Pure.
+
+An idle mesh says one SUMMARY of 20 bytes at a time, whatever its size. Where two differ, at most
+``MAX_A_ROUND`` datagrams follow; what did not fit comes in a later round.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from services.mesh.gossip.messages import MAX_FEEDS, Digest, FeedSize, raw_id
+from services.mesh.gossip.messages import (
+    ABOUT_FACTS,
+    ABOUT_FEEDS,
+    MAX_COUNTERS,
+    MAX_FEEDS,
+    Buckets,
+    Digest,
+    FactCounter,
+    FactCounters,
+    FeedSize,
+    Message,
+    Summary,
+    id_of_raw,
+    raw_id,
+)
+from services.mesh.gossip.summary import HASH_BYTES, SetSummary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from services.mesh.gossip.ports import FeedHead
+    from services.mesh.gossip.ports import FeedHead, Rng
 
 MAX_A_ROUND: Final = 4
+_NO_ROOT: Final = bytes(HASH_BYTES)
 
 
-class DigestCursor:
-    """Goes round all feeds of a large mesh, so many a round; a small one fits in one datagram."""
+class Holdings:
+    """The feeds and facts of this server, kept as hashes that change with each of them."""
 
-    def __init__(self) -> None:
-        self._at = 0
+    def __init__(self, *, mesh_id: bytes, rng: Rng) -> None:
+        self._rng = rng
+        self._feeds = SetSummary(mesh_id)
+        self._facts = SetSummary(mesh_id)
+        self._counters: dict[bytes, int] = {}
 
-    def next_round(self, servers: Iterable[str], heads: Mapping[str, FeedHead]) -> list[Digest]:
-        """Return the DIGESTs of this round; a feed that is not held counts as empty."""
-        names = sorted(servers)
-        room = MAX_A_ROUND * MAX_FEEDS
-        if len(names) > room:
-            self._at %= len(names)
-            turned = names[self._at :] + names[: self._at]
-            self._at += room
-            names = turned[:room]
+    def set_servers(self, servers: Iterable[str], heads: Mapping[str, FeedHead]) -> None:
+        """Have exactly these servers' feeds and facts."""
+        names = {raw_id(name): name for name in servers}
+        for gone in self._feeds.every() - names.keys():
+            self._feeds.remove(gone)
+        for gone in {key for key in self._counters if key[:-1] not in names}:
+            self._facts.remove(gone)
+            del self._counters[gone]
+        for name in names.values():
+            self.feed(name, heads.get(name))
+            self.fact(address_key(name), self._counters.get(address_key(name), 0))
+
+    def feed(self, server_id: str, head: FeedHead | None) -> None:
+        """Note how much is held of a feed now."""
+        value = None
+        if head is not None and head.size:
+            value = head.epoch.to_bytes(4) + head.size.to_bytes(8) + head.root
+        self._feeds.put(raw_id(server_id), value)
+
+    def fact(self, key: bytes, counter: int) -> None:
+        """Note the counter of a fact that is held now; 0 for none."""
+        self._counters[key] = counter
+        self._facts.put(key, counter.to_bytes(8) if counter else None)
+
+    def summary(self) -> Summary:
+        """Return what is said of everything in one small message."""
+        return Summary(feeds=self._feeds.total, facts=self._facts.total)
+
+    def answer(self, hashes: Summary | Buckets, heads: Mapping[str, FeedHead]) -> list[Message]:
+        """Return what to answer another's hashes with: nothing where they are ours, too."""
+        if isinstance(hashes, Buckets):
+            return self._differing(hashes, heads)
+        return self._compare(hashes, heads)
+
+    def compare_facts(self, theirs: FactCounters) -> tuple[list[bytes], list[FactCounters]]:
+        """Return the keys of facts that are newer here; as asked, a wish for those newer there."""
+        newer_here, newer_there = [], []
+        for one in theirs.facts:
+            counter = self._counters.get(one.key)
+            if counter is None:
+                continue
+            if counter > one.counter:
+                newer_here.append(one.key)
+            elif counter < one.counter and theirs.asks:
+                newer_there.append(FactCounter(key=one.key, counter=counter))
+        wish = [FactCounters(facts=tuple(newer_there), asks=False)] if newer_there else []
+        return newer_here, wish
+
+    def _compare(self, summary: Summary, heads: Mapping[str, FeedHead]) -> list[Message]:
+        answer: list[Message] = []
+        if summary.feeds != self._feeds.total:
+            keys = self._feeds.every()
+            if len(keys) <= MAX_FEEDS:
+                answer += self._digests(keys, heads)
+            else:
+                answer.append(Buckets(about=ABOUT_FEEDS, hashes=self._feeds.packed))
+        if summary.facts != self._facts.total:
+            if len(self._counters) <= MAX_COUNTERS:
+                answer += self._fact_counters(self._counters)
+            else:
+                answer.append(Buckets(about=ABOUT_FACTS, hashes=self._facts.packed))
+        return answer
+
+    def _differing(self, buckets: Buckets, heads: Mapping[str, FeedHead]) -> list[Message]:
+        if buckets.about == ABOUT_FEEDS:
+            return [*self._digests(self._feeds.differing(buckets.hashes), heads)]
+        return [*self._fact_counters(self._facts.differing(buckets.hashes))]
+
+    def _digests(self, keys: Iterable[bytes], heads: Mapping[str, FeedHead]) -> list[Digest]:
+        names = self._some(keys, MAX_A_ROUND * MAX_FEEDS)
+        sizes = sizes_of([id_of_raw(name) for name in names], heads)
         return [
-            Digest(feeds=tuple(sizes_of(names[at : at + MAX_FEEDS], heads)), asks=True)
-            for at in range(0, len(names), MAX_FEEDS)
+            Digest(feeds=tuple(sizes[at : at + MAX_FEEDS]), asks=True)
+            for at in range(0, len(sizes), MAX_FEEDS)
         ]
+
+    def _fact_counters(self, keys: Iterable[bytes]) -> list[FactCounters]:
+        some = [
+            FactCounter(key=key, counter=self._counters.get(key, 0))
+            for key in self._some(keys, MAX_A_ROUND * MAX_COUNTERS)
+        ]
+        return [
+            FactCounters(facts=tuple(some[at : at + MAX_COUNTERS]), asks=True)
+            for at in range(0, len(some), MAX_COUNTERS)
+        ]
+
+    def _some(self, keys: Iterable[bytes], count: int) -> list[bytes]:
+        """Return all of these, or some by chance where that is too much at once."""
+        every = sorted(keys)
+        return every if len(every) <= count else self._rng.sample(every, count)
+
+
+def address_key(server_id: str) -> bytes:
+    """Return the key of the fact that says where a server is."""
+    return raw_id(server_id) + b"\0"
 
 
 def sizes_of(names: Iterable[str], heads: Mapping[str, FeedHead]) -> list[FeedSize]:
@@ -45,6 +150,7 @@ def sizes_of(names: Iterable[str], heads: Mapping[str, FeedHead]) -> list[FeedSi
                 server=raw_id(name),
                 epoch=head.epoch if head else 0,
                 size=head.size if head else 0,
+                root=head.root[:HASH_BYTES] if head else _NO_ROOT,
             )
         )
     return sizes
@@ -59,3 +165,13 @@ def is_behind(head: FeedHead | None, epoch: int, size: int) -> bool:
     """Say whether somebody else holds more than is held here."""
     have = (head.epoch, head.size) if head else (0, 0)
     return size > 0 and (epoch, size) > have
+
+
+def is_other(head: FeedHead | None, one: FeedSize) -> bool:
+    """Say whether somebody else holds as much of a feed as is held here, but not the same."""
+    return (
+        head is not None
+        and (head.epoch, head.size) == (one.epoch, one.size)
+        and head.size > 0
+        and head.root[:HASH_BYTES] != one.root
+    )

@@ -14,14 +14,14 @@ from services.mesh.gossip.addresses import (
 )
 from services.mesh.gossip.codec import MAX_PLAINTEXT_BYTES
 from services.mesh.gossip.links import Places
-from services.mesh.gossip.messages import MAX_FACTS, Peers
+from services.mesh.gossip.messages import MAX_FACTS, Peers, id_of_raw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from services.base.crypto.signatures import Signer
     from services.mesh.gossip.addresses import Learnt
-    from services.mesh.gossip.ports import Moment, Rng
+    from services.mesh.gossip.ports import Moment
 
 _MESSAGE_BYTES: Final = 8  # the array, its type, the list's header
 _ITEM_BYTES: Final = 3
@@ -37,13 +37,11 @@ class Directory:
         mesh_id: bytes,
         key_of: Callable[[str], bytes | None],
         backbone_of: Callable[[str], str | None],
-        rng: Rng,
     ) -> None:
         self._key = key
         self._mesh_id = mesh_id
         self._key_of = key_of
         self._backbone_of = backbone_of
-        self._rng = rng
         self._own_id = server_id_of(key.public_key)
         self._own: tuple[Advertisement, int] | None = None
         self._news: dict[str, None] = {}
@@ -104,14 +102,12 @@ class Directory:
             backbone=(backbone, fact.gossip_port) if backbone else None,
         )
 
-    def some(self, count: int, now: Moment) -> list[Peers]:
-        """Return our own fact and some others that hold now."""
-        valid = self.book.valid(now.ms)
-        others = sorted(valid.keys() - {self._own_id})
-        names = self._rng.sample(others, min(count - 1, len(others)))
-        if self._own_id in valid:
-            names.insert(0, self._own_id)
-        return pack_facts([valid[name].encoded for name in names])
+    def packed(self, keys: Iterable[bytes], now: Moment) -> list[Peers]:
+        """Return the facts with these keys as far as they hold now."""
+        facts = [self.book.fact(id_of_raw(key[:-1])) for key in keys]
+        return pack_facts(
+            [fact.encoded for fact in facts if fact is not None and fact.expires_ms > now.ms]
+        )
 
     def take_news(self) -> list[Peers]:
         """Return what was learnt since the last call."""

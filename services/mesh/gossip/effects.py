@@ -69,5 +69,15 @@ class AddressChanged:
     server_id: str
 
 
-Effect = Send | FetchTiles | Ingest | DeliverCosign | AddressChanged
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forked:
+    """A peer holds as much of a feed as we do, but not the same."""
+
+    server_id: str
+    epoch: int
+    size: int
+    source: str
+
+
+Effect = Send | FetchTiles | Ingest | DeliverCosign | AddressChanged | Forked
 Catching = SendPull | FetchTiles | Ingest

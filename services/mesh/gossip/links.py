@@ -1,9 +1,9 @@
 """When to greet which server at which address, and how it answers. Pure.
 
-A server without a session gets a HELLO at each of its addresses in turn, with growing pauses of
-up to five seconds. One with a session gets a PING when it has been silent, and a HELLO again when
-that stays without an answer, when the session is old, or when the session goes over the public
-address although the backbone may carry it.
+A server that is wanted and has no session gets a HELLO at each of its addresses in turn, with
+growing pauses of up to five seconds. One with a session gets a HELLO again when a PING stays
+without an answer, when the session is old, or when the session goes over the public address
+although the backbone may carry it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FIRST_RETRY_S: Final = 0.25
 MAX_RETRY_S: Final = 5.0
 FIRST_UPGRADE_S: Final = 2.0
 MAX_UPGRADE_S: Final = 60.0
-IDLE_PING_S: Final = 5.0
+QUIET_S: Final = 1.0
 UNANSWERED_S: Final = 3.0
 REKEY_S: Final = 600.0
 REKEY_SLACK_S: Final = 60.0
@@ -99,10 +99,22 @@ class Link:
         self.latency_ms = sample_ms if known_ms is None else known_ms * 0.75 + sample_ms * 0.25
         self._ping = None
 
-    def wants_ping(self, session: Session, now_s: float) -> bool:
-        """Say whether the server has been silent for long enough to ask."""
-        since_s = max(self.heard_s or 0.0, session.created_s, self._ping[1] if self._ping else 0.0)
-        return now_s - since_s >= IDLE_PING_S
+    @property
+    def is_asked(self) -> bool:
+        """Whether an answer is awaited."""
+        return self._unanswered_s is not None
+
+    @property
+    def hello_count(self) -> int:
+        """How many HELLOs were sent since the server was last heard."""
+        return self._attempts
+
+    def wants_hello(self, session: Session, places: Places, now_s: float) -> bool:
+        """Say whether the session should be replaced: old, quiet, or not over the backbone."""
+        if self._is_quiet(now_s) or now_s - session.created_s >= _rekey_s(session):
+            return True
+        backbone = places.backbone
+        return backbone not in {None, session.address} and now_s >= self._next_upgrade_s
 
     def hello_to(
         self, session: Session | None, places: Places, rng: Rng, now_s: float
@@ -110,10 +122,9 @@ class Link:
         """Return the address that a HELLO should go to now, if one should."""
         if now_s < self._next_hello_s:
             return None
-        if session is None or self.is_doubtful(now_s):
+        if session is None or self._is_quiet(now_s):
             return self._next_try(session, places, rng, now_s)
-        rekey_s = REKEY_S if session.initiator else REKEY_S + REKEY_SLACK_S
-        if now_s - session.created_s >= rekey_s:
+        if now_s - session.created_s >= _rekey_s(session):
             self._next_hello_s = now_s + MAX_RETRY_S
             return session.address
         backbone = places.backbone
@@ -128,6 +139,9 @@ class Link:
         """Say whether the server has left us without an answer for too long."""
         return self._unanswered_s is not None and now_s - self._unanswered_s >= UNANSWERED_S
 
+    def _is_quiet(self, now_s: float) -> bool:
+        return self._unanswered_s is not None and now_s - self._unanswered_s >= QUIET_S
+
     def _next_try(
         self, session: Session | None, places: Places, rng: Rng, now_s: float
     ) -> Address | None:
@@ -141,3 +155,8 @@ class Link:
         self._attempts += 1
         self._next_hello_s = now_s + pause_s * (0.75 + rng.random() / 2)
         return address
+
+
+def _rekey_s(session: Session) -> float:
+    """Return the age at which a session is renewed; its initiator is the first to do so."""
+    return REKEY_S if session.initiator else REKEY_S + REKEY_SLACK_S

@@ -7,40 +7,40 @@ themselves.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from services.base.ledger.checkpoint import parse_checkpoint
-from services.base.ledger.note import parse_note
 from services.kernel.errors import SeipdError
 from services.kernel.ids import server_id_of
-from services.mesh.gossip.answers import pack_answer, wanted_range
+from services.mesh.gossip.answers import answer_pull
 from services.mesh.gossip.channel import Channel
 from services.mesh.gossip.cosigns import CosignOutbox
 from services.mesh.gossip.counters import Count, Counters
-from services.mesh.gossip.digests import DigestCursor, is_ahead, sizes_of
+from services.mesh.gossip.digests import Holdings, address_key, is_ahead, is_other, sizes_of
 from services.mesh.gossip.directory import Directory
 from services.mesh.gossip.effects import (
     AddressChanged,
     Catching,
     DeliverCosign,
     Effect,
+    Forked,
     SendPull,
 )
 from services.mesh.gossip.messages import (
-    MAX_FEEDS,
+    Buckets,
     Cosign,
     Cosigned,
     Digest,
     Entries,
+    FactCounters,
     Message,
     Peers,
-    Ping,
-    Pong,
     Pull,
+    Summary,
     encode_message,
     id_of_raw,
     raw_id,
 )
+from services.mesh.gossip.news import News
 from services.mesh.gossip.peerstate import PeerState, peer_states
 from services.mesh.gossip.replication import Replicator
 from services.mesh.gossip.session import SessionTable
@@ -50,16 +50,13 @@ if TYPE_CHECKING:
 
     from services.base.crypto.signatures import Signer
     from services.mesh.gossip.addresses import Advertisement
-    from services.mesh.gossip.ports import FeedReader, Moment, Rng
+    from services.mesh.gossip.ports import FeedHead, FeedReader, Moment, Rng
     from services.mesh.gossip.settings import GossipSettings
     from services.runtime.udp import Address
 
 ROSTER_INTERVAL_S: Final = 0.5
 NEWS_GAP_S: Final = 0.02
 NEWS_PEERS: Final = 8
-FACT_ROUNDS: Final = 5
-FACTS_AT_WELCOME: Final = 16
-FACTS_A_ROUND: Final = 5
 
 
 class GossipNode:
@@ -87,7 +84,6 @@ class GossipNode:
             mesh_id=mesh_id,
             key_of=feeds.server_key,
             backbone_of=backbone_of,
-            rng=rng,
         )
         self.sessions = SessionTable(
             key=key,
@@ -103,67 +99,74 @@ class GossipNode:
             places_of=self.directory.places,
             now_s=now.s,
         )
-        self._now_s = now.s
+        self._now = now
         self._replicator = Replicator(
             rng=rng,
             counters=self.counters,
-            usable=lambda peer: self._channel.is_live(peer, self._now_s),
+            usable=lambda peer: self._channel.is_live(peer, self._now.s),
             own_id=self.server_id,
         )
         self._cosigns = CosignOutbox()
-        self._cursor = DigestCursor()
-        self._servers: Mapping[str, bytes] = {}
-        self._news: dict[str, None] = {}
-        self._forward_only = True
+        self._holdings = Holdings(mesh_id=mesh_id, rng=rng)
+        self._news = News(feeds)
+        self._roster_number = -1
         self._next_news_s = now.s
         self._next_roster_s = now.s
         self._next_round_s = now.s
-        self._rounds = 0
         self._effects: list[Effect] = []
+        self._handlers: dict[type[Message], Callable[[str, Any, Moment], None]] = {
+            Digest: self._on_digest,
+            Pull: self._on_pull,
+            Entries: self._on_entries,
+            Peers: self._on_peers,
+            Cosign: self._on_cosign,
+            Cosigned: self._on_cosigned,
+            Summary: self._on_hashes,
+            Buckets: self._on_hashes,
+            FactCounters: self._on_fact_counters,
+        }
 
     def datagram(self, data: bytes, address: Address, now: Moment) -> list[Effect]:
         """Take a datagram from the network."""
-        self._now_s = now.s
+        self._now = now
         received = self._channel.receive(data, address, now)
         if received is not None:
             if received.fresh:
-                self._welcome(received.peer, now)
+                self._welcome(received.peer)
             if received.message is not None:
-                self._on_message(received.peer, received.message, now)
+                self._handlers[type(received.message)](received.peer, received.message, now)
         return self._flush()
 
     def tick(self, now: Moment) -> list[Effect]:
         """Do what is due; to be called several times an interval."""
-        self._now_s = now.s
+        self._now = now
         if now.s >= self._next_roster_s:
             self._next_roster_s = now.s + ROSTER_INTERVAL_S
             self._refresh_roster(now)
         self._channel.upkeep(now)
         for author, message in self._cosigns.due(now.s):
-            self._channel.send(author, message)
+            self._send(author, message)
         self._catch_up(self._replicator.plan(self._feeds.feeds(), now.s))
-        self._tell_news(now.s)
+        self._tell_news()
         if now.s >= self._next_round_s:
             jitter = 0.9 + self._rng.random() / 5
             self._next_round_s = now.s + self._settings.interval_s * jitter
-            self._round(now)
+            self._round()
         return self._flush()
 
     def appended(self, now: Moment) -> list[Effect]:
         """Tell some peers that our own feed has grown."""
-        self._now_s = now.s
-        self._news[self.server_id] = None
-        self._forward_only = False
-        self._tell_news(now.s)
+        self._now = now
+        self._grew(self.server_id)
+        self._tell_news()
         return self._flush()
 
     def stored(self, server_id: str, now: Moment) -> list[Effect]:
         """Note that entries of a feed were stored; pass the news on."""
-        self._now_s = now.s
-        self._news[server_id] = None
-        head = self._feeds.feeds().get(server_id)
+        self._now = now
+        head = self._grew(server_id)
         self._catch_up(self._replicator.stored(server_id, head, now.s))
-        self._tell_news(now.s)
+        self._tell_news()
         return self._flush()
 
     def failed(self, server_id: str, source: str, count: Count, now: Moment) -> None:
@@ -177,8 +180,10 @@ class GossipNode:
         Raises:
             InputError: a host that is no address, or a region that is no label.
         """
+        self._now = now
         self.directory.announce(advertisement, gossip_port, now)
-        self._tell_news(now.s)
+        self._note_address(self.server_id)
+        self._tell_news()
         return self._flush()
 
     def learn(self, data: bytes, now: Moment, *, stored: bool = False) -> list[Effect]:
@@ -188,49 +193,40 @@ class GossipNode:
             WireError: malformed, or of a server that is not in the roster.
             BadSignatureError: not signed by the server that it is about.
         """
+        self._now = now
         self._learn(data, now, stored=stored)
         return self._flush()
 
     def cosign(self, author: str, epoch: int, size: int, line: bytes, now: Moment) -> list[Effect]:
         """Send our cosignature of an author's feed until it has arrived."""
+        self._now = now
         message = Cosign(server=raw_id(author), epoch=epoch, size=size, line=line)
         encode_message(message)
         self._cosigns.put(author, message, now.s)
         for to, due in self._cosigns.due(now.s):
-            self._channel.send(to, due)
+            self._send(to, due)
         return self._flush()
 
     def cosign_taken(self, effect: DeliverCosign) -> list[Effect]:
         """Tell a witness that its cosignature has arrived and need not come again."""
         server = raw_id(effect.server_id)
         confirmation = Cosigned(server=server, epoch=effect.epoch, size=effect.size)
-        self._channel.send(effect.witness, confirmation)
+        self._send(effect.witness, confirmation)
         return self._flush()
 
     def peers(self, now: Moment) -> list[PeerState]:
         """Return what is known of every other server of the roster."""
         return peer_states(self._channel, self.directory, self._feeds.feeds(), now.s)
 
-    def _on_message(self, peer: str, message: Message, now: Moment) -> None:
-        match message:
-            case Digest():
-                self._on_digest(peer, message, now)
-            case Pull():
-                self._on_pull(peer, message, now)
-            case Entries():
-                head = self._feeds.feeds().get(id_of_raw(message.server))
-                self._catch_up(self._replicator.entries(peer, message, head, now.s))
-            case Peers():
-                self._on_peers(message, now)
-            case Cosign():
-                self._on_cosign(peer, message)
-            case Cosigned():
-                self._cosigns.arrived(peer, message.epoch, message.size)
-            case Ping():
-                self._channel.send(peer, Pong(nonce=message.nonce))
-            case Pong():
-                if link := self._channel.links.get(peer):
-                    link.ponged(message.nonce, now.s)
+    def _on_hashes(self, peer: str, hashes: Summary | Buckets, _: Moment) -> None:
+        answers = self._holdings.answer(hashes, self._feeds.feeds())
+        for answer in answers:
+            self._send(peer, answer)
+        if not answers:
+            self._channel.links[peer].behind.clear()
+
+    def _on_cosigned(self, peer: str, message: Cosigned, _: Moment) -> None:
+        self._cosigns.arrived(peer, message.epoch, message.size)
 
     def _on_digest(self, peer: str, digest: Digest, now: Moment) -> None:
         heads = self._feeds.feeds()
@@ -245,13 +241,33 @@ class GossipNode:
             self._replicator.offered(peer, server_id, one.epoch, one.size, head)
             if is_ahead(head, one.epoch, one.size):
                 newer_here.append(server_id)
+            if is_other(head, one):
+                self._effects.append(
+                    Forked(server_id=server_id, epoch=one.epoch, size=one.size, source=peer)
+                )
             if link is not None:
                 link.behind.pop(server_id, None)
                 if is_ahead(head, one.epoch, one.size):
                     link.behind[server_id] = (one.epoch, one.size)
         if digest.asks and newer_here:
-            self._channel.send(peer, Digest(feeds=tuple(sizes_of(newer_here, heads)), asks=False))
+            self._send(peer, Digest(feeds=tuple(sizes_of(newer_here, heads)), asks=False))
         self._catch_up(self._replicator.plan(heads, now.s))
+
+    def _on_entries(self, peer: str, message: Entries, now: Moment) -> None:
+        server_id = id_of_raw(message.server)
+        if self._feeds.server_key(server_id) is None:
+            self.counters.add(Count.UNKNOWN_FEED)
+            return
+        heads = self._feeds.feeds()
+        self._catch_up(self._replicator.entries(peer, message, heads.get(server_id), now.s))
+        self._catch_up(self._replicator.plan(heads, now.s))
+
+    def _on_fact_counters(self, peer: str, theirs: FactCounters, now: Moment) -> None:
+        newer_here, wishes = self._holdings.compare_facts(theirs)
+        for wish in wishes:
+            self._send(peer, wish)
+        for facts in self.directory.packed(newer_here, now):
+            self._send(peer, facts)
 
     def _on_pull(self, peer: str, pull: Pull, now: Moment) -> None:
         link = self._channel.links.get(peer)
@@ -259,28 +275,16 @@ class GossipNode:
             self.counters.add(Count.PULLS_REFUSED)
             return
         try:
-            answers = self._answers(pull)
+            answers = answer_pull(pull, self._feeds)
         except SeipdError:
             self.counters.add(Count.PULLS_REFUSED)
             return
         for answer in answers:
             self.counters.add(Count.ENTRIES_SENT, len(answer.entries))
             link.budget.spend(sum(map(len, answer.entries)) + 400, now.s)
-            self._channel.send(peer, answer)
+            self._send(peer, answer)
 
-    def _answers(self, pull: Pull) -> list[Entries]:
-        server_id = id_of_raw(pull.server)
-        checkpoint = self._feeds.checkpoint(server_id, pull.epoch)
-        if checkpoint is None:
-            return []
-        size = parse_checkpoint(parse_note(checkpoint).text).size
-        start, stop = wanted_range(pull, size)
-        entries = self._feeds.read(server_id, pull.epoch, start, stop) if start < stop else []
-        if not entries and start != size:
-            return []
-        return pack_answer(pull, entries, size=size, checkpoint=checkpoint)
-
-    def _on_peers(self, message: Peers, now: Moment) -> None:
+    def _on_peers(self, _: str, message: Peers, now: Moment) -> None:
         for data in message.facts:
             try:
                 self._learn(data, now)
@@ -292,12 +296,12 @@ class GossipNode:
         if learnt is None:
             return
         server_id = learnt.fact.server_id
-        link = self._channel.links.get(server_id)
-        if learnt.moved and link is not None:
-            link.moved(now.s)
+        self._note_address(server_id)
+        if learnt.moved:
+            self._channel.moved(server_id, now.s)
         self._effects.append(AddressChanged(server_id))
 
-    def _on_cosign(self, peer: str, message: Cosign) -> None:
+    def _on_cosign(self, peer: str, message: Cosign, _: Moment) -> None:
         server_id = id_of_raw(message.server)
         if server_id != self.server_id:
             self.counters.add(Count.UNKNOWN_FEED)
@@ -317,7 +321,7 @@ class GossipNode:
             if not isinstance(step, SendPull):
                 self._effects.append(step)
                 continue
-            self._channel.send(
+            self._send(
                 step.peer,
                 Pull(
                     server=raw_id(step.server_id),
@@ -327,56 +331,61 @@ class GossipNode:
                 ),
             )
 
-    def _welcome(self, peer: str, now: Moment) -> None:
+    def _welcome(self, peer: str) -> None:
         """Begin a session: this first BOX also proves to the other that we are there."""
-        self._channel.ping(peer, now.s)
-        for facts in self.directory.some(FACTS_AT_WELCOME, now):
-            self._channel.send(peer, facts)
-        for digest in self._cursor.next_round(self._servers, self._feeds.feeds()):
-            self._channel.send(peer, digest)
+        self._channel.ping(peer, self._now)
+        self._send(peer, self._holdings.summary())
 
-    def _round(self, now: Moment) -> None:
-        live = self._channel.live_peers(now.s)
-        chosen = self._rng.sample(live, min(self._settings.fanout, len(live)))
-        messages: list[Message] = []
-        messages += self._cursor.next_round(self._servers, self._feeds.feeds())
-        self._rounds += 1
-        if self._rounds % FACT_ROUNDS == 0:
-            messages += self.directory.some(FACTS_A_ROUND, now)
-        for peer in chosen:
-            self._channel.ping(peer, now.s)
-            for message in messages:
-                self._channel.send(peer, message)
+    def _round(self) -> None:
+        summary = self._holdings.summary()
+        for peer in self._channel.some_live(self._settings.fanout, self._now.s):
+            self._channel.ping(peer, self._now)
+            self._send(peer, summary)
 
-    def _tell_news(self, now_s: float) -> None:
-        if now_s < self._next_news_s or not (self._news or self.directory.has_news):
+    def _grew(self, server_id: str) -> FeedHead | None:
+        head = self._feeds.feeds().get(server_id)
+        self._holdings.feed(server_id, head)
+        self._news.grew(server_id)
+        return head
+
+    def _note_address(self, server_id: str) -> None:
+        fact = self.directory.book.fact(server_id)
+        if fact is not None:
+            self._holdings.fact(address_key(server_id), fact.counter)
+
+    def _tell_news(self) -> None:
+        if self._now.s < self._next_news_s or not (self._news or self.directory.has_news):
             return
-        self._next_news_s = now_s + NEWS_GAP_S
-        live = self._channel.live_peers(now_s)
-        wanted = self._settings.fanout if self._forward_only else NEWS_PEERS
-        chosen = self._rng.sample(live, min(wanted, len(live)))
-        sizes = sizes_of(self._news, self._feeds.feeds())
-        messages: list[Message] = [
-            Digest(feeds=tuple(sizes[at : at + MAX_FEEDS]), asks=False)
-            for at in range(0, len(sizes), MAX_FEEDS)
-        ]
-        messages += self.directory.take_news()
-        for peer in chosen:
+        self._next_news_s = self._now.s + NEWS_GAP_S
+        messages: list[Message] = [*self._news.take(), *self.directory.take_news()]
+        for peer in self._channel.some_live(NEWS_PEERS, self._now.s):
             for message in messages:
-                self._channel.send(peer, message)
-        self._news.clear()
-        self._forward_only = True
+                self._send(peer, message)
+
+    def _send(self, peer: str, message: Message) -> None:
+        self._channel.send(peer, message, self._now)
 
     def _refresh_roster(self, now: Moment) -> None:
-        self._servers = self._feeds.servers()
-        others = {name: key for name, key in self._servers.items() if name != self.server_id}
+        self.directory.renew(now)
+        self._note_address(self.server_id)
+        self._holdings.feed(self.server_id, self._feeds.feeds().get(self.server_id))
+        if self._feeds.roster_number == self._roster_number:
+            return
+        self._roster_number = self._feeds.roster_number
+        servers, heads = self._feeds.servers(), self._feeds.feeds()
+        others = {name: key for name, key in servers.items() if name != self.server_id}
         for gone in sorted(self._channel.links.keys() - others.keys()):
             self._replicator.forget(gone)
+            self._news.forget(gone)
             self.sessions.newest_hello_ms.pop(gone, None)
         self._channel.set_peers(others, now.s)
-        self.directory.book.keep_only(self._servers)
-        self._cosigns.keep_only(self._servers)
-        self.directory.renew(now)
+        self.directory.book.keep_only(servers)
+        self._cosigns.keep_only(servers)
+        self._holdings.set_servers(servers, heads)
+        for name in servers:
+            self._note_address(name)
+            if (head := heads.get(name)) is not None:
+                self._news.begin(name, head)
 
     def _flush(self) -> list[Effect]:
         effects, self._effects = self._effects, []

@@ -30,12 +30,16 @@ class FeedHead(Protocol):
     def size(self) -> int:
         """How many entries are durable here."""
 
+    @property
+    def root(self) -> bytes:
+        """The Merkle root over them, 32 bytes."""
+
 
 class FeedReader(Protocol):
     """The feeds and the roster as they are now; nothing here waits."""
 
     def feeds(self) -> Mapping[str, FeedHead]:
-        """Return how much of each feed is held, by server id."""
+        """Return how much of each feed is held, by server id; looking at one costs little."""
 
     def read(self, server_id: str, epoch: int, start: int, stop: int) -> list[bytes]:
         """Return the entries of a range; fewer or none where they are not held."""
@@ -48,6 +52,10 @@ class FeedReader(Protocol):
 
     def servers(self) -> Mapping[str, bytes]:
         """Return every server of the roster and its identity key."""
+
+    @property
+    def roster_number(self) -> int:
+        """The number of the newest roster: while it stays, so do the servers."""
 
 
 class FeedPort(FeedReader, Protocol):

@@ -153,14 +153,14 @@ class Replicator:
     def entries(
         self, peer: str, message: Entries, head: FeedHead | None, now_s: float
     ) -> list[Catching]:
-        """Take a part of an answer; what nobody asked for is ignored."""
+        """Take a part of an answer, or news that nobody asked for."""
         feed = self._feeds.get(id_of_raw(message.server))
         if (
             feed is None
             or feed.doing is not _Doing.PULLING
             or (feed.source, feed.epoch) != (peer, message.epoch)
         ):
-            return []
+            return self._news(peer, message, head, now_s)
         self._refresh(feed, head)
         if not message.entries and message.start < message.size:
             if message.start == feed.first_gap():
@@ -180,6 +180,38 @@ class Replicator:
         if feed.bursts <= 0 and feed.progressed:
             return self._pull(feed, now_s)
         return []
+
+    def _news(
+        self, peer: str, message: Entries, head: FeedHead | None, now_s: float
+    ) -> list[Catching]:
+        """Store entries that follow what is held; where they don't, go and get what is missing."""
+        server_id = id_of_raw(message.server)
+        self.offered(peer, server_id, message.epoch, message.size, head)
+        feed = self._feeds.get(server_id)
+        if feed is None or peer not in feed.offers:
+            return []
+        have = head.size if head is not None and head.epoch == message.epoch else 0
+        if (
+            message.checkpoint is None
+            or message.start > have
+            or message.start + len(message.entries) != message.size
+            or feed.doing in {_Doing.STORING, _Doing.FETCHING}
+            or feed.left_aside.get(peer, (0.0, 0.0))[0] > now_s
+        ):
+            return []
+        feed.clear()
+        feed.doing, feed.source, feed.epoch, feed.have = _Doing.STORING, peer, message.epoch, have
+        self._counters.add(Count.ENTRIES_RECEIVED, message.size - have)
+        return [
+            Ingest(
+                server_id=server_id,
+                epoch=message.epoch,
+                start=have,
+                entries=message.entries[have - message.start :],
+                checkpoint=message.checkpoint,
+                source=peer,
+            )
+        ]
 
     def stored(self, server_id: str, head: FeedHead | None, now_s: float) -> list[Catching]:
         """Note that a feed has grown here; go on if there is more."""

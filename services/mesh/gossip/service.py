@@ -21,6 +21,7 @@ from services.mesh.gossip.effects import (
     DeliverCosign,
     Effect,
     FetchTiles,
+    Forked,
     Ingest,
     Send,
 )
@@ -273,6 +274,8 @@ class GossipService:
                 case AddressChanged():
                     for callback in self._address_callbacks:
                         callback(effect.server_id)
+                case Forked():
+                    logger.warning("%s shows another feed of %s", effect.source, effect.server_id)
 
     async def _ingest(self, effect: Ingest) -> None:
         try:

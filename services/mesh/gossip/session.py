@@ -37,7 +37,7 @@ from services.mesh.gossip.codec import (
 from services.mesh.gossip.counters import Count, DroppedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from services.base.crypto.signatures import Signer
     from services.mesh.gossip.ports import Moment, Rng
@@ -122,6 +122,10 @@ class SessionTable:
         """Return the session to send under, if there is one."""
         sessions = self._by_peer.get(peer)
         return sessions[0] if sessions else None
+
+    def peers(self) -> Collection[str]:
+        """Return everybody with whom there is a session."""
+        return self._by_peer.keys()
 
     def begin(self, peer: str, address: Address, now: Moment) -> bytes | None:
         """Return a HELLO for a peer of the roster."""

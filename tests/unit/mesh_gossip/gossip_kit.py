@@ -19,6 +19,7 @@ from services.mesh.gossip.effects import (
     AddressChanged,
     DeliverCosign,
     FetchTiles,
+    Forked,
     Ingest,
     Send,
 )
@@ -60,6 +61,7 @@ def note_of(key: SigningKey, epoch: int, entries: list[bytes]) -> bytes:
 class Head:
     epoch: int
     size: int
+    root: bytes = bytes(32)
 
 
 @dataclass
@@ -89,7 +91,10 @@ class FakeLedger:
             callback()
 
     def feeds(self):
-        return {name: Head(feed.epoch, len(feed.entries)) for name, feed in self.held.items()}
+        return {
+            name: Head(feed.epoch, len(feed.entries), root_of(feed.entries))
+            for name, feed in self.held.items()
+        }
 
     def read(self, server_id, epoch, start, stop):
         self.reads += 1
@@ -105,6 +110,10 @@ class FakeLedger:
 
     def servers(self):
         return dict(self.roster)
+
+    @property
+    def roster_number(self):
+        return hash(frozenset(self.roster.items()))
 
     def ingest_now(self, server_id, epoch, start, entries, checkpoint) -> int:
         key = self.roster.get(server_id)
@@ -148,6 +157,7 @@ class Host:
         self.id = id_of(name)
         self.ledger = FakeLedger(self.key, world.roster)
         self.changed: list[str] = []
+        self.forks: list[Forked] = []
         self.fetched: list[FetchTiles] = []
         self.clock_skew_ms = 0
         self.node = self.new_node()
@@ -204,6 +214,8 @@ class Host:
                     self.run(self.node.cosign_taken(effect))
                 case AddressChanged():
                     self.changed.append(effect.server_id)
+                case Forked():
+                    self.forks.append(effect)
 
     def fetch(self, effect: FetchTiles) -> None:
         source = self.world.host_of(effect.source)

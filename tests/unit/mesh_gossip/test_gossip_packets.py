@@ -26,15 +26,19 @@ from services.mesh.gossip.codec import (
 )
 from services.mesh.gossip.counters import Count
 from services.mesh.gossip.messages import (
+    Buckets,
     Cosign,
     Cosigned,
     Digest,
     Entries,
+    FactCounter,
+    FactCounters,
     FeedSize,
     Peers,
     Ping,
     Pong,
     Pull,
+    Summary,
     decode_message,
     encode_message,
 )
@@ -45,8 +49,14 @@ from tests.unit.mesh_gossip.gossip_kit import MESH_ID, START_MS, Host, World, id
 GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
 ADDRESS = ("203.0.113.1", 9102)
 RAW = bytes(range(8))
+
+
+def size_of(server: bytes, size: int, epoch: int = 1) -> FeedSize:
+    return FeedSize(server=server, epoch=epoch, size=size, root=bytes(8))
+
+
 MESSAGES = [
-    Digest(feeds=(FeedSize(server=RAW, epoch=1, size=300),), asks=True),
+    Digest(feeds=(size_of(RAW, 300),), asks=True),
     Pull(server=RAW, epoch=1, start=0, stop=2**53 - 1),
     Entries(
         server=RAW, epoch=1, start=3, size=5, entries=(b"a", b"bc"), checkpoint=b"n", last=True
@@ -56,6 +66,9 @@ MESSAGES = [
     Cosigned(server=RAW, epoch=1, size=5),
     Ping(nonce=2**63 - 1),
     Pong(nonce=0),
+    Summary(feeds=RAW, facts=RAW),
+    Buckets(about=1, hashes=bytes(512)),
+    FactCounters(facts=(FactCounter(key=RAW + b"\0", counter=7),), asks=True),
 ]
 
 
@@ -365,7 +378,7 @@ def test_gos_15_a_source_that_never_finishes_fills_64_kib_and_no_more(pair):
     ann, bob = pair["ann"], pair["bob"]
     server = bytes.fromhex(ann.id.removeprefix("server-"))
     pair.partition("ann")
-    offer = Digest(feeds=(FeedSize(server=server, epoch=1, size=200),), asks=False)
+    offer = Digest(feeds=(size_of(server, 200),), asks=False)
     bob.run(receive(bob, box_from(pair, "ann", "bob", offer), ann.public))
     for index in range(1, 250):
         part = Entries(
@@ -382,14 +395,42 @@ def test_gos_15_a_source_that_never_finishes_fills_64_kib_and_no_more(pair):
     assert bob.ledger.contents() == {}
 
 
-def test_gos_15_what_nobody_asked_for_is_not_kept(pair):
-    ann, bob = pair["ann"], pair["bob"]
-    server = bytes.fromhex(ann.id.removeprefix("server-"))
-    part = Entries(
-        server=server, epoch=1, start=0, size=1, entries=(b"x",), checkpoint=b"note", last=True
+def news(host: Host, *given: bytes, start: int = 0, checkpoint: bytes | None) -> Entries:
+    return Entries(
+        server=bytes.fromhex(host.id.removeprefix("server-")),
+        epoch=1,
+        start=start,
+        size=start + len(given),
+        entries=given,
+        checkpoint=checkpoint,
+        last=True,
     )
-    assert receive(bob, box_from(pair, "ann", "bob", part), ann.public) == []
-    assert bob.node._replicator.open_count == 0
+
+
+def test_gos_15_news_whose_checkpoint_does_not_sign_them_are_not_kept(pair):
+    ann, bob = pair["ann"], pair["bob"]
+    forged = news(ann, b"x", checkpoint=b"note")
+    bob.run(receive(bob, box_from(pair, "ann", "bob", forged), ann.public))
+    assert bob.ledger.contents() == {}
+    assert bob.node.counters[Count.INGEST_FAILED] == 1
+    assert receive(bob, box_from(pair, "ann", "bob", forged), ann.public) == []
+
+
+def test_gos_15_news_without_what_was_before_them_are_not_kept_but_asked_for(pair):
+    ann, bob = pair["ann"], pair["bob"]
+    later = news(ann, b"x", start=3, checkpoint=b"note")
+    (pull,) = receive(bob, box_from(pair, "ann", "bob", later), ann.public)
+    assert len(pull.data) < 100
+    assert bob.node._replicator.buffered_bytes(ann.id) == 0
+
+
+def test_news_of_a_server_that_the_roster_does_not_name_are_dropped_and_counted(pair):
+    ann, bob = pair["ann"], pair["bob"]
+    stranger = Entries(
+        server=RAW, epoch=1, start=0, size=1, entries=(b"x",), checkpoint=b"note", last=True
+    )
+    assert receive(bob, box_from(pair, "ann", "bob", stranger), ann.public) == []
+    assert bob.node.counters[Count.UNKNOWN_FEED] == 1
 
 
 def test_a_made_up_size_or_epoch_costs_only_who_says_it():
@@ -398,7 +439,7 @@ def test_a_made_up_size_or_epoch_costs_only_who_says_it():
     world.run(3)
     server = bytes.fromhex(id_of("ann").removeprefix("server-"))
     for epoch, size in ((2**32 - 1, 5), (1, 2**53 - 1)):
-        lie = Digest(feeds=(FeedSize(server=server, epoch=epoch, size=size),), asks=False)
+        lie = Digest(feeds=(size_of(server, size, epoch),), asks=False)
         bob = world["bob"]
         bob.run(receive(bob, box_from(world, "liar", "bob", lie), world["liar"].public))
         world["ann"].append(b"the truth")
@@ -410,7 +451,7 @@ def test_one_that_asks_is_told_what_it_lacks(pair):
     bob.ledger.append(b"news")
     server = bytes.fromhex(bob.id.removeprefix("server-"))
     for asks, answers in ((False, 0), (True, 1)):
-        digest = Digest(feeds=(FeedSize(server=server, epoch=1, size=0),), asks=asks)
+        digest = Digest(feeds=(size_of(server, 0),), asks=asks)
         sent = receive(bob, box_from(pair, "ann", "bob", digest), ann.public)
         assert len(sent) == answers
 

@@ -9,7 +9,6 @@ import pytest
 from services.mesh.gossip.answers import MAX_BURST, pack_answer
 from services.mesh.gossip.codec import MAX_PLAINTEXT_BYTES
 from services.mesh.gossip.counters import Count, Counters
-from services.mesh.gossip.digests import DigestCursor
 from services.mesh.gossip.effects import FetchTiles, Ingest, SendPull
 from services.mesh.gossip.messages import MAX_INDEX, Entries, Pull, encode_message, id_of_raw
 from services.mesh.gossip.replication import MAX_PULLS_A_PEER, Replicator
@@ -186,16 +185,3 @@ def test_what_does_not_fit_sends_the_asker_to_https(first):
     assert (answer.start, answer.size, answer.entries, answer.checkpoint) == (4, 6, (), None)
     (before,) = pack_answer(pull, [b"x", bytes(first)], size=6, checkpoint=b"n")
     assert (before.entries, before.last, before.checkpoint) == ((b"x",), True, None)
-
-
-def test_a_large_mesh_is_told_of_in_turns():
-    names = [id_of_raw(n.to_bytes(8, "big")) for n in range(1000)]
-    cursor = DigestCursor()
-    told = set()
-    heads = {name: Head(2**32 - 1, 2**53 - 1) for name in names}
-    for _ in range(6):
-        digests = cursor.next_round(names, heads)
-        assert len(digests) == 4
-        assert all(len(encode_message(one)) <= MAX_PLAINTEXT_BYTES for one in digests)
-        told |= {size.server for digest in digests for size in digest.feeds}
-    assert len(told) == 1000

@@ -1,0 +1,45 @@
+"""How much of each feed is held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from services.kernel.ids import ServerId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from services.base.ledger.copies import FeedLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedHead:
+    """How much of a feed is held, and the root over it."""
+
+    epoch: int
+    size: int
+    root: bytes
+
+
+class FeedHeads(Mapping[str, FeedHead]):
+    """The heads of all feeds; looking at one costs the same however many there are."""
+
+    def __init__(self, logs: Mapping[ServerId, FeedLog]) -> None:
+        self._logs = logs
+
+    @override
+    def __getitem__(self, server_id: str) -> FeedHead:
+        log = self._logs[ServerId(server_id)]
+        return FeedHead(epoch=log.epoch, size=log.size, root=log.root)
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._logs)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._logs)
