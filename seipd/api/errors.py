@@ -43,6 +43,7 @@ _BY_CODE = {
     "key_in_use": 409,
     "name_in_use": 409,
     "duplicate_id": 409,
+    "already_untrusted": 409,
     "rejected_orphan": 404,
 }
 

@@ -28,7 +28,7 @@ async def explain_thing(services: ApiServices, text: str) -> dict[str, Any]:
     if node_id is None:
         raise NotFoundError(f"nothing in the mesh is called {text[:80]}")
     node = services.ledger.state.get("tree", node_id)
-    since = await _record_facts(services, node["record"])
+    since = await record_facts(services, node["record"])
     return {"what": node["kind"], "node_id": node_id, **node, **since}
 
 
@@ -102,7 +102,8 @@ def _find_name(services: ApiServices, text: str) -> str | None:
     return None
 
 
-async def _record_facts(services: ApiServices, record_id: str) -> dict[str, Any]:
+async def record_facts(services: ApiServices, record_id: str) -> dict[str, Any]:
+    """Return which feed holds a record, where, since when, and whether it is settled."""
     ledger = services.ledger
     place = ledger.state.get("id", record_id)
     if place is None:

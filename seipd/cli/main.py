@@ -23,6 +23,7 @@ COMMANDS: Commands = {
     "explain": ("seipd.cli.explain:explain", "who holds what and why; does A reach B"),
     "root": ("seipd.cli.root:root", "the root key chain"),
     "server": ("seipd.cli.root:server", "certificates of servers"),
+    "trust": ("seipd.cli.trust:trust", "which servers are trusted, and the proof where not"),
     "tree": ("seipd.cli.tree:tree", "the permission tree"),
     "ipam": ("seipd.cli.ipam:ipam", "addresses and blocks"),
     "acl": ("seipd.cli.tree:acl", "may X do Y here, and why"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from services.kernel.views import Appliers, FoldContext
 
 VIEW = "trust"
+TRUSTED = "trusted"
 UNTRUSTED = "untrusted"
 REASON_EQUIVOCATION = "equivocation"
 

@@ -1,0 +1,76 @@
+"""Whom the mesh trusts, who is proved to have lied, and the proof for whoever doubts it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from seipd.api.explain import record_facts
+from seipd.api.routes import Access, Route
+from services.authority.trust.view import TRUSTED, VIEW
+from services.kernel.errors import InputError, NotFoundError
+from services.kernel.ids import ServerId, parse_key, parse_server_id, server_id_of
+from services.kernel.records import decode_entry
+
+if TYPE_CHECKING:
+    from seipd.api.routes import Call, Reply
+    from seipd.api.services import ApiServices
+
+
+def _standing(services: ApiServices, server_id: str) -> dict[str, Any]:
+    held = services.ledger.state.get(VIEW, server_id)
+    standing = held or {"state": TRUSTED, "reason": None, "epoch": None, "size": None}
+    return {"server_id": server_id, "record": None, **standing}
+
+
+async def _status(call: Call) -> Reply:
+    """Return every server of the roster, and those proved to lie that are in it no more."""
+    ledger = call.services.ledger
+    found = await asyncio.to_thread(lambda: {name for _, name, _ in ledger.state.scan(VIEW)})
+    names = sorted({*ledger.charter.servers(), *found})
+    return {"servers": [_standing(call.services, name) for name in names]}
+
+
+async def _peer(call: Call) -> Reply:
+    server_id = _named(call.match("key"))
+    ledger = call.services.ledger
+    standing = _standing(call.services, server_id)
+    if standing["record"] is None:
+        if ledger.charter.server(server_id) is None:
+            raise NotFoundError(f"there is no server {server_id}")
+        return {**standing, "proof": None}
+    facts = await record_facts(call.services, standing["record"])
+    index, log = facts["index"], ledger.log(facts["recorded_by"])
+    (data,) = await asyncio.to_thread(log.read, index, index + 1)
+    return {**standing, **facts, "proof": decode_entry(data).record.body}
+
+
+def _named(text: str) -> ServerId:
+    """Return the server of an id or an identity key."""
+    try:
+        return (
+            parse_server_id(text) if text.startswith("server-") else server_id_of(parse_key(text))
+        )
+    except InputError as error:
+        raise InputError(
+            f"{text[:80]} is neither a server id nor an identity key",
+            mend="seipd trust status lists the servers",
+        ) from error
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/trust/status",
+        handler=_status,
+        summary="Every server and whether it is trusted",
+        access=Access.OPERATOR,
+    ),
+    Route(
+        method="GET",
+        path="/api/trust/peer/{key}",
+        handler=_peer,
+        summary="Whether one server (its id or identity key) is trusted, and the proof if not",
+        access=Access.OPERATOR,
+    ),
+)

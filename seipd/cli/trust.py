@@ -1,0 +1,67 @@
+"""``seipd trust``: who is trusted, who is not, and the proof."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from seipd.cli.daemon_client import ask
+from seipd.cli.exits import NO
+from seipd.cli.options import settings_of, wants_json
+from seipd.cli.output import print_facts, print_json, print_table
+from services.kernel import canonical
+from services.kernel.errors import NotFoundError
+
+UNTRUSTED = "untrusted"
+
+
+@click.group()
+def trust() -> None:
+    """Trust in servers."""
+
+
+@trust.command()
+@click.pass_context
+def status(context: click.Context) -> int:
+    """List the servers; exit 1 where one is untrusted."""
+    found = ask(settings_of(context), "GET", "/api/trust/status")["servers"]
+    if wants_json(context):
+        print_json({"servers": found})
+    else:
+        columns = ("server_id", "state", "reason", "size", "record")
+        print_table(
+            ("server", "state", "reason", "at size", "record"),
+            [[one[column] for column in columns] for one in found],
+        )
+    return NO if any(one["state"] == UNTRUSTED for one in found) else 0
+
+
+@trust.command()
+@click.argument("server", metavar="SERVER")
+@click.option(
+    "--proof",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="write the proof there; seipd-verify equivocation checks it offline",
+)
+@click.pass_context
+def peer(context: click.Context, *, server: str, file: Path | None) -> int:
+    """Show one server, by its id or identity key; exit 1 where it is untrusted."""
+    found = ask(settings_of(context), "GET", f"/api/trust/peer/{quote(server, safe='')}")
+    if file is not None:
+        return _export(found, file)
+    if wants_json(context):
+        print_json(found)
+    else:
+        print_facts([(name, value) for name, value in found.items() if name != "proof"])
+    return NO if found["state"] == UNTRUSTED else 0
+
+
+def _export(found: dict[str, Any], file: Path) -> int:
+    if found["proof"] is None:
+        raise NotFoundError(f"nothing is proved against {found['server_id']}")
+    file.write_bytes(canonical.encode(found["proof"]))
+    return 0

@@ -1,0 +1,157 @@
+"""An operator asks whom to trust, and takes the proof away to judge it elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from services.base.ledger.equivocation import EQUIVOCATION_KIND, find
+from services.kernel.errors import RejectedError
+from services.kernel.ids import b64u_encode
+from tests.fakes.one_server import OneServer
+from tests.unit.base_ledger_log.fork_kit import forked
+
+
+@pytest.fixture
+async def server(tmp_path):
+    one = await OneServer.start(tmp_path / "data")
+    yield one
+    await one.stop()
+
+
+@pytest.fixture
+async def operator(server):
+    async with TestClient(TestServer(server.app("operator"))) as client:
+        yield client
+
+
+@pytest.fixture
+async def seipd(server):
+    """Run ``seipd`` against the daemon's own socket."""
+    (server.folder / "run").mkdir()
+    runner = web.AppRunner(server.app("operator"))
+    await runner.setup()
+    await web.UnixSite(runner, str(server.folder / "run/seipd.sock")).start()
+
+    async def run(*arguments):
+        command = [sys.executable, "-m", "seipd", f"--data-root={server.folder}"]
+        return await asyncio.to_thread(
+            subprocess.run, [*command, *map(str, arguments)], capture_output=True, text=True
+        )
+
+    yield run
+    await runner.cleanup()
+
+
+def proof_against(server: OneServer) -> dict:
+    certificate = server.ledger.charter.server(server.ledger.server_id)
+    mesh_id = server.ledger.mesh_id
+    key = server.identity.signing_key
+    held, foreign = forked(5, 3, 7, key=key, mesh_id=mesh_id, epoch=certificate.epoch)
+    proof = find(mesh_id=mesh_id, certificate=certificate, held=foreign, foreign=held.signed())
+    return proof.value()
+
+
+async def lie(server: OneServer) -> str:
+    record = server.author.record(EQUIVOCATION_KIND, proof_against(server))
+    await server.ledger.submit([record])
+    return record.id
+
+
+async def test_nothing_proved_is_trusted(server, operator) -> None:
+    answer = await operator.get("/api/trust/status")
+    server_id = server.ledger.server_id
+    trusted = {
+        "server_id": server_id,
+        "state": "trusted",
+        "reason": None,
+        "epoch": None,
+        "size": None,
+        "record": None,
+    }
+    assert await answer.json() == {"servers": [trusted]}
+    answer = await operator.get(f"/api/trust/peer/{server_id}")
+    assert await answer.json() == {**trusted, "proof": None}
+
+
+async def test_led_05_a_proved_lie_shows_with_its_record_and_proof(server, operator) -> None:
+    record_id = await lie(server)
+    server_id = server.ledger.server_id
+    (told,) = (await (await operator.get("/api/trust/status")).json())["servers"]
+    assert told == {
+        "server_id": server_id,
+        "state": "untrusted",
+        "reason": "equivocation",
+        "epoch": 1,
+        "size": 8,
+        "record": record_id,
+    }
+    key = b64u_encode(server.identity.signing_key.public_key)
+    for name in (server_id, key):
+        told = await (await operator.get(f"/api/trust/peer/{name}")).json()
+        assert (told["state"], told["recorded_by"]) == ("untrusted", server_id)
+        assert told["proof"] == proof_against(server)
+
+
+async def test_led_05_a_second_proof_is_a_conflict(server, operator) -> None:
+    await lie(server)
+    with pytest.raises(RejectedError) as caught:
+        await lie(server)
+    assert caught.value.code == "already_untrusted"
+    record = server.author.record(EQUIVOCATION_KIND, proof_against(server)).value()
+    answer = await operator.post("/ledger/feed/append", data=json.dumps({"record": record}))
+    assert (answer.status, (await answer.json())["code"]) == (409, "already_untrusted")
+
+
+async def test_led_05_what_proves_nothing_is_refused_with_422(server, operator) -> None:
+    body = {**proof_against(server), "hashes": []}
+    record = server.author.record(EQUIVOCATION_KIND, body).value()
+    answer = await operator.post("/ledger/feed/append", data=json.dumps({"record": record}))
+    assert (answer.status, (await answer.json())["code"]) == (422, "proof_invalid")
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("server-0000000000000000", 404), ("server-x", 400), ("A" * 43, 404), ("root", 400)],
+)
+async def test_a_peer_that_is_none(operator, name, status) -> None:
+    assert (await operator.get(f"/api/trust/peer/{name}")).status == status
+
+
+async def test_the_command_line_while_all_is_well(server, seipd, tmp_path) -> None:
+    done = await seipd("trust", "status")
+    assert done.returncode == 0
+    assert f"{server.ledger.server_id}  trusted" in done.stdout
+    done = await seipd("trust", "peer", server.ledger.server_id)
+    assert done.returncode == 0
+    assert "trusted" in done.stdout
+    out = tmp_path / "proof.json"
+    done = await seipd("trust", "peer", server.ledger.server_id, "--proof", out)
+    assert done.returncode == 5
+    assert done.stderr.startswith("error: nothing is proved against")
+    assert not out.exists()
+    assert (await seipd("trust", "peer", "server-0000000000000000")).returncode == 5
+    assert (await seipd("trust", "peer", "../status")).returncode == 2
+
+
+async def test_led_05_the_proof_leaves_the_mesh_and_holds_outside(server, seipd, tmp_path) -> None:
+    record_id = await lie(server)
+    server_id = server.ledger.server_id
+    done = await seipd("trust", "status", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["servers"][0]["record"] == record_id
+    done = await seipd("trust", "peer", server_id)
+    assert done.returncode == 1
+    assert "equivocation" in done.stdout
+    out = tmp_path / "proof.json"
+    assert (await seipd("trust", "peer", server_id, "--proof", out)).returncode == 0
+    program = [sys.executable, "-m", "seipd.cli.verify", "equivocation", str(out), "--json"]
+    judged = await asyncio.to_thread(subprocess.run, program, capture_output=True, text=True)
+    assert judged.returncode == 0
+    assert json.loads(judged.stdout)["server_id"] == server_id
