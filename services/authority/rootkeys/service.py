@@ -7,6 +7,7 @@ import datetime
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from services.authority.rootkeys.witnesses import choose_witnesses
 from services.base.ledger.author import sign_by_root
 from services.kernel.addr import pick_backbone
 from services.kernel.certificates import ServerCertificate
@@ -107,7 +108,10 @@ class RootKeysService:
             "prev": charter.head,
             "servers": [certificate.value()],
             "removed": [],
-            "witnesses": list(charter.witnesses_at(charter.number)),
+            "witnesses": choose_witnesses(
+                charter.witnesses_at(charter.number),
+                [*charter.servers(), certificate.server_id],
+            ),
         }
         return certificate, await self._sign("roster.change", body)
 
