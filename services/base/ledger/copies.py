@@ -102,6 +102,10 @@ class FeedLog:
         """Return the root that the feed had at a size, or None where it is not held."""
         return self._log.root_at(size) if 0 < size <= self._log.size else None
 
+    def consistency_proof(self, old: int, new: int) -> list[bytes]:
+        """Return the proof that the feed at one size is a beginning of it at another."""
+        return self._log.consistency_proof(old, new)
+
     def tlog_proof(self, index: int) -> bytes:
         """Return a C2SP tlog-proof of one entry under the newest checkpoint.
 
