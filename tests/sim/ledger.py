@@ -1,0 +1,446 @@
+"""What LedgerService does, without disk, threads or a loop: the same fold, writer and attestor.
+
+Accepting, checking, settling and refusing are the real ones; that a group is accepted while nothing
+is being written, answered for only after its fsync, and lost when the server falls in between, is
+played here as the service does it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from services.base.crypto.signatures import verify
+from services.base.ledger.attest import Attestor
+from services.base.ledger.checkpoint import Checkpoint, sign_checkpoint, verify_checkpoint
+from services.base.ledger.fold import Fold, HorizonError
+from services.base.ledger.note import NoteVerifier
+from services.base.ledger.snapshot import Snapshot, decode_snapshot, encode_snapshot
+from services.base.ledger.standing import Checked
+from services.base.ledger.state import State
+from services.base.ledger.writer import Receipt, Writer, _Transaction
+from services.kernel.errors import (
+    ConflictError,
+    NotFoundError,
+    SeipdError,
+    UnavailableError,
+    WireError,
+)
+from services.kernel.hlc import hlc_ms
+from services.kernel.ids import ServerId, server_id_of
+from services.kernel.records import Record, decode_entry
+from tests.fakes.world import APPLIERS
+from tests.sim.tape import Copy, Tape
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping
+
+    from services.base.crypto.signatures import SigningKey
+    from services.base.ledger.roster import Charter
+    from services.kernel.clock import Clock
+    from tests.sim.founding import Founding
+
+MAX_AHEAD_MS = 30_000  # as LedgerService has it
+
+Answer = Callable[[list[Receipt] | SeipdError], None]
+Later = Callable[..., None]
+
+
+@dataclass(slots=True)
+class Disk:
+    """What a server finds again after it fell: nothing that was not synced is ever here."""
+
+    feeds: dict[ServerId, Copy] = field(default_factory=dict)
+    state: bytes | None = None
+    facts: tuple[bytes, ...] = ()
+    newest_hello_ms: dict[str, int] = field(default_factory=dict)
+
+
+class Reader:
+    """Parses and checks each entry once for all servers of a simulation."""
+
+    def __init__(self, mesh_id: str) -> None:
+        self._mesh_id = mesh_id
+        self._known: dict[bytes, Checked] = {}
+
+    def check(self, entries: Sequence[bytes]) -> list[Checked]:
+        return [self._known.get(data) or self._check(data) for data in entries]
+
+    def _check(self, data: bytes) -> Checked:
+        try:
+            entry = decode_entry(data)
+        except WireError:
+            entry = None
+        if entry is not None:
+            record = entry.record
+            if not verify(record.actor, record.signed_bytes(self._mesh_id), record.actor_sig):
+                entry = None
+        checked = self._known[data] = Checked(entry)
+        return checked
+
+
+class SeededAuthor:
+    """Signs as Author does, with record ids that a seed gives."""
+
+    def __init__(self, key: SigningKey, mesh_id: str, clock: Clock, rng: random.Random) -> None:
+        self._key, self._mesh_id, self._clock, self._rng = key, mesh_id, clock, rng
+
+    def record(self, kind: str, body: dict[str, Any]) -> Record:
+        from tests.sim.founding import signed_record
+
+        record_id = f"{self._rng.getrandbits(128):032x}"
+        return signed_record(self._mesh_id, self._key, kind, body, record_id)
+
+
+@dataclass(slots=True)
+class _Parked:
+    """What a coroutine waits for: somebody who calls back with the outcome."""
+
+    begin: Callable[[Answer], None]
+
+    def __await__(self) -> Generator[_Parked, Any, Any]:
+        return (yield self)
+
+
+class SimLedger:
+    """One server's feeds and fold."""
+
+    def __init__(
+        self,
+        *,
+        founding: Founding,
+        key: SigningKey,
+        disk: Disk,
+        reader: Reader,
+        clock: Clock,
+        later: Later,
+        rng: random.Random,
+        retain_settled: int,
+        fsync_s: float,
+        on_append: Callable[[], None],
+        on_cosign: Callable[[str, int, int, bytes], None],
+        on_fatal: Callable[[SeipdError], None],
+        charter: Charter | None = None,
+    ) -> None:
+        self.server_id = server_id_of(key.public_key)
+        self.held: dict[str, Copy] = dict(disk.feeds)
+        self.rebuilds = 0
+        self._founding = founding
+        self._key = key
+        self._disk = disk
+        self._reader = reader
+        self._clock = clock
+        self._later = later
+        self._retain_settled = retain_settled
+        self._fsync_s = fsync_s
+        self._on_append = on_append
+        self._on_cosign = on_cosign
+        self._on_fatal = on_fatal
+        self._queue: deque[tuple[_Transaction, Answer]] = deque()
+        self._committing = False
+        self._rebuild_wanted = False
+        self._ingesting: dict[str, deque[tuple[Any, ...]]] = {}
+        self.held.setdefault(self.server_id, self._empty(self.server_id))
+        self.lazy = charter is not None
+        self.fold = self._load() if charter is None else self._bare(charter)
+        self.writer = Writer(
+            server_id=self.server_id,
+            fold=self.fold,
+            log=self,  # type: ignore[arg-type]
+            clock=clock,
+            verify=verify,
+            on_fatal=on_fatal,  # type: ignore[arg-type]
+            on_commit=lambda: None,
+        )
+        for feed in self.fold.feeds.values():
+            self.writer.observe(feed.last_hlc)  # type: ignore[arg-type]
+        self.attestor = Attestor(key=key, fold=self.fold, clock=clock, submit=self._submit)
+        self.attestor._author = SeededAuthor(key, founding.mesh_id, clock, rng)  # type: ignore[assignment]
+
+    # What gossip asks of a ledger.
+
+    def feeds(self) -> Mapping[str, Copy]:
+        return self.held
+
+    def read(self, server_id: str, epoch: int, start: int, stop: int) -> list[bytes]:
+        copy = self.held.get(server_id)
+        return copy.read(start, stop) if copy is not None and copy.epoch == epoch else []
+
+    def checkpoint(self, server_id: str, epoch: int) -> bytes | None:
+        copy = self.held.get(server_id)
+        return copy.checkpoint if copy is not None and copy.epoch == epoch else None
+
+    def server_key(self, server_id: str) -> bytes | None:
+        certificate = self.charter.server(ServerId(server_id))
+        return certificate.key if certificate is not None else None
+
+    def servers(self) -> Mapping[str, bytes]:
+        return {name: one.key for name, one in self.charter.servers().items()}
+
+    @property
+    def roster_number(self) -> int:
+        return self.charter.number
+
+    @property
+    def charter(self) -> Charter:
+        return self.fold.charter
+
+    @property
+    def size(self) -> int:
+        """How many entries of the own feed are durable."""
+        return self.held[self.server_id].size
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._committing or self._queue or self._ingesting)
+
+    def submit(self, records: Sequence[Record], answer: Answer) -> None:
+        """Accept records together, or refuse; the answer comes when they are durable."""
+        transaction = _Transaction(tuple(records), None)  # type: ignore[arg-type]
+        self.writer._check_batch([transaction])
+        self._queue.append((transaction, answer))
+        self._pump()
+
+    def ingest(
+        self,
+        server_id: str,
+        epoch: int,
+        start: int,
+        entries: Sequence[bytes],
+        checkpoint: bytes,
+        done: Callable[[SeipdError | None], None],
+    ) -> None:
+        """Store entries of another server; ``done`` hears how it went once they are durable."""
+        waiting = self._ingesting.get(server_id)
+        order = (server_id, epoch, start, entries, checkpoint, done)
+        if waiting is not None:
+            waiting.append(order)
+            return
+        self._ingesting[server_id] = deque()
+        self._later(self._fsync_s, self._store, *order)
+
+    def cosignature(self, server_id: str, epoch: int, size: int, line: bytes) -> None:
+        own = self.held[self.server_id]
+        if server_id == self.server_id and epoch == own.epoch:
+            root = own.root_at(size)
+            if root is not None:
+                self.attestor.add(size, root, line)
+                self._drive(self.attestor.settle(own), fatal=False)
+
+    # What the service does by itself.
+
+    def housekeep(self) -> None:
+        if not self.lazy:
+            self._drive(self.attestor.settle(self.held[self.server_id]), fatal=True)
+
+    def name_roster(self) -> None:
+        feed = self.fold.feeds.get(self.server_id)
+        named = feed.roster_number if feed else 0
+        if self.charter.number > named and self.charter.server(self.server_id) is not None:
+            record = self.attestor.roster_record(self.charter)
+            self._drive(self._submit([record]), fatal=True)
+
+    def save_state(self) -> None:
+        """Write the signed state file of the settled point, as the service does now and then."""
+        if self._committing or self.lazy:
+            return
+        points, horizon_ms = self.fold.settled_points()
+        provisional = self.fold.without_provisional()
+        try:
+            snapshot = Snapshot(
+                state=self.fold.state,
+                charter_records=tuple(self.charter.records),
+                points=points,
+                horizon_ms=horizon_ms,
+            )
+            mesh_id, sign = self._founding.mesh_id, self._key.sign
+            self._disk.state = encode_snapshot(snapshot, mesh_id=mesh_id, sign=sign)
+        finally:
+            self.fold.with_provisional(provisional)
+
+    def _pump(self) -> None:
+        """Accept what waits, unless something is being written."""
+        while self._queue and not self._committing:
+            accepted, data = [], []
+            for transaction, answer in tuple(self._queue):
+                try:
+                    receipts, encoded = self.writer._accept(transaction)
+                except SeipdError as error:
+                    self._later(0.0, answer, error)
+                    continue
+                accepted.append((answer, receipts))
+                data.extend(encoded)
+            self._queue.clear()
+            if data:
+                self._committing = True
+                self._later(self._fsync_s, self._commit, data, accepted)
+
+    def _commit(self, data: list[bytes], accepted: list[tuple[Answer, list[Receipt]]]) -> None:
+        own = self.held[self.server_id]
+        tape, size = own.extended(data)
+        checkpoint = Checkpoint(origin=own.origin, size=size, root=tape.roots[size])
+        note = sign_checkpoint(checkpoint, signer=self._key)
+        self._hold(self.server_id, dataclasses.replace(own, tape=tape, size=size, checkpoint=note))
+        self._committing = False
+        for answer, receipts in accepted:
+            answer(receipts)
+        if self.writer.take_horizon() or self._rebuild_wanted:
+            self._rebuild()
+        self._on_append()
+        self._pump()
+
+    def _store(
+        self,
+        server_id: str,
+        epoch: int,
+        start: int,
+        entries: Sequence[bytes],
+        checkpoint: bytes,
+        done: Callable[[SeipdError | None], None],
+    ) -> None:
+        try:
+            self._store_now(ServerId(server_id), epoch, start, entries, checkpoint)
+        except SeipdError as error:
+            done(error)
+        else:
+            done(None)
+        if waiting := self._ingesting[server_id]:
+            self._later(self._fsync_s, self._store, *waiting.popleft())
+        else:
+            del self._ingesting[server_id]
+
+    def _store_now(
+        self, name: ServerId, epoch: int, start: int, entries: Sequence[bytes], note: bytes
+    ) -> None:
+        certificate = self.charter.server(name)
+        if certificate is None or name == self.server_id or certificate.epoch != epoch:
+            raise NotFoundError(f"{name} has no feed of epoch {epoch} in the roster")
+        copy = self.held.get(name) or self._empty(name, epoch)
+        if start > copy.size:
+            raise ConflictError(f"held are {copy.size} entries, offered from {start}")
+        fresh = entries[copy.size - start :]
+        if not fresh:
+            return
+        checked = [] if self.lazy else self._reader.check(fresh)
+        self._refuse_future(checked)
+        verifier = NoteVerifier(name=copy.origin, public_key=certificate.key)
+        signed = verify_checkpoint(note, verifier, copy.origin)
+        if signed.size != copy.size + len(fresh):
+            raise WireError("the checkpoint is of another size")
+        tape, size = copy.extended(fresh)
+        if tape.roots[size] != signed.root:
+            raise WireError("the checkpoint does not sign these entries")
+        self._hold(name, dataclasses.replace(copy, tape=tape, size=size, checkpoint=note))
+        if not self.lazy:
+            self._fold_in(name, copy.size, checked)
+        line = self.attestor.cosign(self.held[name])
+        if line is not None:
+            self._on_cosign(name, epoch, size, line)
+
+    def _fold_in(self, name: ServerId, start: int, checked: list[Checked]) -> None:
+        number = self.charter.number
+        feed = self.fold.feeds.get(name)
+        known = max((feed.size if feed else 0) - start, 0)
+        try:
+            self.fold.add(name, start + known, checked[known:])
+        except HorizonError:
+            if self._committing:
+                self._rebuild_wanted = True
+            else:
+                self._rebuild()
+        for one in checked:
+            if one.entry is not None:
+                self.writer.observe(one.entry.hlc)
+        if self.charter.number > number:
+            self._later(0.0, self.name_roster)
+
+    def _refuse_future(self, checked: Sequence[Checked]) -> None:
+        limit = self._clock.now_ms() + MAX_AHEAD_MS
+        if any(one.entry is not None and hlc_ms(one.entry.hlc) > limit for one in checked):
+            raise UnavailableError("the feed's clock is ahead of ours", code="clock_ahead")
+
+    def _hold(self, name: ServerId, copy: Copy) -> None:
+        self.held[name] = self._disk.feeds[name] = copy
+
+    def _empty(self, server_id: str, epoch: int = 1) -> Copy:
+        origin = self._founding.origin(server_id, epoch)
+        return Copy(tape=Tape(), origin=origin, epoch=epoch)
+
+    def _load(self) -> Fold:
+        if self._disk.state is not None:
+            try:
+                snapshot = decode_snapshot(
+                    io.BytesIO(self._disk.state),
+                    mesh_id=self._founding.mesh_id,
+                    key=self._key.public_key,
+                    verify=verify,
+                )
+                return self._build(snapshot)
+            except HorizonError:
+                pass
+        return self._build(None)
+
+    def _build(self, snapshot: Snapshot | None) -> Fold:
+        charter = self._founding.charter()
+        for record in snapshot.charter_records[1:] if snapshot else ():
+            charter.offer(record)
+        fold = self._new_fold(charter, snapshot.state if snapshot else State())
+        points = snapshot.points if snapshot else {}
+        if snapshot is not None:
+            fold.resume(points, snapshot.horizon_ms)
+        fold.publish_charter()
+        replayed: set[ServerId] = set()
+        while names := (charter.servers().keys() & self.held.keys()) - replayed:
+            for name in sorted(names):
+                copy = self.held[name]
+                at = points[name].size if name in points else 0
+                fold.add(name, at, self._reader.check(copy.read(at, copy.size)))
+            replayed |= names
+        return fold
+
+    def _bare(self, charter: Charter) -> Fold:
+        """Return a fold that nothing is added to: this server only stores and compares."""
+        return self._new_fold(charter, State())
+
+    def _new_fold(self, charter: Charter, state: State) -> Fold:
+        return Fold(
+            charter=charter,
+            state=state,
+            appliers=APPLIERS,
+            verify=verify,
+            root_at=lambda name, size: self.held[name].root_at(size),
+            retain_settled=self._retain_settled,
+        )
+
+    def _rebuild(self) -> None:
+        self.rebuilds += 1
+        self._rebuild_wanted = False
+        self.fold = self.writer.fold = self.attestor.fold = self._build(None)
+
+    async def _submit(self, records: Sequence[Record]) -> list[Receipt]:
+        outcome = await _Parked(lambda answer: self.submit(records, answer))
+        if isinstance(outcome, SeipdError):
+            raise outcome
+        receipts: list[Receipt] = outcome
+        return receipts
+
+    def _drive(self, work: Coroutine[Any, Any, Any], *, fatal: bool) -> None:
+        """Run a coroutine of the ledger up to its end, going on when it is answered."""
+
+        def go_on(outcome: Any = None) -> None:
+            try:
+                parked: _Parked = work.send(outcome)
+            except StopIteration:
+                return
+            except SeipdError as error:
+                if fatal:
+                    self._on_fatal(error)
+                return
+            parked.begin(go_on)
+
+        go_on()
