@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from services.authority.trust import view as trust_view
 from services.kernel.service import HealthState
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ def render_metrics(services: ApiServices) -> bytes:
     for service in services.all_services:
         up.labels(service.name).set(service.health().state is HealthState.OK)
     Gauge("seipd_records", "Records held, all feeds", registry=registry).set(status["records"])
-    Gauge("seipd_servers", "Servers of the roster", registry=registry).set(
-        len(services.ledger.charter.servers())
-    )
+    servers = services.ledger.charter.servers()
+    Gauge("seipd_servers", "Servers of the roster", registry=registry).set(len(servers))
+    lied = [one for one in servers if services.ledger.state.get(trust_view.VIEW, one) is not None]
+    Gauge("seipd_servers_untrusted", "Servers proved to lie", registry=registry).set(len(lied))
     Gauge("seipd_state_objects", "Objects of the state", registry=registry).set(
         services.ledger.state.count
     )

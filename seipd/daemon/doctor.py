@@ -18,6 +18,15 @@ def examine(
     ]
     findings += [
         _finding(
+            "error",
+            f"{one['server_id']} signed two histories and is untrusted",
+            f"keep the proof (seipd trust peer {one['server_id']} --proof FILE), then revoke it",
+        )
+        for one in servers
+        if one["state"] == "untrusted"
+    ]
+    findings += [
+        _finding(
             "warning",
             f"{one['server_id']} has not been heard",
             "check that it runs and that its gossip port (udp) is open to this server",

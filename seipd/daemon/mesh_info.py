@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from seipd.daemon.doctor import examine
+from services.authority.trust import view as trust_view
 from services.kernel.addr import own_tunnel_address
 from services.kernel.ids import b64u_encode
 from services.kernel.service import HealthState
@@ -114,7 +115,7 @@ class DaemonInfo:
                 {
                     "server_id": server_id,
                     "region": certificate.region,
-                    "state": "alive" if alive else "dead",
+                    "state": self._server_state(server_id, alive=alive),
                     "address": f"{fact.host}:{fact.http_port}" if fact else None,
                     "backbone_address": certificate.backbone,
                     "lag_records": peer.lag_records if peer else 0,
@@ -181,6 +182,12 @@ class DaemonInfo:
             "since": None,
             "detail": health.detail,
         }
+
+    def _server_state(self, server_id: str, *, alive: bool) -> str:
+        # Who was proved to lie is worth no other word, whether it answers or not.
+        if self._ledger.state.get(trust_view.VIEW, server_id) is not None:
+            return trust_view.UNTRUSTED
+        return "alive" if alive else "dead"
 
     def _ports(self) -> dict[str, int]:
         http = self.http

@@ -11,6 +11,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from seipd.config.model import Settings
+from seipd.daemon.mesh_info import DaemonInfo
 from services.base.ledger.equivocation import EQUIVOCATION_KIND, find
 from services.kernel.errors import RejectedError
 from services.kernel.ids import b64u_encode
@@ -114,6 +116,28 @@ async def test_led_05_what_proves_nothing_is_refused_with_422(server, operator) 
     record = server.author.record(EQUIVOCATION_KIND, body).value()
     answer = await operator.post("/ledger/feed/append", data=json.dumps({"record": record}))
     assert (answer.status, (await answer.json())["code"]) == (422, "proof_invalid")
+
+
+async def test_led_05_whoever_watches_the_servers_sees_it(server, operator) -> None:
+    class SilentGossip:
+        peers = staticmethod(list)
+        addresses = staticmethod(dict)
+
+    info = DaemonInfo(
+        settings=Settings(data_root=server.folder),
+        public_address="127.0.0.1",
+        version="test",
+        ledger=server.ledger,
+        gossip=SilentGossip(),
+        wireguard=None,
+        clock=server.clock,
+    )
+    for state, count in (("alive", "0.0"), ("untrusted", "1.0")):
+        assert [one["state"] for one in info.servers()] == [state]
+        metrics = await (await operator.get("/metrics")).text()
+        assert f"seipd_servers_untrusted {count}\n" in metrics
+        if state == "alive":
+            await lie(server)
 
 
 @pytest.mark.parametrize(
