@@ -121,6 +121,16 @@ def parse_server_id(text: str) -> ServerId:
     return ServerId(text)
 
 
+def raw_server_id(server_id: str) -> bytes:
+    """Return the eight bytes that stand for a server id on the wire."""
+    return bytes.fromhex(server_id.removeprefix("server-"))
+
+
+def server_id_of_raw(raw: bytes) -> ServerId:
+    """Return the server id that eight bytes stand for."""
+    return ServerId("server-" + raw.hex())
+
+
 def node_id_of(key: bytes) -> NodeId:
     """Return the id of the endpoint that was born with this identity key (a version 8 UUID)."""
     digest = hashlib.sha256(b"seipd/node/v1\0" + key).digest()[:16]

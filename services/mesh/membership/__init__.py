@@ -1,0 +1,1 @@
+"""Who is there: SWIM with suspicion, incarnations and Lifeguard's refinements."""
