@@ -35,6 +35,7 @@ from services.kernel.ids import (
     parse_mesh_id,
     server_id_of,
 )
+from services.kernel.records import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 EQUIVOCATION_KIND = "trust.equivocation"
 MAX_PROOF_BYTES = 15 * 1024
-"""A record has 16 KiB at most: what stands around its body needs less than the rest."""
+"""What is made here fits into a record of 16 KiB with all that stands around the body."""
 
 
 class NoEquivocationError(RejectedError):
@@ -194,12 +195,12 @@ def decode_equivocation(data: bytes) -> EquivocationProof:
     """Parse a proof from its canonical bytes.
 
     Raises:
-        TooLargeError: over 15 KiB.
+        TooLargeError: over 16 KiB: no record can have held it.
         WireError: not canonical JSON.
         InputError: not the JSON of a proof.
     """
-    if len(data) > MAX_PROOF_BYTES:
-        raise TooLargeError(f"a proof of equivocation has at most {MAX_PROOF_BYTES} bytes")
+    if len(data) > MAX_RECORD_BYTES:
+        raise TooLargeError(f"a proof of equivocation has at most {MAX_RECORD_BYTES} bytes")
     return proof_from_body(canonical.decode_canonical(data))
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from services.authority.trust.view import APPLIERS
 from services.base.ledger.equivocation import EQUIVOCATION_KIND, find
+from services.base.ledger.state import State
+from services.kernel.errors import RejectedError
+from services.kernel.hlc import Hlc
 from services.kernel.ids import MeshId
-from tests.fakes.world import World, key_of
+from services.kernel.views import FoldContext
+from tests.fakes.world import START_MS, World, key_of
 from tests.unit.base_ledger_log.fork_kit import certificate_of, forked
 
 
@@ -99,6 +104,32 @@ def test_a_proof_of_another_mesh_says_nothing_here() -> None:
 def test_a_stranger_to_the_roster_is_not_accused() -> None:
     world = World()
     assert brought(world, proof_against(world, key_of("stranger")))[1] == "rejected_scope"
+
+
+def test_a_key_that_shares_the_id_of_a_server_does_not_speak_for_it() -> None:
+    """An id is 64 bits of a hash: two keys with one id can be found by who tries long enough."""
+    world = World()
+    accused = world.certificate(world.servers[1], ("10.64.0.0/20",))
+
+    class Roster:
+        server_of_key = staticmethod(lambda key: accused)
+        server = staticmethod(lambda server_id: accused)
+
+    record = world.signed(
+        world.servers[0].key, EQUIVOCATION_KIND, proof_against(world, key_of("twin"))
+    )
+    context = FoldContext(
+        state=State(),
+        record=record,
+        hlc=Hlc(START_MS << 16),
+        author=accused,
+        roster=Roster(),
+        root_keys=frozenset(),
+        mesh_id=world.mesh_id,
+    )
+    with pytest.raises(RejectedError) as caught:
+        APPLIERS[EQUIVOCATION_KIND](context, record.body)
+    assert caught.value.code == "rejected_scope"
 
 
 def test_an_epoch_that_the_root_never_gave_is_no_feed() -> None:

@@ -20,6 +20,7 @@ from services.base.ledger.equivocation import (
 from services.base.ledger.note import parse_note, sign_text
 from services.kernel.errors import InputError, SeipdError, TooLargeError, WireError
 from services.kernel.ids import MeshId, server_id_of
+from services.kernel.records import MAX_RECORD_BYTES
 from tests.unit.base_ledger_log.fork_kit import KEY, MESH, Branch, certificate_of, forked
 
 OTHER_KEY = SigningKey(b"o" * 32)
@@ -220,7 +221,7 @@ def test_evidence_that_no_record_holds_is_refused_when_it_is_made() -> None:
     with pytest.raises(TooLargeError):
         compare(held, foreign.signed(extensions=("x" * MAX_PROOF_BYTES,)))
     with pytest.raises(TooLargeError):
-        decode_equivocation(b" " * (MAX_PROOF_BYTES + 1))
+        decode_equivocation(b" " * (MAX_RECORD_BYTES + 1))
 
 
 @pytest.mark.parametrize(
