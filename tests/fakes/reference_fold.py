@@ -94,10 +94,13 @@ def reference(world: World) -> tuple[DictState, set[tuple[str, int]]]:
     items = [item for server in world.servers for item in _items(world, charter, server)]
     items.sort(key=lambda item: item[:4])
     effective = set()
-    for settled_ms, hlc, author, index, record, number in items:
+    for _, hlc, author, index, record, number in items:
         before = dict(state.objects)
         try:
-            _apply(world, charter, state, settled_ms, hlc, author, record, number)
+            removal = charter.removal(author)
+            if removal is not None and index >= removal.size:
+                raise RejectedError("revoked")
+            _apply(world, charter, state, hlc, author, record, number)
             state.put("id", record.id, [author.removeprefix("server-"), index])
             effective.add((author, index))
         except (InputError, RejectedError):
@@ -167,15 +170,13 @@ def _apply(
     world: World,
     charter: Charter,
     state: DictState,
-    settled_ms: int,
     hlc: int,
     author: str,
     record: Record,
     number: int,
 ) -> None:
     certificate = charter.at(number).server(author)
-    removed = settled_ms == FOREVER_MS and charter.server(author) is None
-    if certificate is None or removed or hlc >> 16 > record.not_after:
+    if certificate is None or hlc >> 16 > record.not_after:
         raise RejectedError("no authority")
     if record.module != "platform" or record.kind not in APPLIERS or state.get("id", record.id):
         raise RejectedError("no effect")

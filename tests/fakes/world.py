@@ -152,6 +152,12 @@ class World:
         self.charter.offer(record)
         return record
 
+    def removal(self, server: Server, size: int | None = None) -> dict[str, Any]:
+        """Return what a roster change says of a server that goes."""
+        size = len(server.entries) if size is None else size
+        root = self.root_at(server.id, size) if size else bytes(32)
+        return {"server": server.id, "size": size, "root": b64u_encode(root or bytes(32))}
+
     def change(self, writer: Server, **changes: Any) -> Record:
         """Write a roster change that follows the newest one, by the rules or not."""
         body = {

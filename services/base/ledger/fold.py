@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from services.base.ledger import feed as feeds
-from services.base.ledger.checkpoint import Checkpoint
-from services.base.ledger.note import cosignature_input
+from services.base.ledger.limits import KEPT_KIND, LIMIT_KINDS, Limits, cosigned_times
 from services.base.ledger.roster import CHANGE_KIND, GENESIS_KIND, Charter
 from services.base.ledger.standing import Checked, Feed, FeedPoint, Item, OrderKey
 from services.kernel.errors import InputError, RejectedError, SeipdError
@@ -34,8 +33,11 @@ logger = logging.getLogger(__name__)
 
 RETAIN_SETTLED = 4096
 KEEP_VOIDED = 1024
+NO_LIMIT = 1 << 62
 
-_SELF_KINDS = frozenset({CHANGE_KIND, GENESIS_KIND, feeds.ROSTER_KIND, feeds.ATTEST_KIND})
+_SELF_KINDS = frozenset(
+    {CHANGE_KIND, GENESIS_KIND, feeds.ROSTER_KIND, feeds.ATTEST_KIND, KEPT_KIND}
+)
 
 Verify = Callable[[bytes, bytes, bytes], bool]
 RootAt = Callable[[ServerId, int], bytes | None]
@@ -70,7 +72,9 @@ class Fold:
         self._retain_settled = retain_settled
         self._items: list[Item] = []
         self._rekeyed = False
-        self._came_or_went: frozenset[ServerId] = frozenset()
+        self._judge_anew: dict[ServerId, int] = {}
+        self._limit_of: dict[ServerId, int] = {}
+        self.limits = Limits(charter=charter, verify=verify)
         self._horizon: OrderKey = (-1, 0, "", 0)
 
     @property
@@ -90,19 +94,22 @@ class Fold:
                 settled_hlc=point.settled_hlc,
                 settled_ms=point.settled_ms,
                 named=[(0, point.roster_number)],
+                trimmed=point.size,
             )
         self._horizon = (horizon_ms, 1 << 64, "", 0) if points else self._horizon
 
-    def publish_charter(self) -> None:
-        """Write the genesis and every server of the roster into the state."""
-        genesis = self.charter.genesis
-        self.state.put("mesh", "genesis", self.charter.records[0].value())
-        self.state.put("roster", "head", {"number": self.charter.number, "hash": self.charter.head})
-        for server_id, certificate in self.charter.servers().items():
-            self.state.put("roster", server_id, certificate.value())
-        for server_id in self.charter.former():
-            self.state.delete("roster", server_id)
-        logger.debug("charter of %s published", genesis.mesh_id)
+    def publish_charter(self, standing: Iterable[Record] = ()) -> None:
+        """Begin: write the genesis and every server of the roster into the state.
+
+        Args:
+            standing: the records on which the limits of a state file rest.
+        """
+        for record in standing:
+            self.limits.offer(record, roster_number=self.charter.number)
+        self._publish_charter()
+        for author in self.limits.limited():
+            self._limit_changed(author)
+        self._judge_anew.clear()
 
     def add(self, author: ServerId, start: int, entries: Sequence[Checked]) -> list[Item]:
         """Take entries of one feed that follow what is there; return the new items.
@@ -177,17 +184,26 @@ class Fold:
         changes = [record for record in records if record.kind == CHANGE_KIND]
         if not changes:
             return False
-        number, servers = self.charter.number, frozenset(self.charter.servers())
+        applied = []
         for record in changes:
             try:
-                self.charter.offer(record)
+                applied += self.charter.offer(record)
             except (RejectedError, InputError) as error:
                 logger.warning("roster change refused: %s", error)
-        if self.charter.number == number:
-            return False
-        self._came_or_went = servers ^ self.charter.servers().keys()
-        self.publish_charter()
-        return True
+        if applied:
+            self._publish_charter()
+        return bool(applied)
+
+    def _publish_charter(self) -> None:
+        genesis = self.charter.genesis
+        self.state.put("mesh", "genesis", self.charter.records[0].value())
+        self.state.put("roster", "head", {"number": self.charter.number, "hash": self.charter.head})
+        for server_id, certificate in self.charter.servers().items():
+            self.state.put("roster", server_id, certificate.value())
+        for server_id in self.charter.former():
+            self.state.delete("roster", server_id)
+            self._limit_changed(server_id)
+        logger.debug("charter of %s published", genesis.mesh_id)
 
     def _process(self, feed: Feed) -> list[Item]:
         """Go through what is not blocked by a roster that is not known yet."""
@@ -207,12 +223,26 @@ class Fold:
                 self._go_by(feed, index, *named)
             elif record.kind == feeds.ATTEST_KIND:
                 self._attest(feed, index, record)
-            elif record.kind not in _SELF_KINDS and entry.hlc > feed.last_hlc:
+                continue
+            elif record.kind in LIMIT_KINDS:
+                changed = self.limits.offer(record, roster_number=feed.roster_number)
+                if changed is not None:
+                    self._limit_changed(changed)
+            if record.kind not in _SELF_KINDS and entry.hlc > feed.last_hlc:
                 feed.last_hlc = entry.hlc
                 item = Item(feed.author, index, entry.hlc, record, feed.roster_number)
                 feed.unsettled.append(item)
                 fresh.append(item)
         return fresh
+
+    def _limit_changed(self, author: ServerId) -> None:
+        """Have the entries judged anew that one limit lets count and the other does not."""
+        limit = self.limits.of(author)
+        before = self._limit_of.get(author, NO_LIMIT)
+        after = self._limit_of[author] = NO_LIMIT if limit is None else limit.size
+        first = min(before, after, self._judge_anew.get(author, NO_LIMIT))
+        if before != after:
+            self._judge_anew[author] = first
 
     def _go_by(self, feed: Feed, index: int, number: int, text: str) -> None:
         # Only a roster that is known is compared, so that all servers decide alike.
@@ -247,20 +277,12 @@ class Fold:
         if certificate is None or self._root_at(feed.author, attest.size) != attest.root:
             return None
         origin = feeds.feed_origin(self.mesh_id, feed.author, certificate.epoch)
-        text = Checkpoint(origin=origin, size=attest.size, root=attest.root).text()
-        times: dict[ServerId, int] = {}
-        for one in attest.signatures:
-            witness = roster.server(one.witness) if one.witness in roster.witnesses else None
-            signed = cosignature_input(text, one.time_s)
-            if witness is not None and self._verify(witness.key, signed, one.signature):
-                times[one.witness] = one.time_s
-        if 2 * len(times) <= len(roster.witnesses):
-            return None
-        return feeds.settled_ms(list(times.values()))
+        times_s = cosigned_times(attest, origin=origin, roster=roster, verify=self._verify)
+        return feeds.settled_ms(times_s) if times_s is not None else None
 
     def _integrate(self, fresh: list[Item]) -> None:
         last = self._items[-1].order_key if self._items else self._horizon
-        kept = not self._rekeyed and not self._came_or_went
+        kept = not self._rekeyed and not self._judge_anew
         if kept and all(item.order_key > last for item in fresh):
             fresh.sort(key=lambda item: item.order_key)
             self._items.extend(fresh)
@@ -268,16 +290,20 @@ class Fold:
                 self._apply(item)
         else:
             ordered = sorted(self._items + fresh, key=lambda item: item.order_key)
-            self._reorder(ordered, self._came_or_went)
-            self._rekeyed, self._came_or_went = False, frozenset()
+            self._reorder(ordered, self._judge_anew)
+            self._rekeyed = False
+            self._judge_anew.clear()
         self._trim()
 
-    def _reorder(self, ordered: list[Item], judge_anew: frozenset[ServerId]) -> None:
+    def _reorder(self, ordered: list[Item], judge_anew: Mapping[ServerId, int]) -> None:
         if ordered and ordered[0].order_key <= self._horizon:
             raise HorizonError("an entry settled before what can be taken back")
+        for author, first in judge_anew.items():
+            if author in self.feeds and first < self.feeds[author].trimmed:
+                raise HorizonError("what can't be taken back is to be judged anew")
         same = 0
         for held, wanted in zip(self._items, ordered, strict=False):
-            if held is not wanted or (held.provisional and held.author in judge_anew):
+            if held is not wanted or held.index >= judge_anew.get(held.author, NO_LIMIT):
                 break
             same += 1
         had_effect = {id(item) for item in self._items[same:] if item.refusal is None}
@@ -314,8 +340,9 @@ class Fold:
         author = roster.server(item.author)
         if author is None:
             raise RejectedError("the author is no server", code="rejected_unauthorised")
-        if item.provisional and self.charter.server(item.author) is None:
-            raise RejectedError("the roster names the author no more", code="revoked")
+        if item.index >= self._limit_of.get(item.author, NO_LIMIT):
+            code = "untrusted" if self.limits.is_untrusted(item.author) else "revoked"
+            raise RejectedError("this part of the author's feed does not count", code=code)
         if record.module != PLATFORM:
             raise RejectedError(f"{record.kind} is not for {record.module}", code="rejected_scope")
         if hlc_ms(item.hlc) > record.not_after:
@@ -346,4 +373,6 @@ class Fold:
         drop = settled - self._retain_settled
         if drop > 0:
             self._horizon = self._items[drop - 1].order_key
+            for item in self._items[:drop]:
+                self.feeds[item.author].trimmed = item.index + 1
             del self._items[:drop]

@@ -6,9 +6,12 @@ they take effect in the order of their numbers. A record is judged under the new
 feed had named, so old numbers stay answerable.
 
     root.genesis   {domain, expires_ms, generation, public_key, ranges, version}
-    roster.change  {number, prev, removed, servers, witnesses}
+    roster.change  {number, prev, removed: [{root, server, size}, ...], servers, witnesses}
 
 ``prev`` is the SHA-256 of the record before: the change with the number before, or the genesis.
+Whoever is removed is revoked for good: of its feed the first ``size`` entries count, whose root is
+``root``; of two revocations the smaller size wins. Its slices stay out of use until a certificate
+names them as another server's, assignments included.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import bisect
 import hashlib
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -33,6 +36,7 @@ from services.kernel.errors import InputError, RejectedError, SeipdError
 from services.kernel.ids import (
     MeshId,
     ServerId,
+    b64u_encode,
     mesh_id_of,
     parse_domain,
     parse_key,
@@ -67,13 +71,26 @@ class Genesis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """The end of a server: how much of its feed counts, and the root over that."""
+
+    server_id: ServerId
+    size: int
+    root: bytes
+
+    def value(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {"server": self.server_id, "size": self.size, "root": b64u_encode(self.root)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One step of the roster."""
 
     number: int
     prev: str
     servers: tuple[ServerCertificate, ...]
-    removed: tuple[ServerId, ...]
+    removed: tuple[Removal, ...]
     witnesses: tuple[ServerId, ...]
 
 
@@ -87,11 +104,17 @@ class _GenesisWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
 
 
+class _RemovalWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    server: str
+    size: int
+    root: str
+
+
 class _ChangeWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     number: int
     prev: str
     servers: list[dict[str, object]]
-    removed: list[str]
+    removed: list[_RemovalWire]
     witnesses: list[str]
 
 
@@ -142,8 +165,16 @@ def change_from_record(record: Record) -> Change:
         number=wire.number,
         prev=wire.prev,
         servers=tuple(certificate_from_value(value) for value in wire.servers),
-        removed=tuple(parse_server_id(text) for text in wire.removed),
+        removed=tuple(_removal(one) for one in wire.removed),
         witnesses=witnesses,
+    )
+
+
+def _removal(wire: _RemovalWire) -> Removal:
+    if not 0 <= wire.size < 1 << 48:
+        raise InputError("roster.change: size out of range")
+    return Removal(
+        server_id=parse_server_id(wire.server), size=wire.size, root=parse_key(wire.root)
     )
 
 
@@ -159,6 +190,7 @@ class Charter:
         self._witnesses: list[tuple[ServerId, ...]] = [()]
         self._backbones: dict[str, ServerId] = {}
         self._slices: dict[str, ServerId] = {}
+        self._removals: dict[ServerId, Removal] = {}
 
     @property
     def number(self) -> int:
@@ -232,6 +264,15 @@ class Charter:
         newest = ((name, steps[-1][1]) for name, steps in self._history.items())
         return {name: certificate for name, certificate in newest if certificate is not None}
 
+    def key_of(self, server_id: ServerId) -> bytes | None:
+        """Return the identity key of whoever is or was a server."""
+        steps = self._history.get(server_id, ())
+        return next((one.key for _, one in reversed(steps) if one is not None), None)
+
+    def removal(self, server_id: ServerId) -> Removal | None:
+        """Return how much of a removed server's feed counts; None while it was not removed."""
+        return self._removals.get(server_id)
+
     def former(self) -> list[ServerId]:
         """Return the servers that the newest roster names no more."""
         return [name for name, steps in self._history.items() if steps[-1][1] is None]
@@ -281,12 +322,19 @@ class Charter:
 
     def _check(self, change: Change) -> None:
         ranges = self.genesis.ranges
-        backbones, slices = dict(self._backbones), dict(self._slices)
-        named = [one.server_id for one in change.servers] + list(change.removed)
+        removed = {one.server_id for one in change.removed}
+        gone = self._removals.keys() | removed
+        backbones = {at: holder for at, holder in self._backbones.items() if holder not in gone}
+        slices = {at: holder for at, holder in self._slices.items() if holder not in gone}
+        named = [one.server_id for one in change.servers] + [
+            one.server_id for one in change.removed
+        ]
         if len(set(named)) != len(named):
             raise RejectedError("a change names a server once", code="rejected_conflict")
         for certificate in change.servers:
             server_id = certificate.server_id
+            if server_id in gone:
+                raise RejectedError(f"{server_id} was removed", code="revoked")
             offset = int(parse_address(certificate.backbone)) - int(ranges.backbone[0])
             if not BACKBONE_RESERVED <= offset < ranges.backbone.num_addresses - 1:
                 raise RejectedError("backbone address out of range", code="rejected_scope")
@@ -297,7 +345,9 @@ class Charter:
                 if slices.setdefault(text, server_id) != server_id:
                     raise RejectedError(f"slice {text} is taken", code="rejected_overlap")
         known = self.servers().keys() | {one.server_id for one in change.servers}
-        if not set(change.witnesses) <= known - set(change.removed):
+        if not removed <= self._history.keys():
+            raise RejectedError("only a server can be removed", code="rejected_unauthorised")
+        if not set(change.witnesses) <= known - gone:
             raise RejectedError("a witness must be a server", code="rejected_unauthorised")
 
     def _apply(self, change: Change) -> None:
@@ -306,8 +356,13 @@ class Charter:
             self._history.setdefault(server_id, []).append((change.number, certificate))
             self._backbones[certificate.backbone] = server_id
             self._slices.update(dict.fromkeys(certificate.slices, server_id))
-        for server_id in change.removed:
-            self._history.setdefault(server_id, []).append((change.number, None))
+        for removal in change.removed:
+            name = removal.server_id
+            known = self._removals.get(name)
+            if known is None or removal.size < known.size:
+                self._removals[name] = removal
+            if known is None:
+                self._history[name].append((change.number, None))
         self._witnesses.append(change.witnesses)
 
 

@@ -20,6 +20,7 @@ from services.base.ledger.attest import Attestor
 from services.base.ledger.copies import FeedLog, open_feed
 from services.base.ledger.fold import Fold, HorizonError
 from services.base.ledger.heads import FeedHead, FeedHeads
+from services.base.ledger.limits import LIMIT_KINDS
 from services.base.ledger.roster import Charter
 from services.base.ledger.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from services.base.ledger.standing import Checked, FeedPoint
@@ -301,7 +302,7 @@ class LedgerService:
         try:
             snapshot = Snapshot(
                 state=self._fold.state,
-                charter_records=tuple(self.charter.records),
+                charter_records=(*self.charter.records, *self._fold.limits.records),
                 points=points,
                 horizon_ms=horizon_ms,
             )
@@ -347,11 +348,13 @@ class LedgerService:
 
     def _build(self, snapshot: Snapshot | None) -> None:
         charter = Charter(self._charter_records[0])
-        for record in (
+        standing = (
             *self._charter_records[1:],
             *(snapshot.charter_records[1:] if snapshot else ()),
-        ):
-            charter.offer(record)
+        )
+        for record in standing:
+            if record.kind not in LIMIT_KINDS:
+                charter.offer(record)
         self._fold = Fold(
             charter=charter,
             state=snapshot.state if snapshot else State(),
@@ -363,7 +366,7 @@ class LedgerService:
         if snapshot is not None:
             points = snapshot.points
             self._fold.resume(points, snapshot.horizon_ms)
-        self._fold.publish_charter()
+        self._fold.publish_charter(one for one in standing if one.kind in LIMIT_KINDS)
         replayed: set[ServerId] = set()
         # A feed may name servers whose feeds are held, too.
         while names := self._open_logs(charter) - replayed:

@@ -71,6 +71,7 @@ class Feed:
     last_hlc: int = 0
     settled_hlc: int = 0
     settled_ms: int = 0
+    trimmed: int = 0  # entries before this index can't be taken back
     named: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
     blocked: deque[Checked] = field(default_factory=deque)
     unsettled: deque[Item] = field(default_factory=deque)

@@ -115,7 +115,8 @@ def play_roster(world: World, action: int, server: Server, what: int) -> None:
         )
         world.name_roster(new)
     elif action == 1:
-        world.change(server, removed=[world.servers[1 + what % (len(world.servers) - 1)].id])
+        gone = world.servers[1 + what % (len(world.servers) - 1)]
+        world.change(server, removed=[world.removal(gone, what % (len(gone.entries) + 1))])
     elif action == 2:
         changes = ({}, {}, {}, {"hash": "ab" * 32}, {"number": 99}, {"number": 1})[what]
         world.name_roster(server, **changes)
@@ -201,6 +202,7 @@ def test_taking_provisional_entries_back_and_resuming_gives_the_same(steps, seed
         resumed.charter.offer(record)
     resumed.state.load([settled_body], count)
     resumed.resume(points, horizon_ms)
+    resumed.publish_charter()
     for server in world.servers:
         if server.id in points or server.entries:
             world.deliver(resumed, server)

@@ -96,8 +96,9 @@ class TestRules:
         world = World(1)
         server, one = newcomer(world, 1, (slice_text(8),))
         assert code_of(world, servers=[one, one]) == "rejected_conflict"
-        assert code_of(world, servers=[one], removed=[server.id]) == "rejected_conflict"
-        assert code_of(world, removed=[server.id, server.id]) == "rejected_conflict"
+        gone = world.removal(server, 0)
+        assert code_of(world, servers=[one], removed=[gone]) == "rejected_conflict"
+        assert code_of(world, removed=[gone, gone]) == "rejected_conflict"
 
     @pytest.mark.parametrize(
         "changes",
@@ -128,8 +129,9 @@ class TestRules:
         world = World(2)
         stranger = Server("stranger").id
         assert code_of(world, witnesses=[stranger]) == "rejected_unauthorised"
-        gone = world.servers[1].id
-        assert code_of(world, witnesses=[gone], removed=[gone]) == "rejected_unauthorised"
+        gone = world.servers[1]
+        removed = [world.removal(gone)]
+        assert code_of(world, witnesses=[gone.id], removed=removed) == "rejected_unauthorised"
 
     def test_one_against_the_rules_hides_no_good_one_of_its_number(self) -> None:
         world = World(1)
@@ -197,7 +199,7 @@ class TestFeeds:
         first = world.servers[0]
         joining, certificate = newcomer(world, 1, (slice_text(8),))
         world.change(first, servers=[certificate])
-        world.change(first, removed=[joining.id])
+        world.change(first, removed=[world.removal(joining, 0)])
         step_by_step = world.fold()
         step_by_step.publish_charter()
         while step_by_step.feeds.get(first.id) is None or (
@@ -207,24 +209,51 @@ class TestFeeds:
         assert step_by_step.state.get("roster", joining.id) is None
         assert step_by_step.state.root() == world.folded().state.root()
 
-    def test_of_a_removed_server_what_is_settled_stays_and_the_rest_goes(self) -> None:
+    def test_of_a_removed_server_counts_what_the_root_says(self) -> None:
         world = World(2)
         first, second = world.servers
         world.attest(first, len(first.entries), START_S)
         kept, _ = world.invite(second, "kept")
-        world.attest(second, len(second.entries), START_S + 1)
+        end = len(second.entries)
         lost, _ = world.invite(second, "lost")
+        world.attest(second, len(second.entries), START_S + 1)
+        later, _ = world.invite(second, "later")
         fold = world.folded()
-        assert {key for _, key, _ in fold.state.scan("invite")} == {kept, lost}
-        world.change(first, removed=[second.id])
+        assert {key for _, key, _ in fold.state.scan("invite")} == {kept, lost, later}
+        world.change(first, removed=[world.removal(second, end)])
         world.deliver(fold, first)
         assert {key for _, key, _ in fold.state.scan("invite")} == {kept}
-        assert [item.error.code for item in fold.voided] == ["revoked"]
-        later, _ = world.invite(second, "later")
+        assert [item.error.code for item in fold.voided] == ["revoked", "revoked"]
+        world.invite(second, "last")
         world.deliver(fold, second)
-        assert fold.items_of([later]) == []
         assert {key for _, key, _ in fold.state.scan("invite")} == {kept}
         assert fold.state.root() == world.folded().state.root()
+
+    def test_of_two_revocations_the_smaller_size_wins(self) -> None:
+        world = World(2)
+        first, second = world.servers
+        one, _ = world.invite(second, "one")
+        world.invite(second, "two")
+        fold = world.folded()
+        sizes = [len(second.entries) - 1, len(second.entries) - 2, len(second.entries)]
+        for size, left in zip(sizes, [{one}, set(), set()], strict=True):
+            world.change(first, removed=[world.removal(second, size)])
+            world.deliver(fold, first)
+            assert {key for _, key, _ in fold.state.scan("invite")} == left
+            assert fold.state.root() == world.folded().state.root()
+
+    def test_a_removed_server_never_comes_back_and_its_slices_go_to_an_heir(self) -> None:
+        world = World(3)
+        _, second, third = world.servers
+        mine = world.charter.server(second.id).slices
+        heir = world.charter.server(third.id)
+        world.change(world.servers[0], removed=[world.removal(second)])
+        back = world.certificate(second, mine)
+        assert code_of(world, servers=[back.value()]) == "revoked"
+        assert mine[0] not in set(world.charter.free_slices())
+        more = {**heir.value(), "slices": [*heir.slices, *mine]}
+        world.change(world.servers[0], servers=[more])
+        assert world.charter.slice_holder(mine[0]) == third.id
 
     def test_a_record_is_judged_by_the_roster_that_its_feed_had_named(self) -> None:
         """A slice that was given later makes no address of before right."""
