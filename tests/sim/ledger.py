@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
@@ -401,6 +402,8 @@ class SimLedger:
                 at = points[name].size if name in points else 0
                 fold.add(name, at, self._reader.check(copy.read(at, copy.size)))
             replayed |= names
+        fold._retain_settled = self._retain_settled
+        fold._trim()
         return fold
 
     def _bare(self, charter: Charter) -> Fold:
@@ -414,7 +417,8 @@ class SimLedger:
             appliers=APPLIERS,
             verify=verify,
             root_at=lambda name, size: self.held[name].root_at(size),
-            retain_settled=self._retain_settled,
+            # Feed after feed is read at first, so what is early may come late: nothing is let go.
+            retain_settled=sys.maxsize,
         )
 
     def _rebuild(self) -> None:

@@ -80,6 +80,10 @@ class Mesh:
         self.queue.run(1.0)
         assert not refused, refused
 
+    def joined(self) -> list[SimServer]:
+        """Return the servers that belong to the mesh by now."""
+        return self.all
+
     def honest(self) -> list[SimServer]:
         return [server for server in self.all if server.honest]
 
