@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from seipd.config.paths import Paths
 from seipd.daemon.genesis import load_charter
+from seipd.daemon.owner import as_owner_of
 from services.base.ledger.feed import feed_origin
 from services.base.ledger.fsck import verify_log
 from services.base.ledger.note import NoteVerifier
@@ -24,7 +25,11 @@ _MAX_FILE_BYTES = 64 << 20
 
 def examine_offline(settings: Settings) -> list[dict[str, Any]] | None:
     """Return the findings, or None where a daemon answers and knows better."""
-    paths = Paths(settings.data_root)
+    with as_owner_of(settings.data_root):
+        return _examine(Paths(settings.data_root))
+
+
+def _examine(paths: Paths) -> list[dict[str, Any]] | None:
     if paths.socket.exists():
         return None
     findings = [_finding("error", "the daemon does not run", "start it with seipd run")]
