@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from services.base.crypto.signatures import SigningKey
+    from services.base.ledger.merkle import Frontier
     from services.kernel.certificates import ServerCertificate
     from services.kernel.ids import MeshId, ServerId
 
@@ -50,8 +51,23 @@ class FeedLog:
 
     @property
     def size(self) -> int:
-        """How many entries are durable here."""
+        """How many entries are durable here; a copy on its way may have more than are signed."""
         return self._log.size
+
+    @property
+    def signed_size(self) -> int:
+        """How many entries the newest signed checkpoint speaks of: what others may be told."""
+        return self._log.signed_size
+
+    @property
+    def signed_root(self) -> bytes:
+        """The root of which the newest signed checkpoint speaks."""
+        return self._log.signed_root
+
+    @property
+    def frontier(self) -> Frontier:
+        """The right edge of the tree over all entries; a copy."""
+        return self._log.frontier
 
     @property
     def checkpoint(self) -> bytes | None:
@@ -94,6 +110,24 @@ class FeedLog:
         """
         self._log.append(entries, checkpoint)
 
+    def extend_verified(
+        self, entries: Sequence[bytes], checkpoint: bytes, proof: Sequence[bytes]
+    ) -> None:
+        """Append a part of what another server's checkpoint signs; durable on return.
+
+        Args:
+            entries: what follows.
+            checkpoint: it may speak of more than is there with these entries.
+            proof: the consistency proof from the size with these entries to the checkpoint.
+
+        Raises:
+            WireError: the checkpoint is malformed, or of another feed.
+            BadSignatureError: it is not well signed, or the feed with these entries is not the
+                beginning of what it signs.
+            StorageError: the disk refused.
+        """
+        self._log.extend_verified(entries, checkpoint, proof)
+
     def read(self, start: int, stop: int) -> list[bytes]:
         """Return entries as they are."""
         return self._log.read(start, stop)
@@ -112,7 +146,7 @@ class FeedLog:
         Raises:
             NotFoundError: there is no such entry.
         """
-        size, checkpoint = self._log.size, self._log.checkpoint
+        size, checkpoint = self._log.signed_size, self._log.checkpoint
         if checkpoint is None or index >= size:
             raise NotFoundError(f"the feed has {size} entries")
         hashes = tuple(self._log.inclusion_proof(index, size))

@@ -7,14 +7,15 @@ it became.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from services.base.crypto.signatures import BadSignatureError
 from services.base.ledger.checkpoint import Checkpoint, verify_checkpoint
 from services.base.ledger.journal import JOURNAL, scan_journal
-from services.base.ledger.merkle import HASH_BYTES
+from services.base.ledger.merkle import EMPTY_ROOT, HASH_BYTES
 from services.base.ledger.note import MAX_NOTE_BYTES, NoteError
+from services.base.ledger.prefix import Prefix, read_prefix
 from services.base.ledger.store import (
     CHECKPOINT,
     TileReader,
@@ -49,6 +50,22 @@ class FsckReport:
     root: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What a log's folder says of itself; a prefix is there only while it reaches further."""
+
+    checkpoint: bytes | None
+    signed: Checkpoint
+    prefix: Prefix | None
+
+    @property
+    def tiles(self) -> Checkpoint:
+        """Size and root of what the tiles hold."""
+        if self.prefix is None:
+            return self.signed
+        return replace(self.signed, size=self.prefix.size, root=self.prefix.root)
+
+
 def read_checkpoint(folder: Path, verifier: NoteVerifier, origin: str) -> tuple[bytes, Checkpoint]:
     """Return the published checkpoint of a log, its signature checked.
 
@@ -68,6 +85,30 @@ def read_checkpoint(folder: Path, verifier: NoteVerifier, origin: str) -> tuple[
         raise corrupt(CHECKPOINT, str(error)) from error
 
 
+def read_head(folder: Path, verifier: NoteVerifier, origin: str) -> Head:
+    """Return how far the tiles on the disk reach.
+
+    Raises:
+        NotFoundError: nothing is published.
+        CorruptError: what says so is malformed, of another log, or not signed by the key.
+        StorageError: the disk refused.
+    """
+    prefix = read_prefix(folder, verifier, origin)
+    data: bytes | None = None
+    signed: Checkpoint | None = None
+    try:
+        data, signed = read_checkpoint(folder, verifier, origin)
+    except NotFoundError:
+        if prefix is None:
+            raise
+    stale = signed is not None and prefix is not None and prefix.size <= signed.size
+    return Head(
+        checkpoint=data,
+        signed=signed or Checkpoint(origin=origin, size=0, root=EMPTY_ROOT),
+        prefix=None if stale else prefix,
+    )
+
+
 def verify_log(folder: Path, verifier: NoteVerifier, origin: str) -> FsckReport:
     """Verify the published part of a log.
 
@@ -77,14 +118,14 @@ def verify_log(folder: Path, verifier: NoteVerifier, origin: str) -> FsckReport:
         StorageError: the disk refused.
     """
     for _ in range(_ATTEMPTS - 1):
-        data, checkpoint = read_checkpoint(folder, verifier, origin)
+        head = read_head(folder, verifier, origin)
         try:
-            return _verify(folder, checkpoint)
+            return _verify(folder, head.tiles)
         except CorruptError:
             # A log in use may have been published meanwhile, and the old partial tiles be gone.
-            if read_bytes(folder, CHECKPOINT, max_bytes=MAX_NOTE_BYTES) == data:
+            if read_head(folder, verifier, origin) == head:
                 raise
-    return _verify(folder, read_checkpoint(folder, verifier, origin)[1])
+    return _verify(folder, read_head(folder, verifier, origin).tiles)
 
 
 def _verify(folder: Path, checkpoint: Checkpoint) -> FsckReport:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedHead:
-    """How much of a feed is held, and the root over it."""
+    """How much of a feed is held under a checkpoint that signs exactly that, and its root.
+
+    What a copy on its way has beyond that is nobody else's business before the rest has come.
+    """
 
     epoch: int
     size: int
@@ -34,7 +37,7 @@ class FeedHeads(Mapping[str, FeedHead]):
     @override
     def __getitem__(self, server_id: str) -> FeedHead:
         log = self._logs[ServerId(server_id)]
-        return FeedHead(epoch=log.epoch, size=log.size, root=log.root)
+        return FeedHead(epoch=log.epoch, size=log.signed_size, root=log.signed_root)
 
     @override
     def __iter__(self) -> Iterator[str]:

@@ -8,6 +8,10 @@ It is a row of frames, each written with one call and made durable with one sync
     +--------+--------+---------------+-----------------------+--------+------------------------+
     body = entry count u32 | bundle length u32 | bundle | signed checkpoint
 
+"SJP1" begins a frame after which the log is the beginning of what the checkpoint signs:
+
+    body = entry count u32 | bundle length u32 | bundle | hash count u8 | hashes | signed checkpoint
+
 The check is the beginning of the SHA-256 of the 48 bytes before it, so that a damaged length is
 not taken for a frame cut short. Integers are big-endian.
 """
@@ -19,7 +23,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.base.ledger.store import corrupt
+from services.base.ledger.merkle import HASH_BYTES
+from services.base.ledger.store import corrupt, split_hashes
 from services.base.ledger.tiles import TileError, decode_bundle, encode_bundle
 
 if TYPE_CHECKING:
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 JOURNAL = "journal"
 
 _MAGIC = b"SJF1"
+_PREFIX_MAGIC = b"SJP1"
 _HEADER = struct.Struct(">4sIQ32s")
 _CHECK_BYTES = 8
 _HEADER_BYTES = _HEADER.size + _CHECK_BYTES
@@ -37,11 +43,16 @@ _BLOCK_BYTES = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """The entries of one append and the checkpoint that covers them."""
+    """The entries of one append and the checkpoint that covers them.
+
+    ``proof`` leads from the size after the frame to a checkpoint that speaks of more; it is None
+    where the checkpoint speaks of exactly that size.
+    """
 
     first: int
     entries: tuple[bytes, ...]
     checkpoint: bytes
+    proof: tuple[bytes, ...] | None = None
 
     @property
     def stop(self) -> int:
@@ -49,15 +60,22 @@ class Frame:
         return self.first + len(self.entries)
 
 
-def encode_frame(first: int, entries: Sequence[bytes], checkpoint: bytes) -> bytes:
+def encode_frame(
+    first: int,
+    entries: Sequence[bytes],
+    checkpoint: bytes,
+    proof: Sequence[bytes] | None = None,
+) -> bytes:
     """Return the bytes of one frame.
 
     Raises:
         TooLargeError: an entry of more than 65,535 bytes.
     """
     bundle = encode_bundle(entries)
-    body = _COUNTS.pack(len(entries), len(bundle)) + bundle + checkpoint
-    header = _HEADER.pack(_MAGIC, len(body), first, hashlib.sha256(body).digest())
+    hashes = b"" if proof is None else bytes([len(proof)]) + b"".join(proof)
+    body = _COUNTS.pack(len(entries), len(bundle)) + bundle + hashes + checkpoint
+    magic = _MAGIC if proof is None else _PREFIX_MAGIC
+    header = _HEADER.pack(magic, len(body), first, hashlib.sha256(body).digest())
     return header + _check(header) + body
 
 
@@ -85,7 +103,9 @@ def _frame_stop(data: bytes, at: int) -> int:
     """Return where a frame ends by its header; 0 when the header is no header."""
     header = data[at : at + _HEADER.size]
     check = data[at + _HEADER.size : at + _HEADER_BYTES]
-    if len(check) < _CHECK_BYTES or check != _check(header) or header[:4] != _MAGIC:
+    if len(check) < _CHECK_BYTES or check != _check(header):
+        return 0
+    if header[:4] not in {_MAGIC, _PREFIX_MAGIC}:
         return 0
     length = int.from_bytes(header[4:8], "big")
     return at + _HEADER_BYTES + length
@@ -93,7 +113,7 @@ def _frame_stop(data: bytes, at: int) -> int:
 
 def _decode(data: bytes, at: int, stop: int) -> Frame | None:
     """Return a frame, or None if its body is not what its header says."""
-    _, _, first, digest = _HEADER.unpack_from(data, at)
+    magic, _, first, digest = _HEADER.unpack_from(data, at)
     body = data[at + _HEADER_BYTES : stop]
     if stop > len(data) or hashlib.sha256(body).digest() != digest:
         return None
@@ -103,7 +123,12 @@ def _decode(data: bytes, at: int, stop: int) -> Frame | None:
         entries = decode_bundle(body[_COUNTS.size : bundle_stop], count)
     except TileError as error:
         raise corrupt(JOURNAL, f"the frame at byte {at}: {error}") from error
-    return Frame(first=first, entries=tuple(entries), checkpoint=body[bundle_stop:])
+    proof = None
+    rest = body[bundle_stop:]
+    if magic == _PREFIX_MAGIC:
+        hashes, rest = rest[1 : 1 + rest[0] * HASH_BYTES], rest[1 + rest[0] * HASH_BYTES :]
+        proof = tuple(split_hashes(hashes))
+    return Frame(first=first, entries=tuple(entries), checkpoint=rest, proof=proof)
 
 
 def _torn(data: bytes, at: int, stop: int) -> bool:

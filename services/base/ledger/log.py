@@ -3,73 +3,60 @@
     journal        what was appended since the last publishing: durable when ``append`` returns
     tile/…         hash tiles and entry bundles, written by ``publish``
     checkpoint     the newest published checkpoint
+    prefix         instead of a newer one, while a copy is on the way to what a checkpoint signs
 
 ``append`` writes one frame to the journal and syncs once. ``publish`` writes bundles, tiles and
 last the checkpoint, and only then empties the journal; a crash anywhere in between leaves a folder
 from which ``open`` finds the same log again. A write that failed ends the log's life: what is
 on disk is unknown until it is opened anew.
 
+``extend_verified`` appends a part of what a checkpoint signs: ``size`` is then ahead of
+``signed_size``, of which ``checkpoint`` speaks, until the last part has come.
+
 All methods block; one thread may write while others read.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.base.crypto.signatures import BadSignatureError
 from services.base.ledger import merkle
 from services.base.ledger.checkpoint import verify_checkpoint
 from services.base.ledger.disk import Disk, sync_folder
-from services.base.ledger.fsck import MAX_JOURNAL_FILE_BYTES, read_checkpoint
+from services.base.ledger.fsck import MAX_JOURNAL_FILE_BYTES, Head, read_head
+from services.base.ledger.fuse import Fuse
 from services.base.ledger.journal import JOURNAL, Frame, encode_frame, scan_journal
 from services.base.ledger.merkle import Frontier
 from services.base.ledger.note import NoteError
+from services.base.ledger.prefix import PREFIX, Prefix
 from services.base.ledger.publish import drop_partials, open_journal, write_published
+from services.base.ledger.staging import Staged, stage
 from services.base.ledger.store import CHECKPOINT, TileReader, corrupt, load_tiles, read_bytes
-from services.base.ledger.tiles import (
-    MAX_ENTRY_BYTES,
-    TILE_WIDTH,
-    TileRef,
-    encode_bundle,
-    tiles_between,
-)
+from services.base.ledger.tiles import TILE_WIDTH, TileRef, encode_bundle, tiles_between
 from services.kernel.errors import (
     ConflictError,
-    CorruptError,
     InputError,
     NotFoundError,
-    SeipdError,
     StorageError,
-    TooLargeError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from services.base.ledger.note import NoteVerifier
 
 MAX_JOURNAL_BYTES = 32 << 20
-MAX_APPEND_BYTES = 16 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class _Staged:
-    """Entries whose hashes are computed but which are not appended."""
-
-    base: int
-    entries: tuple[bytes, ...]
-    frontier: Frontier
-    rows: list[list[bytes]]
-    root: bytes
 
 
 class TileLog:
-    """See the module. ``checkpoint`` is the newest durable one, maybe not published yet."""
+    """See the module. ``checkpoint`` is the newest durable one, maybe not published yet.
+
+    It signs ``signed_size`` entries with ``signed_root``; ``root`` is that of all entries.
+    """
 
     def __init__(
         self,
@@ -79,11 +66,14 @@ class TileLog:
         verifier: NoteVerifier,
         journal_fd: int,
         reader: TileReader,
-        checkpoint: bytes | None,
+        head: Head | None,
         disk: Disk,
     ) -> None:
         self.origin = origin
-        self.checkpoint = checkpoint
+        self.checkpoint = head.checkpoint if head else None
+        self.signed_size = self._published_signed = head.signed.size if head else 0
+        self.signed_root = head.signed.root if head else merkle.EMPTY_ROOT
+        self._prefix = head.prefix if head else None
         self._folder = folder
         self._verifier = verifier
         self._disk = disk
@@ -95,10 +85,10 @@ class TileLog:
         self.root = self._frontier.root()
         self._published = reader.size
         self._tail: list[bytes] = []
-        self._staged: _Staged | None = None
+        self._staged: Staged | None = None
         self._durable_folders: set[Path] = set()
         self._prepared = False
-        self._failure: SeipdError | None = None
+        self._fuse = Fuse()
         self._writing = threading.Lock()
         self._memory = threading.RLock()
 
@@ -135,20 +125,19 @@ class TileLog:
         journal = read_bytes(folder, JOURNAL, max_bytes=MAX_JOURNAL_FILE_BYTES) or b""
         frames = scan_journal(journal)
         try:
-            checkpoint, published = read_checkpoint(folder, verifier, origin)
+            head: Head | None = read_head(folder, verifier, origin)
         except NotFoundError:
             if (folder / "tile").exists() and not (frames and frames[0].first == 0):
                 raise corrupt(CHECKPOINT, "the checkpoint is missing beside tiles") from None
-            checkpoint, reader = None, TileReader(folder, size=0, edge=())
-        else:
-            reader = load_tiles(folder, published)
+            head = None
+        reader = load_tiles(folder, head.tiles) if head else TileReader(folder, size=0, edge=())
         log = cls(
             folder=folder,
             origin=origin,
             verifier=verifier,
             journal_fd=fd,
             reader=reader,
-            checkpoint=checkpoint,
+            head=head,
             disk=disk,
         )
         log._recover(frames, journal_bytes=len(journal))
@@ -160,8 +149,14 @@ class TileLog:
         return self._reader.size
 
     @property
+    def frontier(self) -> Frontier:
+        """The right edge of the tree over all entries; a copy."""
+        with self._memory:
+            return self._frontier.copy()
+
+    @property
     def published_size(self) -> int:
-        """The number of entries that the published checkpoint covers."""
+        """The number of entries that the tiles on the disk hold."""
         return self._published
 
     def root_after(self, entries: Sequence[bytes]) -> tuple[int, bytes]:
@@ -185,7 +180,7 @@ class TileLog:
             CorruptError: damage was found earlier; the log takes no more.
         """
         with self._writing:
-            self._refuse_after_failure()
+            self._fuse.check()
             staged = self._stage(entries)
             signed = verify_checkpoint(checkpoint, self._verifier, self.origin)
             if (signed.size, signed.root) != (staged.frontier.size, staged.root):
@@ -193,16 +188,35 @@ class TileLog:
                     "the checkpoint is not that of the log with these entries",
                     code="checkpoint_mismatch",
                 )
-            if not self._prepared:
-                self._prepare()
-            if self._journal_bytes > MAX_JOURNAL_BYTES:
+            self._write(staged, checkpoint, None)
+
+    def extend_verified(
+        self, entries: Sequence[bytes], checkpoint: bytes, proof: Sequence[bytes]
+    ) -> None:
+        """Make entries durable that a checkpoint signs together with more to come.
+
+        Args:
+            entries: what follows.
+            checkpoint: signed by the log's key; of at least the size with these entries.
+            proof: the consistency proof from that size to the checkpoint.
+
+        Raises:
+            InputError: no entry, or ``too_large``.
+            NoteError: the checkpoint is malformed or of another log.
+            BadSignatureError: it is not signed by the log's key, or the log with these entries is
+                not the beginning of what it signs.
+            StorageError: the disk refused; the log takes no more and must be opened anew.
+            CorruptError: damage was found earlier; the log takes no more.
+        """
+        with self._writing:
+            self._fuse.check()
+            staged = self._stage(entries)
+            prefix = staged.prefix(checkpoint, proof)
+            exact = prefix.verify(self._verifier, self.origin) == prefix.size
+            if self._prefix is None and self._published != self.signed_size:
+                # What was signed for this very size must not be forgotten over what is not.
                 self._publish()
-            frame = encode_frame(self.size, staged.entries, checkpoint)
-            with self._fatal("append to the journal"):
-                self._disk.write(self._journal_fd, frame, self._journal_bytes)
-                self._disk.sync_data(self._journal_fd)
-            self._journal_bytes += len(frame)
-            self._take(staged, checkpoint)
+            self._write(staged, checkpoint, None if exact else prefix)
 
     def publish(self) -> None:
         """Write tiles, bundles and the checkpoint for all that was appended; empty the journal.
@@ -212,7 +226,7 @@ class TileLog:
             CorruptError: a file that goes on to be used is damaged; the log takes no more.
         """
         with self._writing:
-            self._refuse_after_failure()
+            self._fuse.check()
             if self._journal_bytes:
                 self._publish()
 
@@ -224,7 +238,7 @@ class TileLog:
             CorruptError: a file is damaged; the log takes no more appends.
             StorageError: the disk refused.
         """
-        with self._memory, self._watch():
+        with self._memory, self._fuse.watch():
             if not 0 <= start <= stop <= self.size:
                 raise InputError(f"the log has {self.size} entries, asked for {start} to {stop}")
             found: list[bytes] = []
@@ -240,14 +254,14 @@ class TileLog:
 
     def leaf_hash(self, index: int) -> bytes:
         """Return the hash of one entry; raises as ``read``."""
-        with self._memory, self._watch():
+        with self._memory, self._fuse.watch():
             if not 0 <= index < self.size:
                 raise InputError(f"the log has {self.size} entries, asked for number {index}")
             return self._reader.node(0, index)
 
     def root_at(self, size: int) -> bytes:
         """Return the root that the log had at a size; raises as ``read``."""
-        with self._memory, self._watch():
+        with self._memory, self._fuse.watch():
             self._check_size(size)
             if size == self.size:
                 return self.root
@@ -255,13 +269,13 @@ class TileLog:
 
     def inclusion_proof(self, index: int, size: int) -> list[bytes]:
         """Return the proof that an entry is in the tree of ``size`` entries; raises as ``read``."""
-        with self._memory, self._watch():
+        with self._memory, self._fuse.watch():
             self._check_size(size)
             return merkle.inclusion_proof(index, size, self._reader.node)
 
     def consistency_proof(self, old: int, new: int) -> list[bytes]:
         """Return the proof that one tree is a beginning of another; raises as ``read``."""
-        with self._memory, self._watch():
+        with self._memory, self._fuse.watch():
             self._check_size(new)
             return merkle.consistency_proof(old, new, self._reader.node)
 
@@ -270,35 +284,38 @@ class TileLog:
         fd, self._journal_fd = self._journal_fd, -1
         if fd >= 0:
             os.close(fd)
-        self._failure = self._failure or StorageError("the log is closed")
+        self._fuse.blow(StorageError("the log is closed"))
 
-    def _stage(self, entries: Sequence[bytes]) -> _Staged:
-        wanted = tuple(entries)
+    def _stage(self, entries: Sequence[bytes]) -> Staged:
         staged = self._staged
-        if staged is not None and staged.base == self.size and staged.entries == wanted:
-            return staged
-        if not wanted:
-            raise InputError("nothing to append")
-        sizes = [len(entry) for entry in wanted]
-        if max(sizes) > MAX_ENTRY_BYTES or sum(sizes) > MAX_APPEND_BYTES:
-            raise TooLargeError(
-                f"an entry has at most {MAX_ENTRY_BYTES} bytes, one append {MAX_APPEND_BYTES}"
-            )
-        with self._memory:
-            frontier = self._frontier.copy()
-        base = frontier.size
-        rows = frontier.extend(merkle.leaf_hashes(wanted))
-        staged = _Staged(base, wanted, frontier, rows, frontier.root())
-        self._staged = staged
+        if staged is None or staged.base != self.size or staged.entries != tuple(entries):
+            staged = self._staged = stage(entries, self.frontier)
         return staged
 
-    def _take(self, staged: _Staged, checkpoint: bytes) -> None:
+    def _write(self, staged: Staged, checkpoint: bytes, prefix: Prefix | None) -> None:
+        """Make staged entries durable in the journal; a prefix speaks for them if one is given."""
+        if not self._prepared:
+            self._prepare()
+        if self._journal_bytes > MAX_JOURNAL_BYTES:
+            self._publish()
+        proof = None if prefix is None else prefix.hashes
+        frame = encode_frame(self.size, staged.entries, checkpoint, proof)
+        with self._fuse.fatal("append to the journal"):
+            self._disk.write(self._journal_fd, frame, self._journal_bytes)
+            self._disk.sync_data(self._journal_fd)
+        self._journal_bytes += len(frame)
+        self._take(staged, checkpoint, prefix)
+
+    def _take(self, staged: Staged, checkpoint: bytes, prefix: Prefix | None) -> None:
         with self._memory:
             self._tail += staged.entries
             self._reader.grow(staged.rows)
             self._frontier = staged.frontier
             self.root = staged.root
-            self.checkpoint = checkpoint
+            self._prefix = prefix
+            if prefix is None:
+                self.checkpoint = checkpoint
+                self.signed_size, self.signed_root = staged.frontier.size, staged.root
             self._staged = None
 
     def _recover(self, frames: Sequence[Frame], *, journal_bytes: int) -> None:
@@ -307,34 +324,50 @@ class TileLog:
         if frames:
             self._journal_first = min(frames[0].first, self._published)
         fresh = [frame for frame in frames if frame.stop > self._published]
-        for frame in fresh:
+        for frame, after in zip(fresh, [*fresh[1:], None], strict=False):
             if frame.first != self.size:
                 raise corrupt(JOURNAL, f"it has entry {frame.first} where {self.size} is due")
-            self._take(self._stage(frame.entries), frame.checkpoint)
-        if fresh:
-            try:
-                signed = verify_checkpoint(fresh[-1].checkpoint, self._verifier, self.origin)
-            except (NoteError, BadSignatureError) as error:
-                raise corrupt(JOURNAL, str(error)) from error
-            if (signed.size, signed.root) != (self.size, self.root):
-                raise corrupt(JOURNAL, "its checkpoint is not that of its entries")
+            staged = self._stage(frame.entries)
+            said = staged.prefix(frame.checkpoint, frame.proof or ())
+            exact = frame.proof is None
+            # The last frame of each kind answers for those before it.
+            if after is None or exact != (after.proof is None):
+                self._check_frame(said, exact=exact)
+            self._take(staged, frame.checkpoint, None if exact else said)
+
+    def _check_frame(self, said: Prefix, *, exact: bool) -> None:
+        try:
+            signed_size = said.verify(self._verifier, self.origin)
+        except (NoteError, BadSignatureError) as error:
+            raise corrupt(JOURNAL, f"its checkpoint is not that of its entries: {error}") from error
+        if exact != (signed_size == said.size):
+            raise corrupt(JOURNAL, "its checkpoint is not that of its entries")
 
     def _publish(self) -> None:
         first, old, new = self._journal_first, self._published, self.size
-        with self._fatal("publish the log"), self._watch():
-            if new > old and self.checkpoint is not None:
+        with self._fuse.fatal("publish the log"), self._fuse.watch():
+            if new > old:
                 tiles = ((ref.path(), self._tile_bytes(ref)) for ref in tiles_between(old, new))
                 write_published(
-                    self._disk, self._folder, self._durable_folders, tiles, self.checkpoint
+                    self._disk, self._folder, self._durable_folders, tiles, self._head_file()
                 )
-            drop_partials(self._disk, self._folder, first, new)
+            drop_partials(self._disk, self._folder, first, self._published_signed, new)
+            if self._prefix is None and (self._folder / PREFIX).exists():
+                self._disk.remove(self._folder / PREFIX)
             self._disk.truncate(self._journal_fd)
             self._disk.sync_data(self._journal_fd)
         with self._memory:
             self._published = self._journal_first = new
+            self._published_signed = self.signed_size
             self._journal_bytes = 0
             self._tail.clear()
             self._reader.settle()
+
+    def _head_file(self) -> tuple[str, bytes]:
+        """Return name and bytes of the file that says how far the tiles reach."""
+        if self._prefix is not None:
+            return PREFIX, self._prefix.encode()
+        return CHECKPOINT, self.checkpoint or b""
 
     def _prepare(self) -> None:
         """Before the first append: make sure that what was found at the opening stays.
@@ -345,7 +378,7 @@ class TileLog:
         """
         if self._journal_bytes:
             self._publish()
-        with self._fatal("sync the log's folder"):
+        with self._fuse.fatal("sync the log's folder"):
             sync_folder(self._disk, self._folder)
         self._prepared = True
 
@@ -358,30 +391,3 @@ class TileLog:
     def _check_size(self, size: int) -> None:
         if not 0 <= size <= self.size:
             raise InputError(f"the log has {self.size} entries, asked for a tree of {size}")
-
-    def _refuse_after_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-    @contextlib.contextmanager
-    def _fatal(self, what: str) -> Iterator[None]:
-        """End the log's life if the disk refuses: a sync that failed must not be tried again."""
-        try:
-            yield
-        except BaseException as error:
-            self._failure = self._failure or StorageError(
-                f"can't {what}: {error}",
-                mend="free space or mend the disk, then start again",
-            )
-            if isinstance(error, OSError):
-                raise self._failure from error
-            raise
-
-    @contextlib.contextmanager
-    def _watch(self) -> Iterator[None]:
-        """Take no more appends once damage was found."""
-        try:
-            yield
-        except CorruptError as error:
-            self._failure = error
-            raise

@@ -59,9 +59,9 @@ def write_published(
     folder: Path,
     durable_folders: set[Path],
     tiles: Iterable[tuple[str, bytes]],
-    checkpoint: bytes,
+    head: tuple[str, bytes],
 ) -> None:
-    """Write tiles, then the checkpoint; all is durable on return.
+    """Write tiles, then the file that says how far they reach; all is durable on return.
 
     Raises:
         OSError: the disk refused; the folder is as good as before, or as after.
@@ -70,12 +70,14 @@ def write_published(
         for path, data in tiles:
             writer.put(path, data)
         writer.flush()
-        writer.put(CHECKPOINT, checkpoint)
+        writer.put(*head)
         writer.flush()
 
 
-def drop_partials(disk: Disk, folder: Path, old: int, new: int) -> None:
-    """Remove partial tiles but those of the last two checkpoints, of sizes ``old`` and ``new``.
+def drop_partials(disk: Disk, folder: Path, old: int, *sizes: int) -> None:
+    """Remove partial tiles where a log of size ``old`` has them, but those of it and of ``sizes``.
+
+    The last of ``sizes`` is the log's: where it has the full tile, that serves for all.
 
     Raises:
         OSError: the disk refused.
@@ -86,9 +88,11 @@ def drop_partials(disk: Disk, folder: Path, old: int, new: int) -> None:
         width = partial_width(level or 0, old)
         if not width:
             continue
-        keep = {str(width), str(partial_width(level or 0, new))}
-        if index != new >> shift + 8:
-            keep = set()  # the full tile serves whoever holds an older checkpoint
+        keep: set[str] = set()
+        if index == sizes[-1] >> shift + 8:
+            same = (size for size in (old, *sizes) if size >> shift + 8 == index)
+            keep = {str(partial_width(level or 0, size)) for size in same}
+        # Otherwise the full tile serves whoever holds an older checkpoint.
         below = folder / f"{TileRef(level=level, index=index).path()}.p"
         for path in sorted(below.glob("*")):
             if path.name not in keep:
