@@ -10,37 +10,34 @@ Pure: no I/O, no clock. Entries of one feed come in their order; feeds come in a
 
 from __future__ import annotations
 
+import bisect
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from services.base.ledger import feed as feeds
-from services.base.ledger.limits import KEPT_KIND, LIMIT_KINDS, Limits, cosigned_times
-from services.base.ledger.roster import CHANGE_KIND, GENESIS_KIND, Charter
-from services.base.ledger.standing import Checked, Feed, FeedPoint, Item, OrderKey
+from services.base.ledger.feedrules import FeedRules, item_of
+from services.base.ledger.limits import Limits
+from services.base.ledger.roster import CHANGE_KIND, Charter
+from services.base.ledger.standing import UNSETTLED_MS, Checked, Feed, FeedPoint, Item, OrderKey
 from services.kernel.errors import InputError, RejectedError, SeipdError
 from services.kernel.hlc import hlc_ms
-from services.kernel.ids import MeshId, ServerId, server_id_of
 from services.kernel.records import PLATFORM
-from services.kernel.views import Appliers, FoldContext
+from services.kernel.views import FoldContext
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from services.base.ledger.feedrules import RootAt, Verify
     from services.base.ledger.state import State
+    from services.kernel.ids import MeshId, ServerId
     from services.kernel.records import Record
+    from services.kernel.views import Appliers
 
 logger = logging.getLogger(__name__)
 
 RETAIN_SETTLED = 4096
 KEEP_VOIDED = 1024
 NO_LIMIT = 1 << 62
-
-_SELF_KINDS = frozenset(
-    {CHANGE_KIND, GENESIS_KIND, feeds.ROSTER_KIND, feeds.ATTEST_KIND, KEPT_KIND}
-)
-
-Verify = Callable[[bytes, bytes, bytes], bool]
-RootAt = Callable[[ServerId, int], bytes | None]
 
 
 class HorizonError(SeipdError):
@@ -67,14 +64,13 @@ class Fold:
         self.feeds: dict[ServerId, Feed] = {}
         self.voided: deque[Item] = deque(maxlen=KEEP_VOIDED)
         self._appliers = appliers
-        self._verify = verify
-        self._root_at = root_at
         self._retain_settled = retain_settled
         self._items: list[Item] = []
         self._rekeyed = False
         self._judge_anew: dict[ServerId, int] = {}
         self._limit_of: dict[ServerId, int] = {}
         self.limits = Limits(charter=charter, verify=verify)
+        self.rules = FeedRules(charter=charter, limits=self.limits, verify=verify, root_at=root_at)
         self._horizon: OrderKey = (-1, 0, "", 0)
 
     @property
@@ -118,11 +114,11 @@ class Fold:
             HorizonError: the order reaches back before what can be undone.
             ValueError: the entries do not follow the feed.
         """
-        feed = self.feeds.setdefault(author, Feed(author=author))
+        feed = self.feed(author)
         if start != feed.size:
             raise ValueError(f"{author}: entries from {start}, held are {feed.size}")
         feed.size += len(entries)
-        advanced = self._offer_changes(entries)
+        advanced = self.offer_changes(entries)
         feed.blocked.extend(entries)
         fresh: list[Item] = []
         for one in self.feeds.values() if advanced else (feed,):
@@ -179,11 +175,43 @@ class Fold:
         for item in provisional:
             self._apply(item)
 
-    def _offer_changes(self, entries: Sequence[Checked]) -> bool:
+    def feed(self, author: ServerId) -> Feed:
+        """Return what is known of a feed; an empty one where nothing is."""
+        return self.feeds.setdefault(author, Feed(author=author))
+
+    def append(self, item: Item) -> None:
+        """Apply an item that comes after all others.
+
+        Raises:
+            HorizonError: it belongs before what can be taken back.
+        """
+        if item.order_key <= self._horizon:
+            raise HorizonError("an entry settled before what can be taken back")
+        self._items.append(item)
+        self._apply(item)
+        self._trim()
+
+    def begin(self) -> None:
+        """Begin to append: what is to be judged anew has not been applied yet.
+
+        Raises:
+            HorizonError: it was, before the state that the fold began with.
+        """
+        self._check_horizon()
+        self._judge_anew.clear()
+
+    def _check_horizon(self) -> None:
+        for author, first in self._judge_anew.items():
+            if author in self.feeds and first < self.feeds[author].trimmed:
+                raise HorizonError("what can't be taken back is to be judged anew")
+
+    def offer_changes(self, entries: Sequence[Checked]) -> bool:
+        """Take the roster changes among entries; say whether the roster moved on by them."""
         records = [one.entry.record for one in entries if one.entry is not None]
         changes = [record for record in records if record.kind == CHANGE_KIND]
         if not changes:
             return False
+        changes.sort(key=_change_number)
         applied = []
         for record in changes:
             try:
@@ -208,32 +236,24 @@ class Fold:
     def _process(self, feed: Feed) -> list[Item]:
         """Go through what is not blocked by a roster that is not known yet."""
         fresh: list[Item] = []
-        while feed.blocked:
-            entry = feed.blocked[0].entry
-            named = None if entry is None else feeds.roster_named(feed.author, entry.record)
-            if named is not None and named[0] > self.charter.number:
-                break
-            feed.blocked.popleft()
+        while feed.blocked and not self.rules.is_blocked(feed, feed.blocked[0]):
+            entry = feed.blocked.popleft().entry
             index = feed.processed
             feed.processed += 1
             if entry is None:
                 continue
-            record = entry.record
-            if named is not None:
-                self._go_by(feed, index, *named)
-            elif record.kind == feeds.ATTEST_KIND:
-                self._attest(feed, index, record)
-                continue
-            elif record.kind in LIMIT_KINDS:
-                changed = self.limits.offer(record, roster_number=feed.roster_number)
-                if changed is not None:
-                    self._limit_changed(changed)
-            if record.kind not in _SELF_KINDS and entry.hlc > feed.last_hlc:
-                feed.last_hlc = entry.hlc
-                item = Item(feed.author, index, entry.hlc, record, feed.roster_number)
-                feed.unsettled.append(item)
+            self.hear(feed, index, entry.record)
+            item = item_of(feed, index, entry, UNSETTLED_MS)
+            if item is not None:
                 fresh.append(item)
         return fresh
+
+    def hear(self, feed: Feed, index: int, record: Record) -> None:
+        """Take what an entry says about its own feed or what counts of another."""
+        heard = self.rules.hear(feed, index, record)
+        self._rekeyed = self._rekeyed or heard.rekeyed
+        if heard.limited is not None:
+            self._limit_changed(heard.limited)
 
     def _limit_changed(self, author: ServerId) -> None:
         """Have the entries judged anew that one limit lets count and the other does not."""
@@ -243,42 +263,6 @@ class Fold:
         first = min(before, after, self._judge_anew.get(author, NO_LIMIT))
         if before != after:
             self._judge_anew[author] = first
-
-    def _go_by(self, feed: Feed, index: int, number: int, text: str) -> None:
-        # Only a roster that is known is compared, so that all servers decide alike.
-        if number > feed.roster_number and self.charter.hash_at(number) == text:
-            feed.named.append((index, number))
-
-    def _attest(self, feed: Feed, index: int, record: Record) -> None:
-        if server_id_of(record.actor) != feed.author:
-            return
-        try:
-            attest = feeds.attest_from_body(record.body)
-        except InputError:
-            return
-        if attest.size > index or attest.size <= feed.attested:
-            return
-        time_ms = self._attested_ms(feed, attest)
-        if time_ms is None:
-            return
-        feed.attested = attest.size
-        # A witness's clock may step back; the entries of one feed keep their order nevertheless.
-        feed.settled_ms = max(feed.settled_ms, time_ms)
-        while feed.unsettled and feed.unsettled[0].index < attest.size:
-            item = feed.unsettled.popleft()
-            item.settled_ms = feed.settled_ms
-            feed.settled_hlc = item.hlc
-            self._rekeyed = True
-
-    def _attested_ms(self, feed: Feed, attest: feeds.Attest) -> int | None:
-        """Return the median time if more than half of the witnesses signed this feed's root."""
-        roster = self.charter.at(feed.roster_number)
-        certificate = roster.server(feed.author)
-        if certificate is None or self._root_at(feed.author, attest.size) != attest.root:
-            return None
-        origin = feeds.feed_origin(self.mesh_id, feed.author, certificate.epoch)
-        times_s = cosigned_times(attest, origin=origin, roster=roster, verify=self._verify)
-        return feeds.settled_ms(times_s) if times_s is not None else None
 
     def _integrate(self, fresh: list[Item]) -> None:
         last = self._items[-1].order_key if self._items else self._horizon
@@ -298,9 +282,7 @@ class Fold:
     def _reorder(self, ordered: list[Item], judge_anew: Mapping[ServerId, int]) -> None:
         if ordered and ordered[0].order_key <= self._horizon:
             raise HorizonError("an entry settled before what can be taken back")
-        for author, first in judge_anew.items():
-            if author in self.feeds and first < self.feeds[author].trimmed:
-                raise HorizonError("what can't be taken back is to be judged anew")
+        self._check_horizon()
         same = 0
         for held, wanted in zip(self._items, ordered, strict=False):
             if held is not wanted or held.index >= judge_anew.get(held.author, NO_LIMIT):
@@ -369,10 +351,16 @@ class Fold:
     def _trim(self) -> None:
         if len(self._items) <= 2 * self._retain_settled:
             return
-        settled = sum(1 for item in self._items if not item.provisional)
+        # What is provisional stands last, and may be much while witnesses are out of reach.
+        settled = bisect.bisect_left(self._items, True, key=lambda item: item.provisional)
         drop = settled - self._retain_settled
         if drop > 0:
             self._horizon = self._items[drop - 1].order_key
             for item in self._items[:drop]:
                 self.feeds[item.author].trimmed = item.index + 1
             del self._items[:drop]
+
+
+def _change_number(record: Record) -> int:
+    number = record.body.get("number")
+    return number if isinstance(number, int) else 0

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
-    from services.base.ledger.fold import Verify
+    from services.base.ledger.feedrules import Verify
     from services.kernel.records import Record
 
 PURPOSE_STATE = b"seipd/state/v1\0"

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from services.base.ledger.fold import Fold, HorizonError, Verify
+from services.base.ledger.fold import Fold, HorizonError
 from services.base.ledger.standing import Checked, Item
 from services.kernel.errors import (
     ForbiddenError,
@@ -25,6 +25,7 @@ from services.kernel.records import MAX_RECORD_BYTES, Entry, Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from services.base.ledger.feedrules import Verify
     from services.kernel.clock import Clock
     from services.kernel.ids import ServerId
 

@@ -7,10 +7,13 @@ import os
 import random
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.base.crypto.signatures import verify
 from services.base.ledger.fold import HorizonError
+from services.base.ledger.replay import Replay
 from services.kernel.addr import default_ranges
 from services.kernel.ids import b64u_encode, node_id_of
 from tests.fakes.reference_fold import map_root, reference
@@ -319,3 +322,74 @@ def _objects(state: State):
 
 def _fields(record):
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+class Held:
+    """A feed of the little mesh as a log holds it."""
+
+    def __init__(self, server: Server, size: int) -> None:
+        self._data = [entry.encode() for entry in server.entries[:size]]
+        self.size = size
+
+    def read(self, start: int, stop: int) -> list[bytes]:
+        return self._data[start:stop]
+
+
+def standing(fold) -> dict:
+    return {
+        name: (
+            one.size,
+            one.processed,
+            one.attested,
+            one.last_hlc,
+            one.settled_hlc,
+            one.settled_ms,
+            one.roster_number,
+            [item.index for item in one.unsettled],
+        )
+        for name, one in fold.feeds.items()
+        if one.size
+    }
+
+
+@QUICK
+@given(steps=STEPS, data=st.data())
+def test_whole_logs_fold_to_the_same_as_entries_that_come_one_by_one(steps, data) -> None:
+    world = World(2)
+    play(world, steps)
+    sizes = [data.draw(st.integers(0, len(server.entries))) for server in world.servers]
+    logs = {
+        server.id: Held(server, size) for server, size in zip(world.servers, sizes, strict=True)
+    }
+    stepwise = world.fold()
+    stepwise.publish_charter()
+    for server, size in zip(world.servers, sizes, strict=True):
+        world.deliver(stepwise, server, size)
+    fold = world.fold()
+    fold.publish_charter()
+    own = world.servers[0].id
+    Replay(fold, own_id=own, verify=verify).run(lambda: logs)
+    assert fold.state.root() == stepwise.state.root()
+    assert standing(fold) == standing(stepwise)
+    for server in world.servers:
+        world.deliver(fold, server)
+    assert fold.state.root() == world.folded().state.root()
+
+
+def test_feeds_that_interleave_fold_whole_though_little_is_remembered() -> None:
+    """One after the other they would reach back before what can be taken back."""
+    world = World(2)
+    for number in range(40):
+        server = world.servers[number % 2]
+        world.invite(server, f"{number}")
+        world.attest(server, len(server.entries), START_MS // 1000 + number)
+    logs = {server.id: Held(server, len(server.entries)) for server in world.servers}
+    stepwise = world.fold(retain_settled=2)
+    stepwise.publish_charter()
+    world.deliver(stepwise, world.servers[0])
+    with pytest.raises(HorizonError):
+        world.deliver(stepwise, world.servers[1])
+    fold = world.fold(retain_settled=2)
+    fold.publish_charter()
+    Replay(fold, own_id=world.servers[0].id, verify=verify).run(lambda: logs)
+    assert fold.state.root() == world.folded().state.root()
