@@ -24,6 +24,7 @@ class MeshOptions:
     servers: int = 20
     witnesses: int = 5
     introduced: int | None = None  # how many others a server knows at first; None for all
+    known: bool = False  # all have been up before: nobody's address is news
     retain_settled: int = 4096
     fsync_s: float = 0.004
     backbone: bool = False
@@ -66,7 +67,9 @@ class Mesh:
         for server in self.all:
             count = self.options.introduced
             known = range(len(facts)) if count is None else rng.sample(range(len(facts)), count)
-            server.disk.facts = tuple(facts[one] for one in known if one != server.number)
+            server.disk.facts = tuple(
+                facts[one] for one in known if one != server.number or self.options.known
+            )
             server.start()
         first = self.all[0]
         refused: list[SeipdError] = []

@@ -80,6 +80,7 @@ class SimServer:
         self.process: Process | None = None
         self.fatal: list[SeipdError] = []
         self.forks: list[Forked] = []
+        self.told_counts: list[int] = []
         self.honest = True
         self._charter = charter
         self._life = 0
@@ -181,10 +182,16 @@ class SimServer:
         self.later(SAVE_INTERVAL_S, self._save)
 
     def _appended(self) -> None:
-        self._run(self.node.appended(self.clock.moment()))
+        self._tell(self.node.appended(self.clock.moment()))
 
     def _cosign(self, server_id: str, epoch: int, size: int, line: bytes) -> None:
         self._run(self.node.cosign(server_id, epoch, size, line, self.clock.moment()))
+
+    def _tell(self, effects: list[Effect]) -> None:
+        """Carry out what follows a feed's growth; note how many are told of it at once."""
+        if told := {effect.address for effect in effects if isinstance(effect, Send)}:
+            self.told_counts.append(len(told))
+        self._run(effects)
 
     def _run(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -219,7 +226,7 @@ class SimServer:
         def done(error: SeipdError | None) -> None:
             now = self.clock.moment()
             if error is None:
-                self._run(self.node.stored(effect.server_id, now))
+                self._tell(self.node.stored(effect.server_id, now))
             else:
                 self.node.failed(effect.server_id, effect.source, count, now)
 
