@@ -120,9 +120,8 @@ async def main(count: int) -> None:
                 }
             )
         )
-        for log in server.ledger._logs.values():
-            log.publish()
-            log.close()
+        server.ledger._shelf.publish()
+        server.ledger._shelf.close()
         for _ in range(3):
             done = subprocess.run(
                 [sys.executable, "-m", "tests.bench.bench_start", "--child", text],

@@ -84,6 +84,7 @@ class FeedRules:
         if time_ms is None:
             return False
         feed.attested = attest.size
+        feed.attested_roster = feed.roster_number
         # A witness's clock may step back; the entries of one feed keep their order nevertheless.
         feed.settled_ms = max(feed.settled_ms, time_ms)
         rekeyed = False

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from services.base.ledger.feedrules import RootAt, Verify
+    from services.base.ledger.limits import Prefix
     from services.base.ledger.state import State
     from services.kernel.ids import MeshId, ServerId
     from services.kernel.records import Record
@@ -68,7 +69,8 @@ class Fold:
         self._items: list[Item] = []
         self._rekeyed = False
         self._judge_anew: dict[ServerId, int] = {}
-        self._limit_of: dict[ServerId, int] = {}
+        self._limit_of: dict[ServerId, Prefix] = {}
+        self.limit_count = 0
         self.limits = Limits(charter=charter, verify=verify)
         self.rules = FeedRules(charter=charter, limits=self.limits, verify=verify, root_at=root_at)
         self._horizon: OrderKey = (-1, 0, "", 0)
@@ -86,6 +88,7 @@ class Fold:
                 size=point.size,
                 processed=point.size,
                 attested=point.size,
+                attested_roster=point.roster_number,
                 last_hlc=point.settled_hlc,
                 settled_hlc=point.settled_hlc,
                 settled_ms=point.settled_ms,
@@ -175,6 +178,10 @@ class Fold:
         for item in provisional:
             self._apply(item)
 
+    def limit_of(self, author: ServerId) -> Prefix | None:
+        """Return what counts of a feed; None where all of it does."""
+        return self._limit_of.get(author)
+
     def feed(self, author: ServerId) -> Feed:
         """Return what is known of a feed; an empty one where nothing is."""
         return self.feeds.setdefault(author, Feed(author=author))
@@ -257,12 +264,13 @@ class Fold:
 
     def _limit_changed(self, author: ServerId) -> None:
         """Have the entries judged anew that one limit lets count and the other does not."""
-        limit = self.limits.of(author)
-        before = self._limit_of.get(author, NO_LIMIT)
-        after = self._limit_of[author] = NO_LIMIT if limit is None else limit.size
-        first = min(before, after, self._judge_anew.get(author, NO_LIMIT))
-        if before != after:
-            self._judge_anew[author] = first
+        before, limit = self._limit_of.get(author), self.limits.of(author)
+        if limit is None or limit == before:
+            return
+        self._limit_of[author] = limit
+        self.limit_count += 1
+        sizes = [limit.size, before.size if before is not None else NO_LIMIT]
+        self._judge_anew[author] = min(*sizes, self._judge_anew.get(author, NO_LIMIT))
 
     def _integrate(self, fresh: list[Item]) -> None:
         last = self._items[-1].order_key if self._items else self._horizon
@@ -322,7 +330,8 @@ class Fold:
         author = roster.server(item.author)
         if author is None:
             raise RejectedError("the author is no server", code="rejected_unauthorised")
-        if item.index >= self._limit_of.get(item.author, NO_LIMIT):
+        limit = self._limit_of.get(item.author)
+        if limit is not None and item.index >= limit.size:
             code = "untrusted" if self.limits.is_untrusted(item.author) else "revoked"
             raise RejectedError("this part of the author's feed does not count", code=code)
         if record.module != PLATFORM:

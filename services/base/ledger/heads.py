@@ -11,16 +11,18 @@ from typing_extensions import override
 from services.kernel.ids import ServerId
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from services.base.ledger.copies import FeedLog
+    from services.base.ledger.limits import Prefix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedHead:
     """How much of a feed is held under a checkpoint that signs exactly that, and its root.
 
-    What a copy on its way has beyond that is nobody else's business before the rest has come.
+    What a copy on its way has beyond that is nobody else's business before the rest has come, nor
+    is what does not count of a feed whose author was removed or lied.
     """
 
     epoch: int
@@ -31,12 +33,20 @@ class FeedHead:
 class FeedHeads(Mapping[str, FeedHead]):
     """The heads of all feeds; looking at one costs the same however many there are."""
 
-    def __init__(self, logs: Mapping[ServerId, FeedLog]) -> None:
+    def __init__(
+        self,
+        logs: Mapping[ServerId, FeedLog],
+        limit_of: Callable[[ServerId], Prefix | None],
+    ) -> None:
         self._logs = logs
+        self._limit_of = limit_of
 
     @override
     def __getitem__(self, server_id: str) -> FeedHead:
         log = self._logs[ServerId(server_id)]
+        limit = self._limit_of(log.server_id)
+        if limit is not None and log.signed_size > limit.size:
+            return FeedHead(epoch=log.epoch, size=limit.size, root=limit.root)
         return FeedHead(epoch=log.epoch, size=log.signed_size, root=log.signed_root)
 
     @override

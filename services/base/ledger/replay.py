@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from services.base.ledger.feedrules import item_of
 from services.base.ledger.standing import UNSETTLED_MS, Checked
-from services.kernel.errors import WireError
+from services.kernel.errors import CorruptError, WireError
 from services.kernel.records import decode_entry
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ _MARKS: Final = (b'"kind":"feed.', b'"kind":"roster.', b'"kind":"trust.')
 
 class Log(Protocol):
     """A feed as it is held."""
+
+    @property
+    def path(self) -> str:
+        """Its folder below the data root."""
 
     @property
     def size(self) -> int:
@@ -121,6 +125,7 @@ class Replay:
             open_logs: opens the logs that the roster names by now and returns all of them.
 
         Raises:
+            CorruptError: a log is shorter than what the fold began with.
             HorizonError: something belongs before the state that the fold began with.
         """
         while fresh := open_logs().keys() - self._sources.keys():
@@ -139,6 +144,12 @@ class Replay:
 
     def _open(self, server_id: ServerId, log: Log) -> _Source:
         feed = self._fold.feed(server_id)
+        if feed.size > log.size:
+            raise CorruptError(
+                "the state file covers more than the feed holds",
+                path=log.path,
+                mend="restore the ledger folder from a backup; entries are missing",
+            )
         own = server_id == self._own_id
         source = _Source(
             feed=feed,

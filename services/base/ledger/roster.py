@@ -264,10 +264,24 @@ class Charter:
         newest = ((name, steps[-1][1]) for name, steps in self._history.items())
         return {name: certificate for name, certificate in newest if certificate is not None}
 
+    def certificates(self) -> dict[ServerId, ServerCertificate]:
+        """Return the newest certificate of everybody who is or was a server."""
+        found = {}
+        for name in self._history:
+            certificate = self.last_certificate(name)
+            if certificate is not None:
+                found[name] = certificate
+        return found
+
+    def last_certificate(self, server_id: ServerId) -> ServerCertificate | None:
+        """Return the newest certificate of whoever is or was a server."""
+        steps = self._history.get(server_id, ())
+        return next((one for _, one in reversed(steps) if one is not None), None)
+
     def key_of(self, server_id: ServerId) -> bytes | None:
         """Return the identity key of whoever is or was a server."""
-        steps = self._history.get(server_id, ())
-        return next((one.key for _, one in reversed(steps) if one is not None), None)
+        certificate = self.last_certificate(server_id)
+        return certificate.key if certificate is not None else None
 
     def removal(self, server_id: ServerId) -> Removal | None:
         """Return how much of a removed server's feed counts; None while it was not removed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,19 +17,19 @@ import orjson
 
 from services.base.crypto.signatures import SigningKey, verify
 from services.base.ledger.attest import Attestor
-from services.base.ledger.copies import FeedLog, open_feed
+from services.base.ledger.author import Author
 from services.base.ledger.fold import Fold, HorizonError
-from services.base.ledger.heads import FeedHead, FeedHeads
+from services.base.ledger.forks import MAX_CHECKPOINT_BYTES, accusation, is_other_branch, kept_of
 from services.base.ledger.limits import LIMIT_KINDS
+from services.base.ledger.replay import Replay, check_entries
 from services.base.ledger.roster import Charter
+from services.base.ledger.shelf import Shelf
 from services.base.ledger.snapshot import Snapshot, decode_snapshot, encode_snapshot
-from services.base.ledger.standing import Checked, FeedPoint
 from services.base.ledger.state import State
 from services.base.ledger.writer import Receipt, Writer
 from services.base.storage.files import open_private, write_atomic
 from services.kernel.errors import (
     ConflictError,
-    CorruptError,
     NotFoundError,
     SeipdError,
     UnavailableError,
@@ -37,19 +37,22 @@ from services.kernel.errors import (
 )
 from services.kernel.hlc import hlc_ms
 from services.kernel.ids import MeshId, ServerId, server_id_of
-from services.kernel.records import Record, decode_entry
 from services.kernel.service import Health, HealthState
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from services.base.ledger.copies import FeedLog
+    from services.base.ledger.heads import FeedHead
+    from services.base.ledger.limits import Prefix
+    from services.base.ledger.standing import Checked
     from services.kernel.clock import Clock
+    from services.kernel.records import Record
     from services.kernel.views import Appliers
 
 logger = logging.getLogger(__name__)
 
-READ_BATCH = 4096
 MAX_AHEAD_MS = 30_000
 
 
@@ -99,8 +102,12 @@ class LedgerService:
         self._on_fatal = on_fatal
         self._settings = settings or LedgerSettings()
         self._tasks = TaskOwner("ledger")
-        self._logs: dict[ServerId, FeedLog] = {}
-        self._heads = FeedHeads(self._logs)
+        self._shelf = Shelf(
+            folder,
+            server_id=server_id_of(signing_key.public_key),
+            key=signing_key,
+            limit_of=self._limit_of,
+        )
         self._locks: dict[ServerId, asyncio.Lock] = {}
         self._subscribers: list[tuple[frozenset[str], Subscriber]] = []
         self._append_callbacks: list[Callable[[], None]] = []
@@ -140,7 +147,7 @@ class LedgerService:
         self._writer = Writer(
             server_id=self.server_id,
             fold=self._fold,
-            log=self._own,
+            log=self._shelf.own,
             clock=self._clock,
             verify=verify,
             on_fatal=self._on_fatal,
@@ -148,6 +155,7 @@ class LedgerService:
         )
         for feed in self._fold.feeds.values():
             self._writer.observe(feed.last_hlc)  # type: ignore[arg-type]
+        self._author = Author(key=self._key, mesh_id=self.mesh_id, clock=self._clock)
         self._attestor = Attestor(
             key=self._key, fold=self._fold, clock=self._clock, submit=self._writer.submit
         )
@@ -156,6 +164,7 @@ class LedgerService:
         self._tasks = TaskOwner("ledger", on_crash=lambda _, error: self._on_fatal(error))
         self._tasks.spawn(self._writer.run(), name="ledger-writer")
         self._tasks.spawn(self._housekeeping(), name="ledger-housekeeping")
+        self._tasks.spawn(self._mind_limits(), name="ledger-limits")
         await self.name_roster()
         self._state_text = HealthState.OK
 
@@ -167,17 +176,16 @@ class LedgerService:
         async with self._writer.quiet():
             await self._tasks.close()
         with contextlib.suppress(SeipdError):
-            await asyncio.to_thread(self._publish_all)
+            await asyncio.to_thread(self._shelf.publish)
             await self.save_snapshot()
-        for log in self._logs.values():
-            log.close()
+        self._shelf.close()
 
     def health(self) -> Health:
         """Report the number of feeds and records, and why writes are refused if they are."""
         if self._state_text is HealthState.OK and self._writer.read_only:
             return Health(state=HealthState.FAILED, detail=self._writer.read_only)
-        total = sum(log.size for log in self._logs.values())
-        return Health(state=self._state_text, detail=f"{len(self._logs)} feeds, {total} records")
+        total = sum(log.size for log in self._shelf)
+        return Health(state=self._state_text, detail=f"{len(self._shelf)} feeds, {total} records")
 
     async def submit(self, records: Sequence[Record]) -> list[Receipt]:
         """Append records to this server's feed, all or none; see ``Writer.submit``."""
@@ -197,7 +205,7 @@ class LedgerService:
 
     def feeds(self) -> Mapping[str, FeedHead]:
         """Return how much of each feed is held, as a view that follows the feeds."""
-        return self._heads
+        return self._shelf.heads
 
     def log(self, server_id: str) -> FeedLog:
         """Return the log of a feed.
@@ -205,22 +213,25 @@ class LedgerService:
         Raises:
             NotFoundError: no such feed is held.
         """
-        log = self._logs.get(ServerId(server_id))
+        log = self._shelf.get(server_id)
         if log is None:
             raise NotFoundError(f"no feed of {server_id} is held here")
         return log
 
     def read(self, server_id: str, epoch: int, start: int, stop: int) -> list[bytes]:
         """Return entries of a feed as they are; empty where they are not held."""
-        log = self._logs.get(ServerId(server_id))
-        if log is None or log.epoch != epoch:
-            return []
-        return log.read(start, min(stop, log.size))
+        log = self._shelf.get(server_id, epoch)
+        return [] if log is None else log.read(start, min(stop, log.size))
 
     def checkpoint(self, server_id: str, epoch: int) -> bytes | None:
         """Return the newest signed checkpoint held of a feed."""
-        log = self._logs.get(ServerId(server_id))
-        return log.checkpoint if log is not None and log.epoch == epoch else None
+        log = self._shelf.get(server_id, epoch)
+        return log.checkpoint if log is not None else None
+
+    def root_at(self, server_id: str, epoch: int, size: int) -> bytes | None:
+        """Return the root that a feed had at a size; None where that is not held."""
+        log = self._shelf.get(server_id, epoch)
+        return log.root_at(size) if log is not None else None
 
     def server_key(self, server_id: str) -> bytes | None:
         """Return the identity key of a server of the roster."""
@@ -230,6 +241,14 @@ class LedgerService:
     def servers(self) -> Mapping[str, bytes]:
         """Return every server of the roster and its identity key."""
         return {name: one.key for name, one in self.charter.servers().items()}
+
+    def authors(self) -> Collection[str]:
+        """Return everybody who has a feed: the servers of the roster and those removed from it."""
+        return self.charter.certificates().keys()
+
+    def is_author(self, server_id: str) -> bool:
+        """Say whether somebody is or was a server."""
+        return self.charter.was_server(ServerId(server_id))
 
     @property
     def roster_number(self) -> int:
@@ -251,16 +270,15 @@ class LedgerService:
             WireError: the checkpoint does not sign these entries.
         """
         name = ServerId(server_id)
-        certificate = self.charter.server(name)
+        certificate = self.charter.last_certificate(name)
         if certificate is None or name == self.server_id or certificate.epoch != epoch:
             raise NotFoundError(f"{server_id} has no feed of epoch {epoch} in the roster")
-        async with self._locks.setdefault(name, asyncio.Lock()):
-            log = self._logs.get(name)
+        if len(checkpoint) > MAX_CHECKPOINT_BYTES:
+            raise WireError("a checkpoint of a feed has no extensions")
+        async with self._lock(name):
+            log = self._shelf.get(name)
             if log is None:
-                log = await asyncio.to_thread(
-                    open_feed, self._folder, self.mesh_id, certificate, self.server_id
-                )
-                self._logs[name] = log
+                log = await asyncio.to_thread(self._shelf.open, certificate, self.mesh_id)
             if start > log.size:
                 raise ConflictError(f"held are {log.size} entries, offered from {start}")
             fresh = entries[log.size - start :]
@@ -274,13 +292,34 @@ class LedgerService:
             self._cosign(name, log)
             return log.size
 
+    async def contradict(self, server_id: str, epoch: int, checkpoint: bytes) -> bool:
+        """Compare a checkpoint with what is held of a feed; append the proof if the author lied.
+
+        Returns:
+            Whether the author is untrusted.
+
+        Raises:
+            SeipdError: the checkpoint is malformed, not well signed, or of more than is held.
+        """
+        name = ServerId(server_id)
+        log, certificate = self._shelf.get(name, epoch), self.charter.last_certificate(name)
+        if log is None or certificate is None or self._fold.limits.is_untrusted(name):
+            return self._fold.limits.is_untrusted(name)
+        records = await asyncio.to_thread(
+            accusation, self._fold, self._author, log, certificate, checkpoint
+        )
+        if records:
+            await self.submit(records)
+        return bool(records)
+
     async def cosignature(self, server_id: str, epoch: int, size: int, line: bytes) -> None:
         """Take a witness's cosignature of this server's feed."""
-        if server_id == self.server_id and epoch == self._own.epoch:
-            root = self._own.root_at(size)
+        own = self._shelf.own
+        if server_id == self.server_id and epoch == own.epoch:
+            root = own.root_at(size)
             if root is not None:
                 self._attestor.add(size, root, line)
-                await self._attestor.settle(self._own)
+                await self._attestor.settle(self._shelf.own)
 
     async def name_roster(self) -> None:
         """Say on this feed which roster its records go by, if there is a newer one."""
@@ -313,28 +352,19 @@ class LedgerService:
 
     def verify_logs(self) -> list[dict[str, Any]]:
         """Re-derive every tile of every log; report each log's size, or what is wrong with it."""
-        report: list[dict[str, Any]] = []
-        for server_id, log in tuple(self._logs.items()):
-            facts: dict[str, Any] = {"server_id": server_id, "path": log.path}
-            try:
-                facts |= {"good": True, "size": log.verify()}
-            except CorruptError as error:
-                facts |= {"good": False, "damaged": f"{log.path}/{error.path}", "why": str(error)}
-            report.append(facts)
-        return report
+        return self._shelf.verify()
 
     async def publish(self) -> None:
         """Bring every log's tiles and checkpoint file up to date."""
-        await asyncio.to_thread(self._publish_all)
+        await asyncio.to_thread(self._shelf.publish)
 
     def _load(self) -> None:
-        self._logs.clear()
         snapshot = self._read_snapshot()
         try:
-            self._build(snapshot)
+            self._fold = self._built(snapshot)
         except HorizonError:
             logger.info("the state file reaches too far: folding from the first record")
-            self._build(None)
+            self._fold = self._built(None)
 
     def _read_snapshot(self) -> Snapshot | None:
         path = self._folder / "state"
@@ -346,7 +376,7 @@ class LedgerService:
                 file, mesh_id=genesis.mesh_id, key=self._key.public_key, verify=verify
             )
 
-    def _build(self, snapshot: Snapshot | None) -> None:
+    def _built(self, snapshot: Snapshot | None) -> Fold:
         charter = Charter(self._charter_records[0])
         standing = (
             *self._charter_records[1:],
@@ -355,71 +385,29 @@ class LedgerService:
         for record in standing:
             if record.kind not in LIMIT_KINDS:
                 charter.offer(record)
-        self._fold = Fold(
+        fold = Fold(
             charter=charter,
             state=snapshot.state if snapshot else State(),
             appliers=self._appliers,
             verify=verify,
-            root_at=lambda server_id, size: self._logs[server_id].root_at(size),
+            root_at=self._root_at,
         )
-        points: dict[ServerId, FeedPoint] = {}
         if snapshot is not None:
-            points = snapshot.points
-            self._fold.resume(points, snapshot.horizon_ms)
-        self._fold.publish_charter(one for one in standing if one.kind in LIMIT_KINDS)
-        replayed: set[ServerId] = set()
-        # A feed may name servers whose feeds are held, too.
-        while names := self._open_logs(charter) - replayed:
-            for server_id in sorted(names):
-                self._replay(server_id, self._logs[server_id], points.get(server_id))
-            replayed |= names
+            fold.resume(snapshot.points, snapshot.horizon_ms)
+        fold.publish_charter(one for one in standing if one.kind in LIMIT_KINDS)
+        replay = Replay(fold, own_id=self.server_id, verify=verify)
+        replay.run(lambda: self._shelf.open_named(charter))
+        return fold
 
-    def _open_logs(self, charter: Charter) -> set[ServerId]:
-        """Open the logs of servers in the roster that are not open yet; return all that are."""
-        for certificate in charter.servers().values():
-            name = certificate.server_id
-            held = name == self.server_id or (self._folder / "feeds" / name).exists()
-            if held and name not in self._logs:
-                self._logs[name] = open_feed(
-                    self._folder, charter.genesis.mesh_id, certificate, self.server_id, self._key
-                )
-        own_log = self._logs.get(self.server_id)
-        if own_log is None:
-            raise CorruptError(
-                "the roster does not name this server",
-                path="identity/root_chain.json",
-                mend="join the mesh again with a new invitation",
-            )
-        self._own = own_log
-        return set(self._logs)
+    def _limit_of(self, server_id: ServerId) -> Prefix | None:
+        return self._fold.limit_of(server_id)
 
-    def _replay(self, server_id: ServerId, log: FeedLog, point: FeedPoint | None) -> None:
-        at = point.size if point else 0
-        if at > log.size:
-            raise CorruptError(
-                "the state file covers more than the feed holds",
-                path=log.path,
-                mend="restore the ledger folder from a backup; entries are missing",
-            )
-        while at < log.size:
-            entries = log.read(at, min(at + READ_BATCH, log.size))
-            # What this server accepted it has checked; its own checkpoint covers it.
-            own = server_id == self.server_id
-            checked = _parse(entries) if own else self._check(entries)
-            self._fold.add(server_id, at, checked)
-            at += len(entries)
+    def _root_at(self, server_id: ServerId, size: int) -> bytes | None:
+        log = self._shelf.get(server_id)
+        return log.root_at(size) if log is not None else None
 
     def _check(self, entries: Sequence[bytes]) -> list[Checked]:
-        """Parse entries of another server; one with a wrong signature counts for nothing."""
-        mesh_id = self._fold.mesh_id
-        result = []
-        for checked in _parse(entries):
-            record = checked.entry.record if checked.entry else None
-            good = record is not None and verify(
-                record.actor, record.signed_bytes(mesh_id), record.actor_sig
-            )
-            result.append(checked if good else Checked(None))
-        return result
+        return check_entries(entries, mesh_id=self._fold.mesh_id, verify=verify)
 
     def _refuse_future(self, checked: Sequence[Checked]) -> None:
         limit = self._clock.now_ms() + MAX_AHEAD_MS
@@ -427,7 +415,7 @@ class LedgerService:
             raise UnavailableError("the feed's clock is ahead of ours", code="clock_ahead")
 
     async def _fold_in(self, server_id: ServerId, start: int, checked: list[Checked]) -> None:
-        number, fold = self.charter.number, self._fold
+        number, limit_count, fold = self.charter.number, self._fold.limit_count, self._fold
         feed = fold.feeds.get(server_id)
         # Where the fold was made again meanwhile it has read some of them from the log already.
         known = max((feed.size if feed else 0) - start, 0)
@@ -443,11 +431,34 @@ class LedgerService:
         self._flush_changes()
         if self.charter.number > number:
             self._tasks.spawn(self.name_roster(), name="ledger-name-roster")
+        if self._fold.limit_count != limit_count:
+            self._tasks.spawn(self._mind_limits(), name="ledger-limits")
+
+    async def _mind_limits(self) -> None:
+        """Put the wrong branches of feeds aside; bring forward what counts of the right ones."""
+        for log in self._shelf:
+            if not is_other_branch(self._fold, log):
+                continue
+            async with self._lock(log.server_id), self._writer.quiet():
+                logger.warning("another branch of %s counts: fetching it", log.server_id)
+                await asyncio.to_thread(self._shelf.put_aside, log.server_id)
+                self._rebuild()
+            self._flush_changes()
+        for name, certificate in self.charter.certificates().items():
+            log_of = self._shelf.get(name, certificate.epoch)
+            if log_of is None or not self._fold.limits.is_untrusted(name):
+                continue
+            kept = await asyncio.to_thread(kept_of, self._fold, self._author, log_of, certificate)
+            if kept is not None:
+                await self.submit([kept])
+
+    def _lock(self, server_id: ServerId) -> asyncio.Lock:
+        return self._locks.setdefault(server_id, asyncio.Lock())
 
     def _rebuild(self) -> None:
         logger.info("entries settled long ago arrived: folding from the first record")
         before = self._fold.state
-        self._build(None)
+        self._fold = self._built(None)
         self._writer.fold = self._attestor.fold = self._fold
         self._announce_rebuild(before)
 
@@ -461,7 +472,7 @@ class LedgerService:
         self._fold.state.watch(self._note)
 
     def _cosign(self, server_id: ServerId, log: FeedLog) -> None:
-        line = self._attestor.cosign(log)
+        line = self._attestor.cosign(log) if self._limit_of(server_id) is None else None
         if line is not None and self._on_cosign is not None:
             self._on_cosign(server_id, log.epoch, log.size, line)
 
@@ -490,26 +501,12 @@ class LedgerService:
             if wanted:
                 subscriber(wanted)
 
-    def _publish_all(self) -> None:
-        for log in tuple(self._logs.values()):
-            log.publish()
-
     async def _housekeeping(self) -> None:
         last_snapshot_s = self._clock.monotonic_s()
         while True:
             await asyncio.sleep(self._settings.attest_interval_s)
-            await self._attestor.settle(self._own)
+            await self._attestor.settle(self._shelf.own)
             await self.publish()
             if self._clock.monotonic_s() - last_snapshot_s > self._settings.snapshot_interval_s:
                 await self.save_snapshot()
                 last_snapshot_s = self._clock.monotonic_s()
-
-
-def _parse(entries: Sequence[bytes]) -> list[Checked]:
-    result = []
-    for data in entries:
-        try:
-            result.append(Checked(decode_entry(data)))
-        except WireError:
-            result.append(Checked(None))
-    return result

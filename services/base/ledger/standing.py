@@ -68,6 +68,7 @@ class Feed:
     size: int = 0
     processed: int = 0
     attested: int = 0
+    attested_roster: int = 0  # the roster whose witnesses attested it
     last_hlc: int = 0
     settled_hlc: int = 0
     settled_ms: int = 0

@@ -327,6 +327,8 @@ def _fields(record):
 class Held:
     """A feed of the little mesh as a log holds it."""
 
+    path = "ledger/feed"
+
     def __init__(self, server: Server, size: int) -> None:
         self._data = [entry.encode() for entry in server.entries[:size]]
         self.size = size

@@ -84,7 +84,7 @@ async def test_an_attest_from_before_the_state_file_is_folded_in_while_writes_go
     ledger = ledger_of(world, own, fatal)
     await ledger.start()
     await found(ledger, world)
-    await ledger._attestor.settle(ledger._own)
+    await ledger._attestor.settle(ledger.log(ledger.server_id))
     await ledger.stop()
 
     ledger = ledger_of(world, own, fatal)
