@@ -39,7 +39,7 @@ from tests.sim.tape import Copy, Tape
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from services.base.crypto.signatures import SigningKey
     from services.base.ledger.roster import Charter
@@ -175,6 +175,17 @@ class SimLedger:
     def checkpoint(self, server_id: str, epoch: int) -> bytes | None:
         copy = self.held.get(server_id)
         return copy.checkpoint if copy is not None and copy.epoch == epoch else None
+
+    def root_at(self, server_id: str, epoch: int, size: int) -> bytes | None:
+        copy = self.held.get(server_id)
+        held = copy is not None and copy.epoch == epoch and 0 < size <= copy.size
+        return copy.root_at(size) if held else None
+
+    def authors(self) -> Collection[str]:
+        return self.charter.certificates().keys()
+
+    def is_author(self, server_id: str) -> bool:
+        return self.charter.was_server(ServerId(server_id))
 
     def server_key(self, server_id: str) -> bytes | None:
         certificate = self.charter.server(ServerId(server_id))

@@ -165,13 +165,3 @@ def is_behind(head: FeedHead | None, epoch: int, size: int) -> bool:
     """Say whether somebody else holds more than is held here."""
     have = (head.epoch, head.size) if head else (0, 0)
     return size > 0 and (epoch, size) > have
-
-
-def is_other(head: FeedHead | None, one: FeedSize) -> bool:
-    """Say whether somebody else holds as much of a feed as is held here, but not the same."""
-    return (
-        head is not None
-        and (head.epoch, head.size) == (one.epoch, one.size)
-        and head.size > 0
-        and head.root[:HASH_BYTES] != one.root
-    )

@@ -71,11 +71,11 @@ class AddressChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forked:
-    """A peer holds as much of a feed as we do, but not the same."""
+    """A peer shows a checkpoint of a feed that is not a part of what we hold of it."""
 
     server_id: str
     epoch: int
-    size: int
+    checkpoint: bytes
     source: str
 
 

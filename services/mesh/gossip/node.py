@@ -15,14 +15,13 @@ from services.mesh.gossip.answers import answer_pull
 from services.mesh.gossip.channel import Channel
 from services.mesh.gossip.cosigns import CosignOutbox
 from services.mesh.gossip.counters import Count, Counters
-from services.mesh.gossip.digests import Holdings, address_key, is_ahead, is_other, sizes_of
+from services.mesh.gossip.digests import Holdings, address_key, is_ahead, sizes_of
 from services.mesh.gossip.directory import Directory
 from services.mesh.gossip.effects import (
     AddressChanged,
     Catching,
     DeliverCosign,
     Effect,
-    Forked,
     SendPull,
 )
 from services.mesh.gossip.messages import (
@@ -44,6 +43,7 @@ from services.mesh.gossip.news import News
 from services.mesh.gossip.peerstate import PeerState, peer_states
 from services.mesh.gossip.replication import Replicator
 from services.mesh.gossip.session import SessionTable
+from services.mesh.gossip.suspicions import Suspicions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -107,6 +107,7 @@ class GossipNode:
             own_id=self.server_id,
         )
         self._cosigns = CosignOutbox()
+        self._suspicions = Suspicions(feeds)
         self._holdings = Holdings(mesh_id=mesh_id, rng=rng)
         self._news = News(feeds)
         self._roster_number = -1
@@ -234,17 +235,16 @@ class GossipNode:
         newer_here = []
         for one in digest.feeds:
             server_id = id_of_raw(one.server)
-            if self._feeds.server_key(server_id) is None:
+            if not self._feeds.is_author(server_id):
                 self.counters.add(Count.UNKNOWN_FEED)
                 continue
             head = heads.get(server_id)
             self._replicator.offered(peer, server_id, one.epoch, one.size, head)
             if is_ahead(head, one.epoch, one.size):
                 newer_here.append(server_id)
-            if is_other(head, one):
-                self._effects.append(
-                    Forked(server_id=server_id, epoch=one.epoch, size=one.size, source=peer)
-                )
+            wish = self._suspicions.compare(peer, one, head, now.s)
+            if wish is not None:
+                self._send(peer, wish)
             if link is not None:
                 link.behind.pop(server_id, None)
                 if is_ahead(head, one.epoch, one.size):
@@ -255,9 +255,10 @@ class GossipNode:
 
     def _on_entries(self, peer: str, message: Entries, now: Moment) -> None:
         server_id = id_of_raw(message.server)
-        if self._feeds.server_key(server_id) is None:
+        if not self._feeds.is_author(server_id):
             self.counters.add(Count.UNKNOWN_FEED)
             return
+        self._suspicions.answered(peer, message, self._effects)
         heads = self._feeds.feeds()
         self._catch_up(self._replicator.entries(peer, message, heads.get(server_id), now.s))
         self._catch_up(self._replicator.plan(heads, now.s))
@@ -381,7 +382,7 @@ class GossipNode:
         self._channel.set_peers(others, now.s)
         self.directory.book.keep_only(servers)
         self._cosigns.keep_only(servers)
-        self._holdings.set_servers(servers, heads)
+        self._holdings.set_servers(self._feeds.authors(), heads)
         for name in servers:
             self._note_address(name)
             if (head := heads.get(name)) is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -47,6 +47,15 @@ class FeedReader(Protocol):
     def checkpoint(self, server_id: str, epoch: int) -> bytes | None:
         """Return the newest signed checkpoint that is held of a feed."""
 
+    def root_at(self, server_id: str, epoch: int, size: int) -> bytes | None:
+        """Return the root that a feed had at a size; None where that is not held."""
+
+    def authors(self) -> Collection[str]:
+        """Return everybody who has a feed: the servers of the roster and those removed from it."""
+
+    def is_author(self, server_id: str) -> bool:
+        """Say whether somebody is or was a server."""
+
     def server_key(self, server_id: str) -> bytes | None:
         """Return the identity key of a server of the roster; None once it was removed."""
 
@@ -68,6 +77,13 @@ class FeedPort(FeedReader, Protocol):
 
         Raises:
             SeipdError: there is a gap before ``start``, or the checkpoint does not sign them.
+        """
+
+    async def contradict(self, server_id: str, epoch: int, checkpoint: bytes) -> bool:
+        """Compare a checkpoint with what is held of a feed; say whether its author lied.
+
+        Raises:
+            SeipdError: the checkpoint is malformed, not well signed, or of more than is held.
         """
 
     async def cosignature(self, server_id: str, epoch: int, size: int, line: bytes) -> None:

@@ -275,7 +275,7 @@ class GossipService:
                     for callback in self._address_callbacks:
                         callback(effect.server_id)
                 case Forked():
-                    logger.warning("%s shows another feed of %s", effect.source, effect.server_id)
+                    self._tasks.spawn(self._contradict(effect), name="gossip-fork")
 
     async def _ingest(self, effect: Ingest) -> None:
         try:
@@ -321,6 +321,15 @@ class GossipService:
     def _stored(self, server_id: str) -> None:
         if self._node is not None:
             self._run(self._node.stored(server_id, self._now()))
+
+    async def _contradict(self, effect: Forked) -> None:
+        try:
+            lied = await self._ledger.contradict(effect.server_id, effect.epoch, effect.checkpoint)
+        except SeipdError as error:
+            logger.info("%s shows no good checkpoint: %s", effect.source, error)
+            return
+        if lied:
+            logger.warning("%s showed another story of %s", effect.source, effect.server_id)
 
     def _deliver(self, effect: DeliverCosign) -> None:
         if self._cosigns_waiting >= MAX_COSIGNS_WAITING:

@@ -105,6 +105,17 @@ class FakeLedger:
         feed = self.held.get(server_id)
         return feed.note if feed and feed.epoch == epoch else None
 
+    def root_at(self, server_id, epoch, size):
+        feed = self.held.get(server_id)
+        known = feed and feed.epoch == epoch and 0 < size <= len(feed.entries)
+        return root_of(feed.entries[:size]) if known else None
+
+    def authors(self):
+        return self.roster.keys()
+
+    def is_author(self, server_id):
+        return server_id in self.roster
+
     def server_key(self, server_id):
         return self.roster.get(server_id)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.mesh.gossip.codec import MAX_PLAINTEXT_BYTES
-from services.mesh.gossip.digests import Holdings, address_key, is_other, sizes_of
+from services.mesh.gossip.digests import Holdings, address_key
 from services.mesh.gossip.messages import (
     MAX_INDEX,
     Buckets,
@@ -131,11 +131,3 @@ def test_a_server_that_leaves_the_roster_leaves_the_hashes():
     rest = dict(sorted(heads.items())[1:])
     here.set_servers(rest, rest)
     assert here.summary() == holdings(rest).summary()
-
-
-def test_the_same_size_under_another_root_is_noticed():
-    (size,) = sizes_of(["server-0001020304050607"], {"server-0001020304050607": Head(1, 4)})
-    assert not is_other(Head(1, 4), size)
-    assert is_other(Head(1, 4, b"x" * 32), size)
-    assert not is_other(Head(1, 5, b"x" * 32), size)
-    assert not is_other(None, size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.mesh.gossip.counters import Count
-from tests.unit.mesh_gossip.gossip_kit import START_MS, Feed, World, id_of
+from tests.unit.mesh_gossip.gossip_kit import START_MS, Feed, World, id_of, note_of
 
 
 def entries(name: str, count: int, size_bytes: int = 300) -> list[bytes]:
@@ -172,6 +172,34 @@ def test_gos_19_a_shorter_head_changes_nothing():
     world.run(5)
     assert len(world["bob"].ledger.contents()[id_of("ann")]) == 6
     assert world["ann"].node.counters[Count.OWN_FEED_AHEAD] > 0
+
+
+@pytest.mark.parametrize(("bobs", "cids"), [(3, 3), (3, 5), (5, 3), (1, 9)])
+def test_gos_18_two_stories_of_one_feed_are_noticed_by_whoever_holds_more(bobs, cids):
+    """The author told one to each and is away; neither can tell alone."""
+    world = World("ann", "bob", "cid")
+    world.introduce()
+    world.partition("ann")
+    for name, count in (("bob", bobs), ("cid", cids)):
+        told = entries(f"for {name}", count)
+        note = note_of(world["ann"].key, 1, told)
+        world[name].ledger.held[id_of("ann")] = Feed(epoch=1, entries=told, note=note)
+        world[name].run(world[name].node.stored(id_of("ann"), world[name].now()))
+    world.run(5)
+    longer, other = ("bob", "cid") if bobs >= cids else ("cid", "bob")
+    fork = world[longer].forks[0]
+    assert (fork.server_id, fork.source) == (id_of("ann"), id_of(other))
+    assert fork.checkpoint == world[other].ledger.held[id_of("ann")].note
+
+
+def test_one_story_at_two_lengths_is_none():
+    world = World("ann", "bob", "cid", loss=0.2, jitter_s=0.1)
+    world.introduce()
+    for step in range(10):
+        world["ann"].append(*entries(f"{step}", 3))
+        world.run(0.3)
+    world.run(5)
+    assert [host.forks for host in world.hosts.values()] == [[], [], []]
 
 
 def test_gos_08_a_removed_server_is_cut_off_at_once():
