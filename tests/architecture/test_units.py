@@ -80,3 +80,37 @@ def test_each_unlock_secret_reaches_its_own_program_only() -> None:
     daemon, signer = service_of("seipd.service"), service_of("seipd-signer.service")
     assert daemon["LoadCredential"] == "seipd-unlock:/var/lib/seipd.unlock"
     assert signer["LoadCredential"] == "seipd-signer-unlock:/var/lib/seipd-signer.unlock"
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_a_refused_system_call_is_an_error_and_not_the_end(unit: Path) -> None:
+    # wireguard-go raises its limit of open files as it starts: killed for it, it brings no tunnel.
+    assert service_of(unit.name)["SystemCallErrorNumber"] == "EPERM"
+
+
+def test_a_server_without_a_root_key_starts_no_signer() -> None:
+    text = (ROOT / "systemd" / "seipd-signer.service").read_text(encoding="utf-8")
+    assert "ConditionPathExists=/var/lib/seipd-signer/keys.json\n" in text
+
+
+def test_an_agent_that_stops_leaves_the_control_sockets_of_others() -> None:
+    assert service_of("seip.service")["RuntimeDirectoryPreserve"] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--bogus"], "usage: scripts/up"),
+        (["--join"], "--join wants a token"),
+        (["--join", "not-a-token"], "--join wants a token"),
+    ],
+    ids=["unknown option", "no token", "no token of ours"],
+)
+def test_up_refuses_what_it_does_not_understand_before_it_changes_anything(
+    arguments: list[str], told: str
+) -> None:
+    done = subprocess.run(
+        [str(ROOT / "scripts" / "up"), *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert told in done.stderr
