@@ -1,0 +1,1 @@
+"""Catching up with a feed from far behind: whole tiles from several sources at once."""
