@@ -8,20 +8,18 @@ played here as the service does it.
 from __future__ import annotations
 
 import dataclasses
-import io
-import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from services.base.crypto.signatures import verify
 from services.base.ledger.attest import Attestor
 from services.base.ledger.checkpoint import Checkpoint, sign_checkpoint, verify_checkpoint
-from services.base.ledger.fold import Fold, HorizonError
+from services.base.ledger.fold import HorizonError
+from services.base.ledger.forks import accusation, is_other_branch, kept_of
+from services.base.ledger.heads import FeedHeads
 from services.base.ledger.note import NoteVerifier
-from services.base.ledger.snapshot import Snapshot, decode_snapshot, encode_snapshot
-from services.base.ledger.standing import Checked
 from services.base.ledger.state import State
 from services.base.ledger.writer import Receipt, Writer, _Transaction
 from services.kernel.errors import (
@@ -33,8 +31,8 @@ from services.kernel.errors import (
 )
 from services.kernel.hlc import hlc_ms
 from services.kernel.ids import ServerId, server_id_of
-from services.kernel.records import Record, decode_entry
-from tests.fakes.world import APPLIERS
+from tests.sim.authoring import Reader, SeededAuthor
+from tests.sim.loading import Disk, Loader
 from tests.sim.tape import Copy, Tape
 
 if TYPE_CHECKING:
@@ -42,60 +40,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from services.base.crypto.signatures import SigningKey
+    from services.base.ledger.limits import Prefix
     from services.base.ledger.roster import Charter
+    from services.base.ledger.standing import Checked
     from services.kernel.clock import Clock
+    from services.kernel.records import Record
     from tests.sim.founding import Founding
 
 MAX_AHEAD_MS = 30_000  # as LedgerService has it
 
 Answer = Callable[[list[Receipt] | SeipdError], None]
 Later = Callable[..., None]
-
-
-@dataclass(slots=True)
-class Disk:
-    """What a server finds again after it fell: nothing that was not synced is ever here."""
-
-    feeds: dict[ServerId, Copy] = field(default_factory=dict)
-    state: bytes | None = None
-    facts: tuple[bytes, ...] = ()
-    newest_hello_ms: dict[str, int] = field(default_factory=dict)
-
-
-class Reader:
-    """Parses and checks each entry once for all servers of a simulation."""
-
-    def __init__(self, mesh_id: str) -> None:
-        self._mesh_id = mesh_id
-        self._known: dict[bytes, Checked] = {}
-
-    def check(self, entries: Sequence[bytes]) -> list[Checked]:
-        return [self._known.get(data) or self._check(data) for data in entries]
-
-    def _check(self, data: bytes) -> Checked:
-        try:
-            entry = decode_entry(data)
-        except WireError:
-            entry = None
-        if entry is not None:
-            record = entry.record
-            if not verify(record.actor, record.signed_bytes(self._mesh_id), record.actor_sig):
-                entry = None
-        checked = self._known[data] = Checked(entry)
-        return checked
-
-
-class SeededAuthor:
-    """Signs as Author does, with record ids that a seed gives."""
-
-    def __init__(self, key: SigningKey, mesh_id: str, clock: Clock, rng: random.Random) -> None:
-        self._key, self._mesh_id, self._clock, self._rng = key, mesh_id, clock, rng
-
-    def record(self, kind: str, body: dict[str, Any]) -> Record:
-        from tests.sim.founding import signed_record
-
-        record_id = f"{self._rng.getrandbits(128):032x}"
-        return signed_record(self._mesh_id, self._key, kind, body, record_id)
 
 
 @dataclass(slots=True)
@@ -129,7 +84,8 @@ class SimLedger:
         charter: Charter | None = None,
     ) -> None:
         self.server_id = server_id_of(key.public_key)
-        self.held: dict[str, Copy] = dict(disk.feeds)
+        self.held: dict[ServerId, Copy] = dict(disk.feeds)
+        self._heads = FeedHeads(self.held, self._limit_of)  # type: ignore[arg-type]
         self.rebuilds = 0
         self._founding = founding
         self._key = key
@@ -137,7 +93,6 @@ class SimLedger:
         self._reader = reader
         self._clock = clock
         self._later = later
-        self._retain_settled = retain_settled
         self._fsync_s = fsync_s
         self._on_append = on_append
         self._on_cosign = on_cosign
@@ -148,7 +103,16 @@ class SimLedger:
         self._ingesting: dict[str, deque[tuple[Any, ...]]] = {}
         self.held.setdefault(self.server_id, self._empty(self.server_id))
         self.lazy = charter is not None
-        self.fold = self._load() if charter is None else self._bare(charter)
+        self._loader = Loader(
+            founding=founding,
+            key=key,
+            own_id=self.server_id,
+            disk=disk,
+            held=self.held,
+            retain_settled=retain_settled,
+        )
+        loader = self._loader
+        self.fold = loader.load() if charter is None else loader.bare(charter, State())
         self.writer = Writer(
             server_id=self.server_id,
             fold=self.fold,
@@ -161,20 +125,31 @@ class SimLedger:
         for feed in self.fold.feeds.values():
             self.writer.observe(feed.last_hlc)  # type: ignore[arg-type]
         self.attestor = Attestor(key=key, fold=self.fold, clock=clock, submit=self._submit)
-        self.attestor._author = SeededAuthor(key, founding.mesh_id, clock, rng)  # type: ignore[assignment]
+        self._author = SeededAuthor(key, founding.mesh_id, clock, rng)
+        self.attestor._author = self._author  # type: ignore[assignment]
 
     # What gossip asks of a ledger.
 
-    def feeds(self) -> Mapping[str, Copy]:
-        return self.held
+    def feeds(self) -> Mapping[str, Any]:
+        return self._heads
 
     def read(self, server_id: str, epoch: int, start: int, stop: int) -> list[bytes]:
-        copy = self.held.get(server_id)
-        return copy.read(start, stop) if copy is not None and copy.epoch == epoch else []
+        copy = self._copy(server_id, epoch)
+        return copy.read(start, stop) if copy is not None else []
 
     def checkpoint(self, server_id: str, epoch: int) -> bytes | None:
-        copy = self.held.get(server_id)
-        return copy.checkpoint if copy is not None and copy.epoch == epoch else None
+        copy = self._copy(server_id, epoch)
+        return copy.checkpoint if copy is not None else None
+
+    def root_at(self, server_id: str, epoch: int, size: int) -> bytes | None:
+        copy = self._copy(server_id, epoch)
+        return copy.root_at(size) if copy is not None else None
+
+    def authors(self) -> Collection[str]:
+        return self.charter.certificates().keys()
+
+    def is_author(self, server_id: str) -> bool:
+        return self.charter.was_server(ServerId(server_id))
 
     def root_at(self, server_id: str, epoch: int, size: int) -> bytes | None:
         copy = self.held.get(server_id)
@@ -244,6 +219,19 @@ class SimLedger:
                 self.attestor.add(size, root, line)
                 self._drive(self.attestor.settle(own), fatal=False)
 
+    def contradict(self, server_id: str, epoch: int, checkpoint: bytes) -> None:
+        """Compare a checkpoint with what is held; append the proof if its author lied."""
+        name = ServerId(server_id)
+        copy, certificate = self._copy(name, epoch), self.charter.last_certificate(name)
+        if copy is None or certificate is None or self.fold.limits.is_untrusted(name):
+            return
+        try:
+            records = accusation(self.fold, self._author, copy, certificate, checkpoint)  # type: ignore[arg-type]
+        except SeipdError:
+            return
+        if records:
+            self._drive(self._submit(records), fatal=False)
+
     # What the service does by itself.
 
     def housekeep(self) -> None:
@@ -258,22 +246,9 @@ class SimLedger:
             self._drive(self._submit([record]), fatal=True)
 
     def save_state(self) -> None:
-        """Write the signed state file of the settled point, as the service does now and then."""
-        if self._committing or self.lazy:
-            return
-        points, horizon_ms = self.fold.settled_points()
-        provisional = self.fold.without_provisional()
-        try:
-            snapshot = Snapshot(
-                state=self.fold.state,
-                charter_records=tuple(self.charter.records),
-                points=points,
-                horizon_ms=horizon_ms,
-            )
-            mesh_id, sign = self._founding.mesh_id, self._key.sign
-            self._disk.state = encode_snapshot(snapshot, mesh_id=mesh_id, sign=sign)
-        finally:
-            self.fold.with_provisional(provisional)
+        """Write the state file, as the service does now and then."""
+        if not self._committing and not self.lazy:
+            self._loader.save(self.fold)
 
     def _pump(self) -> None:
         """Accept what waits, unless something is being written."""
@@ -329,7 +304,7 @@ class SimLedger:
     def _store_now(
         self, name: ServerId, epoch: int, start: int, entries: Sequence[bytes], note: bytes
     ) -> None:
-        certificate = self.charter.server(name)
+        certificate = self.charter.last_certificate(name)
         if certificate is None or name == self.server_id or certificate.epoch != epoch:
             raise NotFoundError(f"{name} has no feed of epoch {epoch} in the roster")
         copy = self.held.get(name) or self._empty(name, epoch)
@@ -350,12 +325,15 @@ class SimLedger:
         self._hold(name, dataclasses.replace(copy, tape=tape, size=size, checkpoint=note))
         if not self.lazy:
             self._fold_in(name, copy.size, checked)
-        line = self.attestor.cosign(self.held[name])
+        held = self.held.get(name)
+        if held is None or self._limit_of(name) is not None:
+            return
+        line = self.attestor.cosign(held)
         if line is not None:
             self._on_cosign(name, epoch, size, line)
 
     def _fold_in(self, name: ServerId, start: int, checked: list[Checked]) -> None:
-        number = self.charter.number
+        number, limit_count = self.charter.number, self.fold.limit_count
         feed = self.fold.feeds.get(name)
         known = max((feed.size if feed else 0) - start, 0)
         try:
@@ -370,6 +348,27 @@ class SimLedger:
                 self.writer.observe(one.entry.hlc)
         if self.charter.number > number:
             self._later(0.0, self.name_roster)
+        if self.fold.limit_count != limit_count:
+            self._later(0.0, self.mind_limits)
+
+    def mind_limits(self) -> None:
+        """Put the wrong branches of feeds aside; bring forward what counts of the right ones."""
+        for name, copy in tuple(self.held.items()):
+            if not is_other_branch(self.fold, copy):  # type: ignore[arg-type]
+                continue
+            if self._committing or name in self._ingesting:
+                self._later(self._fsync_s, self.mind_limits)
+                return
+            self._disk.aside.append(copy)
+            del self.held[name], self._disk.feeds[name]
+            self._rebuild()
+        for name, certificate in self.charter.certificates().items():
+            held = self._copy(name, certificate.epoch)
+            if held is None or not self.fold.limits.is_untrusted(name):
+                continue
+            kept = kept_of(self.fold, self._author, held, certificate)  # type: ignore[arg-type]
+            if kept is not None:
+                self._drive(self._submit([kept]), fatal=True)
 
     def _refuse_future(self, checked: Sequence[Checked]) -> None:
         limit = self._clock.now_ms() + MAX_AHEAD_MS
@@ -381,61 +380,19 @@ class SimLedger:
 
     def _empty(self, server_id: str, epoch: int = 1) -> Copy:
         origin = self._founding.origin(server_id, epoch)
-        return Copy(tape=Tape(), origin=origin, epoch=epoch)
+        return Copy(tape=Tape(), origin=origin, server_id=ServerId(server_id), epoch=epoch)
 
-    def _load(self) -> Fold:
-        if self._disk.state is not None:
-            try:
-                snapshot = decode_snapshot(
-                    io.BytesIO(self._disk.state),
-                    mesh_id=self._founding.mesh_id,
-                    key=self._key.public_key,
-                    verify=verify,
-                )
-                return self._build(snapshot)
-            except HorizonError:
-                pass
-        return self._build(None)
+    def _copy(self, server_id: str, epoch: int) -> Copy | None:
+        copy = self.held.get(ServerId(server_id))
+        return copy if copy is not None and copy.epoch == epoch else None
 
-    def _build(self, snapshot: Snapshot | None) -> Fold:
-        charter = self._founding.charter()
-        for record in snapshot.charter_records[1:] if snapshot else ():
-            charter.offer(record)
-        fold = self._new_fold(charter, snapshot.state if snapshot else State())
-        points = snapshot.points if snapshot else {}
-        if snapshot is not None:
-            fold.resume(points, snapshot.horizon_ms)
-        fold.publish_charter()
-        replayed: set[ServerId] = set()
-        while names := (charter.servers().keys() & self.held.keys()) - replayed:
-            for name in sorted(names):
-                copy = self.held[name]
-                at = points[name].size if name in points else 0
-                fold.add(name, at, self._reader.check(copy.read(at, copy.size)))
-            replayed |= names
-        fold._retain_settled = self._retain_settled
-        fold._trim()
-        return fold
-
-    def _bare(self, charter: Charter) -> Fold:
-        """Return a fold that nothing is added to: this server only stores and compares."""
-        return self._new_fold(charter, State())
-
-    def _new_fold(self, charter: Charter, state: State) -> Fold:
-        return Fold(
-            charter=charter,
-            state=state,
-            appliers=APPLIERS,
-            verify=verify,
-            root_at=lambda name, size: self.held[name].root_at(size),
-            # Feed after feed is read at first, so what is early may come late: nothing is let go.
-            retain_settled=sys.maxsize,
-        )
+    def _limit_of(self, name: ServerId) -> Prefix | None:
+        return self.fold.limit_of(name)
 
     def _rebuild(self) -> None:
         self.rebuilds += 1
         self._rebuild_wanted = False
-        self.fold = self.writer.fold = self.attestor.fold = self._build(None)
+        self.fold = self.writer.fold = self.attestor.fold = self._loader.build(None)
 
     async def _submit(self, records: Sequence[Record]) -> list[Receipt]:
         outcome = await _Parked(lambda answer: self.submit(records, answer))

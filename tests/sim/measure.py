@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import statistics
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,30 +56,31 @@ class Idle:
     datagrams_s: float
 
 
-def quiet_mesh(servers: int, *, seed: int, link: LinkModel) -> Mesh:
+def quiet_mesh(servers: int, *, seed: int) -> Mesh:
     """Return a mesh that has been up for a while; only the first server folds."""
-    mesh = Mesh(
-        seed,
-        MeshOptions(
-            servers=servers, witnesses=min(9, servers - 1 | 1), folding=1, known=True, link=link
-        ),
+    options = MeshOptions(
+        servers=servers,
+        witnesses=min(9, servers - 1 | 1),
+        folding=1,
+        known=True,
+        link=LinkModel(delay_s=DELAY_S, loss=LOSS),
     )
+    mesh = Mesh(seed, options)
     mesh.start()
-    mesh.queue.run_until(lambda: mesh.agrees() and mesh.is_settled(), at_most_s=120.0, step_s=0.5)
     mesh.queue.run(SETTLE_S)
     assert mesh.agrees(), "the mesh did not come to rest"
     return mesh
 
 
-def spread(servers: int, *, seed: int = 1, records: int = 9) -> Spread:
-    """Measure how long each of some records takes to be everywhere."""
-    link = LinkModel(delay_s=DELAY_S, loss=LOSS)
+def measure(servers: int, *, seed: int = 1, records: int = 9) -> tuple[Spread, Idle]:
+    """Measure one mesh: what it sends when idle, then how long some records take to be all over."""
     with verified_once():
-        mesh = quiet_mesh(servers, seed=seed, link=link)
+        mesh = quiet_mesh(servers, seed=seed)
+        idling = idle(mesh)
         taken = [_one(mesh, record) for record in _records(mesh, records)]
         fanout = statistics.median(one for server in mesh.all for one in server.told_counts)
     told = round(fanout)
-    return Spread(
+    spread = Spread(
         servers=servers,
         fanout=fanout,
         all_s=statistics.median(taken),
@@ -89,6 +89,7 @@ def spread(servers: int, *, seed: int = 1, records: int = 9) -> Spread:
         serf_rounds=serf_rounds(servers, fanout=SERF_FANOUT, loss=LOSS),
         serf_same_rounds=serf_rounds(servers, fanout=told, loss=LOSS),
     )
+    return spread, idling
 
 
 def _records(mesh: Mesh, count: int) -> Iterator[Record]:
@@ -119,24 +120,18 @@ def _one(mesh: Mesh, record: Record) -> float:
     return taken_s
 
 
-def idle(servers: int, *, seed: int = 1, seconds: float = 60.0) -> Idle:
+def idle(mesh: Mesh, *, seconds: float = 60.0) -> Idle:
     """Measure what an idle mesh sends."""
-    with verified_once():
-        mesh = quiet_mesh(servers, seed=seed, link=LinkModel(delay_s=DELAY_S, loss=LOSS))
-        before, before_count = mesh.network.sent_bytes.copy(), mesh.network.sent_count.total()
-        mesh.queue.run(seconds)
-        sent = [mesh.network.sent_bytes[one.name] - before[one.name] for one in mesh.all]
+    before, before_count = mesh.network.sent_bytes.copy(), mesh.network.sent_count.total()
+    mesh.queue.run(seconds)
+    sent = [mesh.network.sent_bytes[one.name] - before[one.name] for one in mesh.all]
     return Idle(
-        servers=servers,
+        servers=len(mesh.all),
         mean_bytes_s=statistics.mean(sent) / seconds,
         most_bytes_s=max(sent) / seconds,
-        datagrams_s=(mesh.network.sent_count.total() - before_count) / seconds / servers,
+        datagrams_s=(mesh.network.sent_count.total() - before_count) / seconds / len(mesh.all),
     )
 
 
 def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def seconds_of(began_s: float) -> float:
-    return time.perf_counter() - began_s

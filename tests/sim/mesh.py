@@ -6,9 +6,10 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tests.sim.authoring import Reader
+from tests.sim.beginnings import first_feeds
 from tests.sim.events import EventQueue
 from tests.sim.founding import found
-from tests.sim.ledger import Reader
 from tests.sim.network import LinkModel, Network
 from tests.sim.server import SimServer
 
@@ -24,7 +25,7 @@ class MeshOptions:
     servers: int = 20
     witnesses: int = 5
     introduced: int | None = None  # how many others a server knows at first; None for all
-    known: bool = False  # all have been up before: nobody's address is news
+    known: bool = False  # all have been up before: no address is news, nor any feed's beginning
     retain_settled: int = 4096
     fsync_s: float = 0.004
     backbone: bool = False
@@ -70,7 +71,11 @@ class Mesh:
             server.disk.facts = tuple(
                 facts[one] for one in known if one != server.number or self.options.known
             )
+            if self.options.known:
+                server.disk.feeds.update(first_feeds(self.options.servers, self.options.witnesses))
             server.start()
+        if self.options.known:
+            return
         first = self.all[0]
         refused: list[SeipdError] = []
 

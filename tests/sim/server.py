@@ -20,7 +20,8 @@ from services.mesh.gossip.node import GossipNode
 from services.mesh.gossip.ports import Moment
 from services.mesh.gossip.settings import GossipSettings
 from tests.sim.founding import GOSSIP_PORT, START_MS, advertisement_of, public_host
-from tests.sim.ledger import Disk, SimLedger
+from tests.sim.ledger import SimLedger
+from tests.sim.loading import Disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -135,6 +136,7 @@ class SimServer:
         mesh.network.listen(self.backbone, self.name, self._on_datagram)
         if not ledger.lazy:
             ledger.name_roster()
+            self.later(0.0, ledger.mind_limits)
         for fact in self.disk.facts:
             self._run(node.learn(fact, now, stored=True))
         self._run(node.announce(advertisement_of(self.number), GOSSIP_PORT, now))
@@ -213,6 +215,7 @@ class SimServer:
                     pass
                 case Forked():
                     self.forks.append(effect)
+                    self.ledger.contradict(effect.server_id, effect.epoch, effect.checkpoint)
                 case _:
                     raise NotImplementedError(f"{type(effect).__name__} is not simulated yet")
 

@@ -9,10 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from services.base.ledger.merkle import EMPTY_ROOT, Frontier, leaf_hash
+from services.base.ledger.merkle import (
+    EMPTY_ROOT,
+    Frontier,
+    consistency_proof,
+    leaf_hash,
+    leaf_hashes,
+    root_of_row,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from services.kernel.ids import ServerId
 
 
 @dataclass(slots=True, eq=False)
@@ -38,17 +47,37 @@ class Tape:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Copy:
-    """One server's copy of a feed; satisfies gossip's FeedHead and the attestor's Log."""
+    """One server's copy of a feed; plays FeedLog for whoever asks of a log."""
 
     tape: Tape
     origin: str
+    server_id: ServerId
     epoch: int
     size: int = 0
     checkpoint: bytes | None = None
 
     @property
+    def path(self) -> str:
+        return self.origin
+
+    @property
     def root(self) -> bytes:
         return self.tape.roots[self.size]
+
+    @property
+    def signed_size(self) -> int:
+        return self.size
+
+    @property
+    def signed_root(self) -> bytes:
+        return self.root
+
+    def consistency_proof(self, old: int, new: int) -> list[bytes]:
+        def node(level: int, index: int) -> bytes:
+            entries = self.tape.entries[index << level : (index + 1) << level]
+            return root_of_row(leaf_hashes(entries))
+
+        return consistency_proof(old, new, node)
 
     def root_at(self, size: int) -> bytes | None:
         return self.tape.roots[size] if 0 < size <= self.size else None

@@ -1,7 +1,7 @@
 """Signatures stay real, but each is checked once for all servers of a simulation.
 
 What one of a thousand servers has verified the others would verify with the same outcome: it is a
-function of key, message and signature. So is what an address fact says one of its bytes.
+function of key, message and signature. So is what a fact or an entry says one of its bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from nacl import bindings
 from nacl.exceptions import BadSignatureError
 
 from services.base.crypto import signatures
+from services.base.ledger import replay
 from services.mesh.gossip import addresses
 
 if TYPE_CHECKING:
@@ -30,17 +31,22 @@ class _Bindings:
     crypto_sign_seed_keypair = staticmethod(bindings.crypto_sign_seed_keypair)
 
     def __init__(self) -> None:
-        self._pending = (b"", b"")
-        self._say = functools.lru_cache(maxsize=REMEMBERED)(self._ask)
+        self._said: dict[bytes, bool] = {}
 
     def crypto_sign_open(self, signed: bytes, public_key: bytes) -> None:
-        self._pending = (signed, public_key)
-        if not self._say(hashlib.blake2b(signed, key=public_key, digest_size=16).digest()):
+        name = hashlib.blake2b(signed, key=public_key, digest_size=16).digest()
+        good = self._said.get(name)
+        if good is None:
+            good = self._said[name] = self._ask(signed, public_key)
+            if len(self._said) > REMEMBERED:
+                self._said.clear()
+        if not good:
             raise BadSignatureError("Signature was forged or corrupt")
 
-    def _ask(self, _: bytes) -> bool:
+    @staticmethod
+    def _ask(signed: bytes, public_key: bytes) -> bool:
         try:
-            bindings.crypto_sign_open(*self._pending)
+            bindings.crypto_sign_open(signed, public_key)
         except BadSignatureError:
             return False
         return True
@@ -49,10 +55,11 @@ class _Bindings:
 @contextlib.contextmanager
 def verified_once() -> Iterator[None]:
     """Check each signature once while this lasts."""
-    before, parse = signatures.bindings, addresses._parse
+    sodium, parse, decode = signatures.bindings, addresses._parse, replay.decode_entry
     signatures.bindings = _Bindings()  # type: ignore[assignment]
     addresses._parse = functools.lru_cache(maxsize=REMEMBERED)(parse)
+    replay.decode_entry = functools.lru_cache(maxsize=REMEMBERED)(decode)
     try:
         yield
     finally:
-        signatures.bindings, addresses._parse = before, parse
+        signatures.bindings, addresses._parse, replay.decode_entry = sodium, parse, decode
