@@ -151,17 +151,6 @@ class SimLedger:
     def is_author(self, server_id: str) -> bool:
         return self.charter.was_server(ServerId(server_id))
 
-    def root_at(self, server_id: str, epoch: int, size: int) -> bytes | None:
-        copy = self.held.get(server_id)
-        held = copy is not None and copy.epoch == epoch and 0 < size <= copy.size
-        return copy.root_at(size) if held else None
-
-    def authors(self) -> Collection[str]:
-        return self.charter.certificates().keys()
-
-    def is_author(self, server_id: str) -> bool:
-        return self.charter.was_server(ServerId(server_id))
-
     def server_key(self, server_id: str) -> bytes | None:
         certificate = self.charter.server(ServerId(server_id))
         return certificate.key if certificate is not None else None
