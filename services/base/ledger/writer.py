@@ -1,14 +1,16 @@
 """The one writer of a server's own feed: transactions in, durable entries out, many to one fsync.
 
 A transaction is a list of records that count together or not at all. It is checked against the
-state plus what is before it in the same batch; nobody is answered before the batch is on the disk.
+state plus what is before it; nobody is answered before the batch is on the disk. The signatures of
+one batch are checked, and another is accepted in memory, while a third is written.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from services.base.ledger.fold import Fold, HorizonError
 from services.base.ledger.standing import Checked, Item
@@ -23,15 +25,17 @@ from services.kernel.hlc import Hlc, format_hlc, next_hlc
 from services.kernel.records import MAX_RECORD_BYTES, Entry, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from services.base.ledger.feedrules import Verify
     from services.kernel.clock import Clock
     from services.kernel.ids import ServerId
 
-MAX_BATCH = 256
 MAX_CHECKED_AT_ONCE = 32
+MAX_BATCHES_WAITING = 4
 MAX_QUEUED = 4096
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,14 @@ class _Transaction:
     future: asyncio.Future[list[Receipt]]
     encoded: list[bytes] = field(default_factory=list)
     error: SeipdError | None = None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What was accepted in memory and goes to the disk together."""
+
+    answers: list[tuple[_Transaction, list[Receipt]]] = field(default_factory=list)
+    data: list[bytes] = field(default_factory=list)
 
 
 class OwnLog(Protocol):
@@ -85,9 +97,13 @@ class Writer:
         self._on_fatal = on_fatal
         self._on_commit = on_commit
         self._queue: asyncio.Queue[_Transaction] = asyncio.Queue(maxsize=MAX_QUEUED)
-        self._checked: asyncio.Queue[_Transaction] = asyncio.Queue(maxsize=MAX_BATCH)
+        self._checked: asyncio.Queue[list[_Transaction]] = asyncio.Queue(MAX_BATCHES_WAITING)
+        self._accepted: asyncio.Queue[_Batch] = asyncio.Queue(MAX_BATCHES_WAITING)
         self._next_index = log.size
-        self._committing = asyncio.Lock()
+        self._accepting = asyncio.Lock()
+        self._not_durable = 0
+        self._all_durable = asyncio.Event()
+        self._all_durable.set()
         self.last_hlc = Hlc(0)
         self.read_only = ""
         self._past_horizon = False
@@ -113,29 +129,47 @@ class Writer:
         self.last_hlc = max(self.last_hlc, stamp)
 
     def take_horizon(self) -> bool:
-        """Say, once, whether the fold must be made again from the first record."""
+        """Say, once, whether the fold must be made again from the first record.
+
+        Not while something accepted is not on the disk yet: it would be left out.
+        """
+        if self._not_durable:
+            return False
         past, self._past_horizon = self._past_horizon, False
         return past
 
     async def run(self) -> None:
-        """Commit group after group until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._check_forever(), name="ledger-check")
-            group.create_task(self._commit_forever(), name="ledger-commit")
+        """Commit batch after batch until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._check_forever(), name="ledger-check")
+                group.create_task(self._accept_forever(), name="ledger-accept")
+                group.create_task(self._write_forever(), name="ledger-write")
+        finally:
+            # Whoever waits for the disk need wait no longer: nothing more will come there.
+            self._all_durable.set()
 
     async def _check_forever(self) -> None:
-        """Check signatures in a thread, while the batch before is accepted and written."""
+        """Check signatures in a thread, while batches before are accepted and written."""
         while True:
-            batch = await _batch_of(self._queue, MAX_CHECKED_AT_ONCE)
+            batch = await _all_of(self._queue, MAX_CHECKED_AT_ONCE)
             await asyncio.to_thread(self._check_batch, batch)
-            for transaction in batch:
-                await self._checked.put(transaction)
+            await self._checked.put(batch)
 
-    async def _commit_forever(self) -> None:
+    async def _accept_forever(self) -> None:
         while True:
-            batch = await _batch_of(self._checked, MAX_BATCH)
-            async with self._committing:
-                await self._commit(batch)
+            transactions = await self._checked.get()
+            async with self._accepting:
+                batch = self._accept_batch(transactions)
+                if batch.data:
+                    self._not_durable += 1
+                    self._all_durable.clear()
+                    await self._accepted.put(batch)
+
+    async def _write_forever(self) -> None:
+        while True:
+            batches = await _all_of(self._accepted, MAX_BATCHES_WAITING)
+            await self._write(batches)
 
     def _check_batch(self, batch: list[_Transaction]) -> None:
         for transaction in batch:
@@ -152,35 +186,48 @@ class Writer:
             raise ForbiddenError("the record's signature is wrong", code="bad_signature")
         return data
 
-    def quiet(self) -> asyncio.Lock:
-        """Return the lock under which no batch is accepted in memory and not on the disk yet."""
-        return self._committing
+    @contextlib.asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """Hold a time in which nothing is accepted in memory that is not on the disk too."""
+        async with self._accepting:
+            await self._all_durable.wait()
+            yield
 
-    async def _commit(self, batch: list[_Transaction]) -> None:
-        accepted: list[tuple[_Transaction, list[Receipt]]] = []
-        data: list[bytes] = []
-        for transaction in batch:
+    def _accept_batch(self, transactions: list[_Transaction]) -> _Batch:
+        batch = _Batch()
+        for transaction in transactions:
             try:
                 receipts, encoded = self._accept(transaction)
             except SeipdError as error:
                 _fail(transaction, error)
                 continue
-            accepted.append((transaction, receipts))
-            data.extend(encoded)
-        if not data:
-            return
+            batch.answers.append((transaction, receipts))
+            batch.data.extend(encoded)
+        return batch
+
+    async def _write(self, batches: list[_Batch]) -> None:
+        answers = [answer for batch in batches for answer in batch.answers]
+        data = [entry for batch in batches for entry in batch.data]
         try:
             await asyncio.to_thread(self._log.commit, data)
         except StorageError as error:
-            self.read_only = f"the disk refused a write: {error}"
-            for transaction, _ in accepted:
+            for transaction, _ in answers:
                 _fail(transaction, error)
-            self._on_fatal(error)
+            self._settle(len(batches))
+            if not self.read_only:
+                self.read_only = f"the disk refused a write: {error}"
+                self._on_fatal(error)
             return
-        for transaction, receipts in accepted:
+        for transaction, receipts in answers:
             if not transaction.future.done():
                 transaction.future.set_result(receipts)
+        self._settle(len(batches))
         self._on_commit()
+
+    def _settle(self, count: int) -> None:
+        self._not_durable -= count
+        if not self._not_durable:
+            self._all_durable.set()
 
     def _accept(self, transaction: _Transaction) -> tuple[list[Receipt], list[bytes]]:
         if transaction.error is not None:
@@ -234,9 +281,9 @@ def _fail(transaction: _Transaction, error: SeipdError) -> None:
         transaction.future.set_exception(error)
 
 
-async def _batch_of(queue: asyncio.Queue[_Transaction], limit: int) -> list[_Transaction]:
+async def _all_of(queue: asyncio.Queue[_T], limit: int) -> list[_T]:
     """Wait for one; take along what else is there, up to a limit."""
-    batch = [await queue.get()]
-    while len(batch) < limit and not queue.empty():
-        batch.append(queue.get_nowait())
-    return batch
+    taken = [await queue.get()]
+    while len(taken) < limit and not queue.empty():
+        taken.append(queue.get_nowait())
+    return taken
