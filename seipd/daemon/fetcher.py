@@ -1,22 +1,30 @@
-"""Fetches ranges of a feed as tiles over HTTPS from another server of the mesh."""
+"""Fetches feeds as tiles over HTTPS from other servers of the mesh."""
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from typing import TYPE_CHECKING, Any
 
 from seipd.client.trust import trust_server
+from seipd.daemon.tile_source import HttpTileSource
 from services.base.ledger.checkpoint import parse_checkpoint
 from services.base.ledger.note import parse_note
 from services.base.ledger.tiles import TILE_WIDTH, TileRef, decode_bundle
 from services.edge.auth.sessions import auth_input
 from services.kernel.errors import UnavailableError, UnreachableError, WireError
 from services.kernel.ids import ServerId, b64u_decode, b64u_encode, parse_server_id
+from services.mesh.bulk.service import catch_up
 from services.runtime.outbound import HttpClient, Response
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from services.base.crypto.signatures import SigningKey
     from services.base.ledger.service import LedgerService
+    from services.kernel.clock import Clock
+    from services.mesh.bulk.ports import FeedSink, Outcome, Place
+    from services.mesh.bulk.sources import Chance
 
 MAX_TILE_BYTES = 256 * 65_537
 MAX_TILES_A_FETCH = 4096
@@ -47,7 +55,7 @@ class HttpTileFetcher:
             UnavailableError: it has nothing published beyond ``start``, or refuses.
             WireError: what it sent is no tile.
         """
-        base = f"https://{source_host}:{source_port}"
+        base = _base_of(source_host, source_port)
         context = self._contexts.get(base) or await self._pin(base)
         prefix = f"{base}/ledger/feeds/{server_id}"
         async with HttpClient(tls=context) as client:
@@ -73,7 +81,53 @@ class HttpTileFetcher:
                 entries.extend(decode_bundle(answer.body, width))
         return entries[start - first * TILE_WIDTH :], note
 
-    async def _pin(self, base: str) -> ssl.SSLContext:
+    async def catch_up(
+        self, places: Sequence[Place], server_id: str, sink: FeedSink, *, clock: Clock, rng: Chance
+    ) -> Outcome:
+        """Bring a copy of a feed up to date from several servers at once.
+
+        Args:
+            places: who may be asked, the preferred first.
+            server_id: whose feed it is.
+            sink: the copy; each chunk is checked before it is handed over.
+            clock: for pauses and for what is slow.
+            rng: for the length of pauses.
+
+        Raises:
+            ForkedError: the copy is not the beginning of what the feed's author signed since.
+            SeipdError: whatever storing raises.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            sources = {place.server_id: _Dialled(self, place, server_id, stack) for place in places}
+            return await catch_up(sources=sources, sink=sink, clock=clock, rng=rng)
+
+    async def dial(
+        self, place: Place, server_id: str, stack: contextlib.AsyncExitStack
+    ) -> HttpTileSource:
+        """Return one server's copy of a feed; the connections stay open as long as the stack.
+
+        Raises:
+            SeipdError: it can't be reached, or is not the server of the roster.
+        """
+        base = _base_of(place.host, place.port)
+        context = self._contexts.get(base) or await self._pin(base, place.server_id)
+        client = await stack.enter_async_context(HttpClient(tls=context))
+
+        async def login() -> str:
+            return await self._login(client, base)
+
+        return HttpTileSource(
+            client=client,
+            prefix=f"{base}/ledger/feeds/{server_id}",
+            login=login,
+            token=self._tokens.get(base, ""),
+        )
+
+    def forget(self, place: Place) -> None:
+        """Learn anew by what a server proves itself: its address may be another's by now."""
+        self._contexts.pop(_base_of(place.host, place.port), None)
+
+    async def _pin(self, base: str, expected: str | None = None) -> ssl.SSLContext:
         """Learn the source's TLS authority; believe it only as far as the roster names it."""
         blind = ssl.create_default_context()
         blind.check_hostname = False
@@ -82,7 +136,8 @@ class HttpTileFetcher:
             shown = (await _get(client, f"{base}/api/tls/status", {})).json()
         if not isinstance(shown, dict):
             raise WireError("not an object")
-        trusted = trust_server(shown, mesh_id=self._ledger.mesh_id, server_id=None)
+        wanted = ServerId(expected) if expected is not None else None
+        trusted = trust_server(shown, mesh_id=self._ledger.mesh_id, server_id=wanted)
         server_id = trusted.certificate.server_id
         known = self._ledger.charter.server(server_id)
         if known is None or known.tls_key_hash != trusted.certificate.tls_key_hash:
@@ -106,6 +161,41 @@ class HttpTileFetcher:
         token = str(_object(await client.fetch("POST", f"{base}/api/auth", json=answer))["token"])
         self._tokens[base] = token
         return token
+
+
+class _Dialled:
+    """A source that is dialled when it is asked for its checkpoint."""
+
+    def __init__(
+        self,
+        fetcher: HttpTileFetcher,
+        place: Place,
+        server_id: str,
+        stack: contextlib.AsyncExitStack,
+    ) -> None:
+        self._fetcher = fetcher
+        self._place = place
+        self._server_id = server_id
+        self._stack = stack
+        self._source: HttpTileSource | None = None
+
+    async def checkpoint(self) -> bytes:
+        try:
+            if self._source is None:
+                self._source = await self._fetcher.dial(self._place, self._server_id, self._stack)
+            return await self._source.checkpoint()
+        except UnreachableError:
+            self._fetcher.forget(self._place)
+            raise
+
+    async def tile(self, ref: TileRef, *, max_bytes: int) -> bytes:
+        if self._source is None:
+            raise UnreachableError("not dialled yet")
+        return await self._source.tile(ref, max_bytes=max_bytes)
+
+
+def _base_of(host: str, port: int) -> str:
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
 async def _get(client: HttpClient, url: str, headers: dict[str, str]) -> Response:

@@ -121,3 +121,21 @@ def begin(feed, log, sizes, *, target=None):
         sources=sizes,
         rng=random.Random(2),  # noqa: S311 (repeatable)
     )
+
+
+class LogSink:
+    """A copy of the feed, as the ledger would hold it."""
+
+    verifier = VERIFIER
+
+    def __init__(self, log):
+        self.log = log
+        self.chunks = []
+
+    def held(self):
+        return self.log.size, self.log.root
+
+    async def store(self, chunk):
+        assert chunk.start == self.log.size
+        self.log.extend_verified(chunk.entries, chunk.checkpoint, chunk.proof)
+        self.chunks.append((chunk.start, chunk.stop))
