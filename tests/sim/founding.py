@@ -75,13 +75,14 @@ def public_host(number: int) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def found(server_count: int, witness_count: int) -> Founding:
+def found(server_count: int, witness_count: int, spare_count: int = 0) -> Founding:
+    """Found a mesh; the spare servers have keys and nothing else yet."""
     root = key_of("root")
     mesh_id = mesh_id_of(root.public_key)
-    keys = tuple(key_of(f"server {number}") for number in range(server_count))
+    keys = tuple(key_of(f"server {number}") for number in range(server_count + spare_count))
     names = tuple(server_id_of(key.public_key) for key in keys)
     ranges = default_ranges()
-    slices = tuple(str(ranges.slice_at(number)) for number in range(server_count))
+    slices = tuple(str(ranges.slice_at(number)) for number in range(len(keys)))
     genesis = signed_record(
         mesh_id,
         root,
@@ -109,7 +110,7 @@ def found(server_count: int, witness_count: int) -> Founding:
         body = {
             "number": charter.number + 1,
             "prev": charter.head,
-            "servers": [one.value() for one in certificates[start : start + CHANGE_SERVERS]],
+            "servers": [one.value() for one in certificates[start:server_count][:CHANGE_SERVERS]],
             "removed": [],
             "witnesses": list(names[:witness_count]),
         }
@@ -140,7 +141,9 @@ def found(server_count: int, witness_count: int) -> Founding:
         names=names,
         slices=slices,
         backbones=tuple(one.backbone for one in certificates),
-        facts=tuple(fact_of(mesh_id, key, number) for number, key in enumerate(keys)),
+        facts=tuple(
+            fact_of(mesh_id, key, number) for number, key in enumerate(keys[:server_count])
+        ),
     )
 
 
@@ -158,14 +161,12 @@ def certificate_of(
     )
 
 
-def advertisement_of(number: int) -> Advertisement:
-    return Advertisement(
-        host=public_host(number), http_port=9100, wireguard_port=51940, region="eu-central"
-    )
+def advertisement_of(host: str) -> Advertisement:
+    return Advertisement(host=host, http_port=9100, wireguard_port=51940, region="eu-central")
 
 
 def fact_of(mesh_id: MeshId, key: SigningKey, number: int) -> bytes:
-    place = advertisement_of(number)
+    place = advertisement_of(public_host(number))
     now_ms = START_MS - 1000
     return sign_fact(
         key,

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from services.base.crypto.signatures import SigningKey
+    from services.base.ledger.fold import Fold
     from services.base.ledger.limits import Prefix
     from services.base.ledger.roster import Charter
     from services.base.ledger.standing import Checked
@@ -238,6 +239,10 @@ class SimLedger:
         """Write the state file, as the service does now and then."""
         if not self._committing and not self.lazy:
             self._loader.save(self.fold)
+
+    def folded_anew(self) -> Fold:
+        """Return what the feeds give that are held here, from the first record."""
+        return self._loader.build(None)
 
     def _pump(self) -> None:
         """Accept what waits, unless something is being written."""

@@ -14,8 +14,11 @@ from tests.sim.network import LinkModel, Network
 from tests.sim.server import SimServer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from services.base.ledger.writer import Receipt
     from services.kernel.errors import SeipdError
+    from services.kernel.ids import ServerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,7 @@ class MeshOptions:
 
     servers: int = 20
     witnesses: int = 5
+    spares: int = 0  # servers that may join later
     introduced: int | None = None  # how many others a server knows at first; None for all
     known: bool = False  # all have been up before: no address is news, nor any feed's beginning
     retain_settled: int = 4096
@@ -39,7 +43,7 @@ class Mesh:
     def __init__(self, seed: int, options: MeshOptions) -> None:
         self.seed = seed
         self.options = options
-        self.founding = found(options.servers, options.witnesses)
+        self.founding = found(options.servers, options.witnesses, options.spares)
         self.queue = EventQueue()
         self.network = Network(self.queue, self.random("network"), options.link)
         self.reader = Reader(self.founding.mesh_id)
@@ -50,22 +54,23 @@ class Mesh:
                 number,
                 charter=None if options.folding is None or number < options.folding else charter,
             )
-            for number in range(options.servers)
+            for number in range(options.servers + options.spares)
         ]
+        self.twins: list[SimServer] = []
         self.servers = {server.name: server for server in self.all}
-        self.by_backbone = dict(zip(self.founding.names, self.founding.backbones, strict=True))
+        self._backbones = dict(zip(self.founding.names, self.founding.backbones, strict=True))
 
     def random(self, purpose: str) -> random.Random:
         return random.Random(f"{self.seed}/{purpose}")  # noqa: S311 (repeatable)
 
     def backbone_of(self, server_id: str) -> str | None:
-        return self.by_backbone.get(server_id) if self.options.backbone else None
+        return self._backbones.get(server_id) if self.options.backbone else None
 
     def start(self) -> None:
         """Start every server; the first writes the roster and the first nodes of the tree."""
         rng = self.random("introduced")
         facts = self.founding.facts
-        for server in self.all:
+        for server in self.joined():
             count = self.options.introduced
             known = range(len(facts)) if count is None else rng.sample(range(len(facts)), count)
             server.disk.facts = tuple(
@@ -90,26 +95,32 @@ class Mesh:
 
     def joined(self) -> list[SimServer]:
         """Return the servers that belong to the mesh by now."""
-        return self.all
+        return [server for server in self.all if server.joined]
 
     def honest(self) -> list[SimServer]:
-        return [server for server in self.all if server.honest]
+        return [server for server in self.all if server.joined and server.honest]
+
+    def askable(self) -> list[SimServer]:
+        """Return the servers that clients find, the second selves of liars among them."""
+        return [server for server in (*self.all, *self.twins) if server.is_up]
 
     def agrees(self) -> bool:
         """Whether every honest server is up, idle, and holds the same of every feed."""
         servers = self.honest()
         if any(not server.is_up or server.ledger.is_busy for server in servers):
             return False
-        wanted = sizes(servers[0])
-        return all(sizes(server) == wanted for server in servers[1:])
+        names = [server.name for server in servers]
+        wanted = sizes(servers[0], names)
+        return all(sizes(server, names) == wanted for server in servers[1:])
 
     def is_settled(self) -> bool:
-        """Whether nothing is provisional any more where it is folded."""
+        """Whether nothing that the honest have said is provisional any more."""
+        names = {server.name for server in self.honest()}
         return all(
-            not feed.unsettled
+            not server.ledger.fold.feeds[name].unsettled
             for server in self.honest()
             if not server.ledger.lazy
-            for feed in server.ledger.fold.feeds.values()
+            for name in names & server.ledger.fold.feeds.keys()
         )
 
     def run_until_quiet(self, *, at_most_s: float) -> bool:
@@ -119,6 +130,7 @@ class Mesh:
         )
 
 
-def sizes(server: SimServer) -> dict[str, tuple[int, bytes]]:
-    """Return the size and root of every feed that a server holds."""
-    return {name: (copy.size, copy.root) for name, copy in server.ledger.held.items() if copy.size}
+def sizes(server: SimServer, names: Iterable[ServerId]) -> list[tuple[int, bytes]]:
+    """Return how much of these feeds a server holds, and the roots."""
+    held = server.ledger.held
+    return [(held[one].size, held[one].root) if one in held else (0, b"") for one in names]

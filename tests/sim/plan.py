@@ -6,12 +6,15 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tests.sim.liars import Liar, begin_lying
 from tests.sim.network import LinkModel
+from tests.sim.root_holder import RootHolder, RosterStep
 
 if TYPE_CHECKING:
     from tests.sim.mesh import Mesh
 
 CHAOS_S = 40.0
+MAX_JOINING = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +66,11 @@ class Plan:
     retain_settled: int = 4096
     wishes_s: float = 4.0
     backbone: bool = False
-    joining: int = 0
+    roster: tuple[RosterStep, ...] = ()
+    liars: tuple[Liar, ...] = ()
 
 
-def plan_of(seed: int, server_count: int) -> Plan:
+def plan_of(seed: int, server_count: int, *, liars: bool = False) -> Plan:
     """Return the mixed faults of a seed."""
     rng = random.Random(f"plan {seed}")  # noqa: S311 (repeatable)
 
@@ -112,8 +116,27 @@ def plan_of(seed: int, server_count: int) -> Plan:
         retain_settled=rng.choice((16, 64, 4096, 4096)),
         wishes_s=rng.choice((2.0, 6.0, 12.0)),
         backbone=rng.random() < 0.3,
-        joining=rng.choice((0, 0, 1, 3)),
+        roster=roster_of(rng, server_count),
+        liars=tuple(
+            Liar(at_s=5 + moment() / 2, who=who, kind=rng.choice(("fork", "junk", "backdate")))
+            for who in rng.sample(range(1, server_count), rng.choice((1, 1, 2)))
+        )
+        if liars
+        else (),
     )
+
+
+def roster_of(rng: random.Random, server_count: int) -> tuple[RosterStep, ...]:
+    """Return which servers join and which are removed, if any."""
+    joining = rng.choice((0, 0, 1, MAX_JOINING))
+    steps = [
+        RosterStep(at_s=rng.random() * CHAOS_S, who=server_count + number)
+        for number in range(joining)
+    ]
+    if rng.random() < 0.3:
+        who = rng.randrange(1, server_count)
+        steps.append(RosterStep(at_s=rng.random() * CHAOS_S, who=who, removes=True))
+    return tuple(steps)
 
 
 class Faults:
@@ -124,6 +147,7 @@ class Faults:
         self._plan = plan
         self._cuts: list[tuple[Cut, tuple[str, ...], tuple[str, ...]]] = []
         self._healed = False
+        self.root_holder = RootHolder(mesh)
 
     def begin(self) -> None:
         """Have everything happen at its time."""
@@ -138,6 +162,9 @@ class Faults:
             queue.later(step.at_s, self._step, step)
         for save in plan.saves:
             queue.later(save.at_s, self._save, save)
+        self.root_holder.begin(plan.roster)
+        for liar in plan.liars:
+            queue.later(liar.at_s, begin_lying, self._mesh, liar)
         if plan.backbone:
             self._mesh.network.dark.add("172.16.")
             queue.later(CHAOS_S / 2, self._mesh.network.dark.clear)

@@ -26,13 +26,14 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=500, help="how many, from --first on")
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--seed", type=int, help="play this one alone and print all of it")
+    parser.add_argument("--liars", action="store_true", help="one or two servers lie")
     parser.add_argument("--servers", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--minutes", type=float, default=60, help="begin no seed after so long")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     if options.seed is not None:
-        outcome = play(options.seed, servers=options.servers)
+        outcome = play(options.seed, servers=options.servers, liars=options.liars)
         print(outcome)
         return 1 if outcome.broken else 0
     return many(options)
@@ -42,7 +43,7 @@ def many(options: argparse.Namespace) -> int:
     began_s = time.monotonic()
     outcomes: list[Outcome] = []
     seeds = iter(range(options.first, options.first + options.seeds))
-    work = functools.partial(play, servers=options.servers)
+    work = functools.partial(play, servers=options.servers, liars=options.liars)
     with ProcessPoolExecutor(options.jobs) as pool:
         waiting = {
             pool.submit(work, seed) for _, seed in zip(range(2 * options.jobs), seeds, strict=False)

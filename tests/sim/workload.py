@@ -86,7 +86,7 @@ class Workload:
     def _next(self) -> None:
         if self._stopped:
             return
-        candidates = [one for one in self._mesh.all[: self._askable] if one.is_up]
+        candidates = self._mesh.askable()[: self._askable]
         if candidates:
             weights = [weight for weight, _ in self._wishes]
             wishes = [wish for _, wish in self._wishes]
