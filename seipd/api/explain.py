@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from services.base.ledger.roster import record_hash
+from services.base.ledger.changes import record_hash
 from services.kernel.errors import InputError, NotFoundError
 from services.kernel.hlc import hlc_ms
 from services.kernel.ids import b64u_encode, node_id_of, parse_key, server_id_of

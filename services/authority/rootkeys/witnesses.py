@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.base.ledger.roster import MAX_WITNESSES
+from services.base.ledger.changes import MAX_WITNESSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

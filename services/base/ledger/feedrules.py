@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.base.ledger import feed as feeds
+from services.base.ledger.changes import CHANGE_KIND, GENESIS_KIND
 from services.base.ledger.limits import KEPT_KIND, LIMIT_KINDS, Limits, cosigned_times
-from services.base.ledger.roster import CHANGE_KIND, GENESIS_KIND, Charter
 from services.base.ledger.standing import Checked, Feed, Item
 from services.kernel.errors import InputError
 from services.kernel.ids import ServerId, server_id_of
 
 if TYPE_CHECKING:
-    from services.kernel.records import Entry, Record
+    from services.base.ledger.roster import Charter
+        from services.kernel.records import Entry, Record
 
 Verify = Callable[[bytes, bytes, bytes], bool]
 RootAt = Callable[[ServerId, int], bytes | None]

@@ -15,9 +15,9 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
+from services.base.ledger.changes import CHANGE_KIND
 from services.base.ledger.feedrules import FeedRules, item_of
 from services.base.ledger.limits import Limits
-from services.base.ledger.roster import CHANGE_KIND, Charter
 from services.base.ledger.standing import UNSETTLED_MS, Checked, Feed, FeedPoint, Item, OrderKey
 from services.kernel.errors import InputError, RejectedError, SeipdError
 from services.kernel.hlc import hlc_ms
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from services.base.ledger.feedrules import RootAt, Verify
     from services.base.ledger.limits import Prefix
+        from services.base.ledger.roster import Charter
     from services.base.ledger.state import State
     from services.kernel.ids import MeshId, ServerId
     from services.kernel.records import Record

@@ -17,165 +17,36 @@ names them as another server's, assignments included.
 from __future__ import annotations
 
 import bisect
-import hashlib
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
-
+from services.base.ledger.changes import (
+    Change,
+    Removal,
+    change_from_record,
+    genesis_from_record,
+    record_hash,
+)
 from services.kernel.addr import (
     BACKBONE_RESERVED,
-    Ranges,
     parse_address,
     parse_network,
-    ranges_from_value,
 )
-from services.kernel.certificates import ServerCertificate, certificate_from_value
 from services.kernel.errors import InputError, RejectedError, SeipdError
 from services.kernel.ids import (
-    MeshId,
     ServerId,
-    b64u_encode,
-    mesh_id_of,
-    parse_domain,
-    parse_key,
-    parse_server_id,
     server_id_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+        from services.kernel.certificates import ServerCertificate
     from services.kernel.records import Record
 
 logger = logging.getLogger(__name__)
 
-GENESIS_KIND = "root.genesis"
-CHANGE_KIND = "roster.change"
-MAX_WITNESSES = 9
 MAX_WAITING = 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Genesis:
-    """What the first record of a mesh says."""
-
-    mesh_id: MeshId
-    root_key: bytes
-    domain: str
-    ranges: Ranges
-    activated_ms: int
-    expires_ms: int
-    version: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Removal:
-    """The end of a server: how much of its feed counts, and the root over that."""
-
-    server_id: ServerId
-    size: int
-    root: bytes
-
-    def value(self) -> dict[str, Any]:
-        """Return the JSON object."""
-        return {"server": self.server_id, "size": self.size, "root": b64u_encode(self.root)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One step of the roster."""
-
-    number: int
-    prev: str
-    servers: tuple[ServerCertificate, ...]
-    removed: tuple[Removal, ...]
-    witnesses: tuple[ServerId, ...]
-
-
-class _GenesisWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    generation: int
-    public_key: str
-    domain: str
-    ranges: dict[str, str]
-    activated_ms: int
-    expires_ms: int
-    version: int
-
-
-class _RemovalWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    server: str
-    size: int
-    root: str
-
-
-class _ChangeWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    number: int
-    prev: str
-    servers: list[dict[str, object]]
-    removed: list[_RemovalWire]
-    witnesses: list[str]
-
-
-def genesis_from_record(record: Record) -> Genesis:
-    """Check the body of ``root.genesis``; the caller has checked the signature.
-
-    Raises:
-        InputError: malformed, or not signed by the key that it names.
-    """
-    if record.kind != GENESIS_KIND:
-        raise InputError("a mesh starts with root.genesis")
-    try:
-        wire = msgspec.convert(record.body, _GenesisWire)
-    except msgspec.ValidationError as error:
-        raise InputError(f"root.genesis: {error}") from error
-    key = parse_key(wire.public_key)
-    if key != record.actor or wire.generation != 1:
-        raise InputError("root.genesis is signed by the root key of generation 1 that it names")
-    return Genesis(
-        mesh_id=mesh_id_of(key),
-        root_key=key,
-        domain=parse_domain(wire.domain),
-        ranges=ranges_from_value(wire.ranges),
-        activated_ms=wire.activated_ms,
-        expires_ms=wire.expires_ms,
-        version=wire.version,
-    )
-
-
-def change_from_record(record: Record) -> Change:
-    """Check the body of ``roster.change`` as far as it can be without the changes before it.
-
-    Raises:
-        InputError: malformed.
-    """
-    try:
-        wire = msgspec.convert(record.body, _ChangeWire)
-    except msgspec.ValidationError as error:
-        raise InputError(f"roster.change: {error}") from error
-    if not 1 <= wire.number < 1 << 40:
-        raise InputError("roster.change: number must be 1 or more")
-    witnesses = tuple(parse_server_id(text) for text in wire.witnesses)
-    if len(witnesses) % 2 == 0 or len(witnesses) > MAX_WITNESSES:
-        raise InputError("witnesses must be an odd number, nine at most")
-    if len(set(witnesses)) != len(witnesses):
-        raise InputError("a witness is named once")
-    return Change(
-        number=wire.number,
-        prev=wire.prev,
-        servers=tuple(certificate_from_value(value) for value in wire.servers),
-        removed=tuple(_removal(one) for one in wire.removed),
-        witnesses=witnesses,
-    )
-
-
-def _removal(wire: _RemovalWire) -> Removal:
-    if not 0 <= wire.size < 1 << 48:
-        raise InputError("roster.change: size out of range")
-    return Removal(
-        server_id=parse_server_id(wire.server), size=wire.size, root=parse_key(wire.root)
-    )
 
 
 class Charter:
@@ -400,8 +271,3 @@ class RosterAt:
     def witnesses(self) -> tuple[ServerId, ...]:
         """The witnesses of this roster."""
         return self._charter.witnesses_at(self.number)
-
-
-def record_hash(record: Record) -> str:
-    """Return the SHA-256 of a record's canonical bytes, in hex."""
-    return hashlib.sha256(record.encode()).hexdigest()
