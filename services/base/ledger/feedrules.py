@@ -15,7 +15,7 @@ from services.kernel.ids import ServerId, server_id_of
 
 if TYPE_CHECKING:
     from services.base.ledger.roster import Charter
-        from services.kernel.records import Entry, Record
+    from services.kernel.records import Entry, Record
 
 Verify = Callable[[bytes, bytes, bytes], bool]
 RootAt = Callable[[ServerId, int], bytes | None]

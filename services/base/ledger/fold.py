@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from services.base.ledger.feedrules import RootAt, Verify
     from services.base.ledger.limits import Prefix
-        from services.base.ledger.roster import Charter
+    from services.base.ledger.roster import Charter
     from services.base.ledger.state import State
     from services.kernel.ids import MeshId, ServerId
     from services.kernel.records import Record

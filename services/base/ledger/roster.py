@@ -41,7 +41,7 @@ from services.kernel.ids import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-        from services.kernel.certificates import ServerCertificate
+    from services.kernel.certificates import ServerCertificate
     from services.kernel.records import Record
 
 logger = logging.getLogger(__name__)
