@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -35,6 +36,7 @@ _MAX_PAYLOAD = 0xFFFF
 _MIN_BITS = 8
 _MAX_BITS = 16
 _LEAVES_PER_BUCKET = 16
+_MAX_RECENT = 256
 
 Undo = list[tuple[bytes, bytes | None]]
 Watch = Callable[[bytes, bytes | None, bytes | None], None]
@@ -67,6 +69,9 @@ class State:
         self._dirty: set[int] | None = set()
         self._undo: Undo | None = None
         self._watch: Watch | None = None
+        self._places: dict[tuple[str, str], bytes] = {}
+        self._recent: dict[bytes, bytes | None] = {}
+        self._ruling = 0
         self.count = 0
 
     def watch(self, watch: Watch | None) -> None:
@@ -75,7 +80,9 @@ class State:
 
     def get(self, view: str, key: str) -> Any:  # noqa: ANN401 (JSON)
         """Return the object of a view, or None."""
-        payload = self.payload(key_hash(view, key))
+        place = self._place(view, key)
+        # Only the thread in which a rule is applied: what another read may have changed meanwhile.
+        payload = self._recall(place) if self._ruling == get_ident() else self.payload(place)
         return None if payload is None else orjson.loads(payload)[2]
 
     def payload(self, place: bytes) -> bytes | None:
@@ -95,19 +102,20 @@ class State:
         payload = orjson.dumps([view, key, value], option=orjson.OPT_SORT_KEYS)
         if len(payload) > _MAX_PAYLOAD:
             raise RejectedError("an object of the state is too large", code="limit_exceeded")
-        self._set(key_hash(view, key), payload)
+        self._set(self._place(view, key), payload)
 
     def delete(self, view: str, key: str) -> None:
         """Remove an object; it need not exist."""
-        self._set(key_hash(view, key), None)
+        self._set(self._place(view, key), None)
 
     def begin(self) -> None:
-        """Start to note what is changed, for ``take_undo``."""
+        """Start to apply a rule in this thread: note what it changes, for ``take_undo``."""
         self._undo = []
+        self._ruling = get_ident()
 
     def take_undo(self) -> Undo:
         """Stop noting; return what ``revert`` needs."""
-        undo, self._undo = self._undo or [], None
+        undo, self._undo, self._ruling = self._undo or [], None, 0
         return undo
 
     def revert(self, undo: Undo) -> None:
@@ -207,6 +215,27 @@ class State:
         buckets[current] += data[start:at]
         return data[at:], current, seen
 
+    def _place(self, view: str, key: str) -> bytes:
+        name = (view, key)
+        place = self._places.get(name)
+        if place is None:
+            place = key_hash(view, key)
+            if len(self._places) >= _MAX_RECENT:
+                self._places.clear()
+            self._places[name] = place
+        return place
+
+    def _recall(self, place: bytes) -> bytes | None:
+        """Return the leaf at a place; rules ask for the same few again and again."""
+        if place not in self._recent:
+            self._remember(place, self.payload(place))
+        return self._recent[place]
+
+    def _remember(self, place: bytes, payload: bytes | None) -> None:
+        if len(self._recent) >= _MAX_RECENT:
+            self._recent.clear()
+        self._recent[place] = payload
+
     def _index(self, place: bytes) -> int:
         return (place[0] << 8 | place[1]) >> self._shift
 
@@ -217,6 +246,8 @@ class State:
         old = _payload_at(bucket, at) if found else None
         if old == payload:
             return
+        if place in self._recent:
+            self._remember(place, payload)
         if self._undo is not None:
             self._undo.append((place, old))
         if self._watch is not None:
@@ -240,6 +271,7 @@ class State:
         self._buckets = [b""] * (1 << bits)
         self._nodes = [(EMPTY, 0)] * (2 << bits)
         self._dirty = set()
+        self._recent.clear()
 
     def _bucket_hash(self, bucket: bytes) -> tuple[bytes, int]:
         leaves = [(place, leaf_hash(place, payload)) for place, payload in _leaves(bucket)]
