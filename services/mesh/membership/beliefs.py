@@ -18,7 +18,7 @@ from services.mesh.membership.messages import MAX_INCARNATION, Rumour, Suspicion
 from services.mesh.membership.own import RECENT_S, OwnWord
 from services.mesh.membership.ports import Changed
 from services.mesh.membership.prober import Kind
-from services.mesh.membership.states import Member, Since, State, Suspected
+from services.mesh.membership.states import NEVER_S, Member, Report, Since, State, Suspected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from services.mesh.membership.timers import Timers
 
 MAX_JUMP: Final = 2**20
+MAX_OUTBID: Final = 16
 MAX_SKEW_MS: Final = 300_000
 CONTACT_S: Final = 0.8
 REPORT_S: Final = 10.0
@@ -94,7 +95,7 @@ class Beliefs:
         self._roster.heard(member, self._time.s)
         prober.heard(member)
         old = member.state
-        member.suspected = None
+        member.cleared(self._time.s)
         if old is State.ALIVE:
             return
         self._enter(member, State.ALIVE)
@@ -138,7 +139,7 @@ class Beliefs:
         if claimed < member.incarnation:
             if self._time.s - member.refreshed_s < RECENT_S:
                 self.counters.add(Refused.STALE_SUSPICION)
-                if reporter is peer and member.alive is not None:
+                if member.alive is not None:
                     self._answers.append(member.alive)
                 return
             claimed = member.incarnation  # the reporter just does not know the newest
@@ -162,12 +163,16 @@ class Beliefs:
                 self._will_refute = True
                 self._timers.set(self._time.s + pause_s, partial(self._refute_late, claimed))
         else:
-            self._answers.append(self._refute(self._own.incarnation + 1))
+            self._answers.append(self._outbid(claimed))
 
     def _refute_late(self, claimed: int) -> None:
         self._will_refute = False
         if claimed >= self._own.incarnation:
-            self._refute(self._own.incarnation + 1)
+            self._outbid(claimed)
+
+    def _outbid(self, claimed: int) -> bytes:
+        own = self._own.incarnation
+        return self._refute(max(own, min(claimed, own + MAX_OUTBID)) + 1)
 
     def _refute(self, incarnation: int) -> bytes:
         alive = self._own.renew(min(incarnation, MAX_INCARNATION), self.now)
@@ -176,7 +181,7 @@ class Beliefs:
 
     def _announce(self, alive: Alive) -> None:
         self._rumours.put((self._roster.own_id, ""), alive.encoded)
-        self._speaker.news()
+        self._speaker.news(own=True)
 
     def _on_alive(self, peer: Member, alive: Alive) -> None:
         if alive.server == self._own.raw:
@@ -203,14 +208,40 @@ class Beliefs:
         if alive.issued_ms < self.now.ms - MAX_SKEW_MS:
             self.counters.add(Refused.STALE_ALIVE)
             return
+        if self._is_overtaken(member):
+            return
+        # A first word refutes nothing: when a whole mesh starts, nobody waits for so many.
+        is_first = member.refreshed_s == NEVER_S and not member.reports
+        is_quiet = is_first and member.state is not State.DEAD
         self._drop_rumours(member)
         member.reports.clear()
-        member.suspected = None
+        member.cleared(self._time.s)
         member.refreshed_s = self._time.s
-        self._rumours.put((member.server_id, ""), alive.encoded)
+        tellings = self._settings.fanout if is_quiet else None
+        self._rumours.put((member.server_id, ""), alive.encoded, tellings=tellings)
         self._speaker.news()
         if member.state is not State.ALIVE:
             self._enter(member, State.ALIVE)
+
+    def _is_overtaken(self, member: Member) -> bool:
+        """Say whether the newest word comes late: others suspect the server in spite of it.
+
+        A claim of more than the subject ever signed does not count, or it could never refute it.
+        """
+        if member.state is State.DEAD:
+            return member.incarnation in member.died_of
+        left = {
+            reporter: one
+            for reporter, one in member.reports.items()
+            if one.claimed == member.incarnation
+        }
+        if not left or member.suspected is None:
+            return False
+        for reporter in member.reports.keys() - left.keys():
+            self._rumours.drop((member.server_id, reporter))
+        member.reports = left
+        self._set_deadline(member, member.suspected)
+        return True
 
     def _fault_of(self, alive: Alive, member: Member) -> Refused | None:
         if alive.issued_ms > self.now.ms + MAX_SKEW_MS:
@@ -227,19 +258,22 @@ class Beliefs:
         now_s = self._time.s
         reports = member.reports
         is_over = member.suspected is None and reports
-        if is_over and now_s - min(reports.values()) > REPORT_S:
+        if is_over and now_s - min(one.at_s for one in reports.values()) > REPORT_S:
             self._drop_rumours(member)
             reports.clear()
         if reporter in reports or len(reports) > self._settings.confirmations:
             return
-        reports[reporter] = now_s
+        reports[reporter] = Report(at_s=now_s, claimed=claimed)
         said = Suspicion(subject=member.raw, incarnation=claimed, reporter=raw_server_id(reporter))
         self._rumours.put((member.server_id, reporter), said)
-        self._speaker.news()
+        is_own = reporter == self._roster.own_id
+        self._speaker.news(own=is_own)
+        if is_own:
+            self._speaker.tell(member, said)  # the sooner it hears of it, the sooner it refutes
         member.blamed = tuple(reports)
         if member.suspected is None:
             # Whom we met a moment ago we believe more than what others say.
-            if reporter != self._roster.own_id and now_s - member.heard_s < CONTACT_S:
+            if not is_own and now_s - member.heard_s < CONTACT_S:
                 return
             member.suspected = Suspected(started_s=now_s, deadline_s=now_s)
             self._enter(member, State.SUSPECT)
@@ -248,7 +282,12 @@ class Beliefs:
     def _set_deadline(self, member: Member, suspected: Suspected) -> None:
         servers = self._roster.present_count
         wanted = max(0, min(self._settings.confirmations, servers - 2))
-        lasts_s = self._settings.suspicion_s(servers, len(member.reports) - 1, wanted)
+        lasts_s = self._settings.suspicion_s(
+            servers,
+            confirmations=len(member.reports) - 1,
+            wanted=wanted,
+            patience_s=member.patience_s(self._time.s),
+        )
         suspected.deadline_s = suspected.started_s + lasts_s
         self._timers.set(suspected.deadline_s, partial(self._conclude, member, suspected))
 
@@ -256,6 +295,7 @@ class Beliefs:
         is_current = member.suspected is suspected and self._roster.get(member.server_id) is member
         if is_current and suspected.deadline_s <= self._time.s + 0.05:
             member.suspected = None
+            member.died_of = frozenset(one.claimed for one in member.reports.values())
             member.reports.clear()
             self._enter(member, State.DEAD)
 

@@ -47,11 +47,15 @@ class RumourQueue:
                 del self._told[key]
         del self._buckets[self._tellings :]
 
-    def put(self, key: Key, rumour: Rumour) -> None:
-        """Take a rumour that was not told yet; an older one of the same key goes."""
+    def put(self, key: Key, rumour: Rumour, *, tellings: int | None = None) -> None:
+        """Take a rumour that was not told yet; an older one of the same key goes.
+
+        Where nobody is waiting for it, a few ``tellings`` do.
+        """
         self.drop(key)
-        self._buckets[0][key] = rumour
-        self._told[key] = 0
+        told = 0 if tellings is None else max(0, self._tellings - tellings)
+        self._buckets[told][key] = rumour
+        self._told[key] = told
 
     def drop(self, key: Key) -> None:
         """Tell something no more."""

@@ -29,7 +29,7 @@ class MembershipSettings:
     fanout: int = 3
     """To how many servers news is told at once."""
     min_suspicion_s: float = 2.1
-    suspicion_log: float = 0.39
+    suspicion_log: float = 0.37
     """The shortest suspicion lasts this, times log2 of the servers, times the interval."""
     suspicion_spread: float = 6.0
     """The longest lasts this many times the shortest (Lifeguard's beta)."""
@@ -46,17 +46,19 @@ class MembershipSettings:
         if not 1 <= self.fanout <= 16:
             raise ConfigError(f"the membership fan-out must be 1 to 16, not {self.fanout}")
 
-    def shortest_suspicion_s(self, servers: int) -> float:
-        """Return how long a suspicion lasts that enough others confirm."""
-        by_size_s = self.suspicion_log * math.log2(servers + 1) * self.interval_s
-        return max(self.min_suspicion_s, by_size_s)
+    def suspicion_s(
+        self, servers: int, *, confirmations: int, wanted: int, patience_s: float = 0.0
+    ) -> float:
+        """Return how long a suspicion lasts (Lifeguard, section IV.B).
 
-    def suspicion_s(self, servers: int, confirmations: int, wanted: int) -> float:
-        """Return how long a suspicion lasts (Lifeguard, section IV.B)."""
-        shortest_s = self.shortest_suspicion_s(servers)
+        ``patience_s`` lengthens the shortest for a server that is known to answer slowly.
+        """
+        by_size_s = self.suspicion_log * math.log2(servers + 1) * self.interval_s
+        shortest_s = max(self.min_suspicion_s, by_size_s)
+        longest_s = shortest_s * self.suspicion_spread
+        shortest_s = min(max(shortest_s, patience_s), longest_s)
         if confirmations >= wanted:
             return shortest_s
-        longest_s = shortest_s * self.suspicion_spread
         share = math.log(confirmations + 1) / math.log(wanted + 1)
         return longest_s - (longest_s - shortest_s) * share
 

@@ -9,6 +9,8 @@ from typing import Final
 from services.mesh.membership.uptime import Uptime
 
 NEVER_S: Final = float("-inf")
+PATIENCE: Final = 1.5
+PATIENCE_S: Final = 300.0
 _RTT_SHARE: Final = 0.25
 
 
@@ -27,6 +29,14 @@ class Since:
 
     s: float
     ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """When a reporter's suspicion came in, and of which incarnation."""
+
+    at_s: float
+    claimed: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,8 +58,10 @@ class Member:
     incarnation: int = 0
     alive: bytes | None = None
     refreshed_s: float = NEVER_S  # when its newest ALIVE came in
-    reports: dict[str, float] = field(default_factory=dict)  # reporter: when it came in
+    reports: dict[str, Report] = field(default_factory=dict)  # by reporter
+    died_of: frozenset[int] = frozenset()  # the incarnations that were suspected when it died
     suspected: Suspected | None = None
+    slow: tuple[float, float] = (0.0, NEVER_S)  # how long its last refutation took, and when
     heard_s: float = NEVER_S
     fed_s: float = NEVER_S
     rtt_s: float | None = None
@@ -57,6 +69,17 @@ class Member:
     probe: int | None = None
     blamed: tuple[str, ...] = ()  # who had no answer, while it is suspect or dead
     uptime: Uptime = field(default_factory=Uptime)
+
+    def cleared(self, now_s: float) -> None:
+        """End a suspicion; remember how long it took to refute it."""
+        if self.suspected is not None:
+            self.slow = (max(now_s - self.suspected.started_s, self.patience_s(now_s) / 2), now_s)
+            self.suspected = None
+
+    def patience_s(self, now_s: float) -> float:
+        """Return how long the next suspicion should last at least, going by the last ones."""
+        took_s, at_s = self.slow
+        return took_s * PATIENCE if now_s - at_s < PATIENCE_S else 0.0
 
     def ponged(self, seq: int, now_s: float) -> None:
         """Take the answer to the last PING for the round-trip time."""
