@@ -8,6 +8,7 @@ played here as the service does it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,9 @@ if TYPE_CHECKING:
     from services.kernel.records import Record
     from tests.sim.founding import Founding
 
-MAX_AHEAD_MS = 30_000  # as LedgerService has it
+MAX_AHEAD_MS = 30_000  # these as LedgerService has them
+CALM_S = 0.25
+MAX_CALMS = 240
 
 Answer = Callable[[list[Receipt] | SeipdError], None]
 Later = Callable[..., None]
@@ -99,8 +102,11 @@ class SimLedger:
         self._on_cosign = on_cosign
         self._on_fatal = on_fatal
         self._queue: deque[tuple[_Transaction, Answer]] = deque()
-        self._committing = False
-        self._rebuild_wanted = False
+        self._staged: list[tuple[list[bytes], list[tuple[Answer, list[Receipt]]]]] = []
+        self._writing = False
+        self._at_quiet: list[Callable[[], None]] = []
+        self._behind = False
+        self._ingest_count = 0
         self._ingesting: dict[str, deque[tuple[Any, ...]]] = {}
         self.held.setdefault(self.server_id, self._empty(self.server_id))
         self.lazy = charter is not None
@@ -174,7 +180,8 @@ class SimLedger:
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._committing or self._queue or self._ingesting)
+        """Whether anything is under way that ends by itself."""
+        return bool(self._writing or self._staged or self._queue or self._ingesting or self._behind)
 
     def submit(self, records: Sequence[Record], answer: Answer) -> None:
         """Accept records together, or refuse; the answer comes when they are durable."""
@@ -237,43 +244,65 @@ class SimLedger:
 
     def save_state(self) -> None:
         """Write the state file, as the service does now and then."""
-        if not self._committing and not self.lazy:
-            self._loader.save(self.fold)
+        if not self.lazy:
+            self._when_quiet(lambda: self._loader.save(self.fold))
 
     def folded_anew(self) -> Fold:
         """Return what the feeds give that are held here, from the first record."""
         return self._loader.build(None)
 
     def _pump(self) -> None:
-        """Accept what waits, unless something is being written."""
-        while self._queue and not self._committing:
-            accepted, data = [], []
-            for transaction, answer in tuple(self._queue):
-                try:
-                    receipts, encoded = self.writer._accept(transaction)
-                except SeipdError as error:
-                    self._later(0.0, answer, error)
-                    continue
-                accepted.append((answer, receipts))
-                data.extend(encoded)
-            self._queue.clear()
-            if data:
-                self._committing = True
-                self._later(self._fsync_s, self._commit, data, accepted)
+        """Accept what waits, unless it has to be quiet first; write what is accepted."""
+        if self._at_quiet:
+            return
+        data: list[bytes] = []
+        accepted = []
+        while self._queue:
+            transaction, answer = self._queue.popleft()
+            try:
+                receipts, encoded = self.writer._accept(transaction)
+            except SeipdError as error:
+                self._later(0.0, answer, error)
+                continue
+            accepted.append((answer, receipts))
+            data.extend(encoded)
+        if data:
+            self._staged.append((data, accepted))
+        self._write()
 
-    def _commit(self, data: list[bytes], accepted: list[tuple[Answer, list[Receipt]]]) -> None:
+    def _write(self) -> None:
+        if self._staged and not self._writing:
+            self._writing = True
+            batches, self._staged = self._staged, []
+            self._later(self._fsync_s, self._written, batches)
+
+    def _written(self, batches: list[tuple[list[bytes], list[tuple[Answer, Any]]]]) -> None:
+        """The fsync has returned: now the entries are there, and whoever asked is answered."""
         own = self.held[self.server_id]
-        tape, size = own.extended(data)
+        tape, size = own.extended([entry for data, _ in batches for entry in data])
         checkpoint = Checkpoint(origin=own.origin, size=size, root=tape.roots[size])
         note = sign_checkpoint(checkpoint, signer=self._key)
         self._hold(self.server_id, dataclasses.replace(own, tape=tape, size=size, checkpoint=note))
-        self._committing = False
-        for answer, receipts in accepted:
-            answer(receipts)
-        if self.writer.take_horizon() or self._rebuild_wanted:
-            self._rebuild()
+        self._writing = False
+        for _, accepted in batches:
+            for answer, receipts in accepted:
+                answer(receipts)
+        if self.writer.past_horizon:
+            self._fall_behind()
         self._on_append()
-        self._pump()
+        self._write()
+        self._be_quiet()
+
+    def _when_quiet(self, action: Callable[[], None]) -> None:
+        """Do something while nothing is accepted in memory that is not on the disk too."""
+        self._at_quiet.append(action)
+        self._be_quiet()
+
+    def _be_quiet(self) -> None:
+        while self._at_quiet and not self._writing and not self._staged:
+            self._at_quiet.pop(0)()
+        if not self._at_quiet and self._queue:
+            self._pump()
 
     def _store(
         self,
@@ -327,35 +356,51 @@ class SimLedger:
             self._on_cosign(name, epoch, size, line)
 
     def _fold_in(self, name: ServerId, start: int, checked: list[Checked]) -> None:
+        self._ingest_count += 1
         number, limit_count = self.charter.number, self.fold.limit_count
-        feed = self.fold.feeds.get(name)
-        known = max((feed.size if feed else 0) - start, 0)
-        try:
-            self.fold.add(name, start + known, checked[known:])
-        except HorizonError:
-            if self._committing:
-                self._rebuild_wanted = True
-            else:
-                self._rebuild()
         for one in checked:
             if one.entry is not None:
                 self.writer.observe(one.entry.hlc)
+        if self._behind:
+            return
+        known = max(self.fold.feed(name).size - start, 0)
+        try:
+            self.fold.add(name, start + known, checked[known:])
+        except HorizonError:
+            self._fall_behind()
+            return
         if self.charter.number > number:
             self._later(0.0, self.name_roster)
         if self.fold.limit_count != limit_count:
             self._later(0.0, self.mind_limits)
+
+    def _fall_behind(self) -> None:
+        """Only store what comes until it stops coming; then fold everything at once."""
+        if not self._behind:
+            self._behind = True
+            self._later(CALM_S, self._calm, self._ingest_count, 1)
+
+    def _calm(self, count: int, tries: int) -> None:
+        if self._ingest_count == count or tries >= MAX_CALMS:
+            self._when_quiet(self._put_in_order)
+        else:
+            self._later(CALM_S, self._calm, self._ingest_count, tries + 1)
+
+    def _put_in_order(self) -> None:
+        self._rebuild()
+        self._later(0.0, self.name_roster)
+        self._later(0.0, self.mind_limits)
 
     def mind_limits(self) -> None:
         """Put the wrong branches of feeds aside; bring forward what counts of the right ones."""
         for name, copy in tuple(self.held.items()):
             if not is_other_branch(self.fold, copy):  # type: ignore[arg-type]
                 continue
-            if self._committing or name in self._ingesting:
+            if name in self._ingesting:
                 self._later(self._fsync_s, self.mind_limits)
-                return
-            self._disk.aside.append(copy)
-            del self.held[name], self._disk.feeds[name]
-            self._rebuild()
+            else:
+                self._when_quiet(functools.partial(self._put_aside, name))
+            return
         for name, certificate in self.charter.certificates().items():
             held = self._copy(name, certificate.epoch)
             if held is None or not self.fold.limits.is_untrusted(name):
@@ -363,6 +408,12 @@ class SimLedger:
             kept = kept_of(self.fold, self._author, held, certificate)  # type: ignore[arg-type]
             if kept is not None:
                 self._drive(self._submit([kept]), fatal=True)
+
+    def _put_aside(self, name: ServerId) -> None:
+        self._disk.aside.append(self.held.pop(name))
+        del self._disk.feeds[name]
+        self._rebuild()
+        self._later(0.0, self.mind_limits)
 
     def _refuse_future(self, checked: Sequence[Checked]) -> None:
         limit = self._clock.now_ms() + MAX_AHEAD_MS
@@ -385,8 +436,9 @@ class SimLedger:
 
     def _rebuild(self) -> None:
         self.rebuilds += 1
-        self._rebuild_wanted = False
         self.fold = self.writer.fold = self.attestor.fold = self._loader.build(None)
+        self._behind = False
+        self.writer.in_order()
 
     async def _submit(self, records: Sequence[Record]) -> list[Receipt]:
         outcome = await _Parked(lambda answer: self.submit(records, answer))

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_AHEAD_MS = 30_000
+CALM_S = 0.25
+MAX_CALMS = 240
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,8 @@ class LedgerService:
         self._append_callbacks: list[Callable[[], None]] = []
         self._touched: dict[bytes, tuple[bytes | None, bytes | None]] = {}
         self._on_cosign: Callable[[ServerId, int, int, bytes], None] | None = None
+        self._behind = False
+        self._ingest_count = 0
         self._state_text = HealthState.STOPPED
         self.server_id = server_id_of(signing_key.public_key)
 
@@ -288,7 +292,7 @@ class LedgerService:
             self._refuse_future(checked)
             have = log.size
             await asyncio.to_thread(log.extend, fresh, checkpoint)
-            await self._fold_in(name, have, checked)
+            self._fold_in(name, have, checked)
             self._cosign(name, log)
             return log.size
 
@@ -414,25 +418,45 @@ class LedgerService:
         if any(one.entry is not None and hlc_ms(one.entry.hlc) > limit for one in checked):
             raise UnavailableError("the feed's clock is ahead of ours", code="clock_ahead")
 
-    async def _fold_in(self, server_id: ServerId, start: int, checked: list[Checked]) -> None:
+    def _fold_in(self, server_id: ServerId, start: int, checked: list[Checked]) -> None:
+        self._ingest_count += 1
         number, limit_count, fold = self.charter.number, self._fold.limit_count, self._fold
-        feed = fold.feeds.get(server_id)
-        # Where the fold was made again meanwhile it has read some of them from the log already.
-        known = max((feed.size if feed else 0) - start, 0)
-        try:
-            fold.add(server_id, start + known, checked[known:])
-        except HorizonError:
-            async with self._writer.quiet():
-                if self._fold is fold:
-                    self._rebuild()
         for one in checked:
             if one.entry is not None:
                 self._writer.observe(one.entry.hlc)
+        if self._behind:
+            return
+        # Where the fold was made again meanwhile it has read some of them from the log already.
+        known = max(fold.feed(server_id).size - start, 0)
+        try:
+            fold.add(server_id, start + known, checked[known:])
+        except HorizonError:
+            self._fall_behind()
+            return
         self._flush_changes()
         if self.charter.number > number:
             self._tasks.spawn(self.name_roster(), name="ledger-name-roster")
         if self._fold.limit_count != limit_count:
             self._tasks.spawn(self._mind_limits(), name="ledger-limits")
+
+    def _fall_behind(self) -> None:
+        """Only store what comes, until it stops coming; then fold everything at once."""
+        if not self._behind:
+            self._behind = True
+            logger.info("entries settled long ago arrived: folding from the first record")
+            self._tasks.spawn(self._put_in_order(), name="ledger-order")
+
+    async def _put_in_order(self) -> None:
+        for _ in range(MAX_CALMS):
+            count = self._ingest_count
+            await asyncio.sleep(CALM_S)
+            if self._ingest_count == count:
+                break
+        async with self._writer.quiet():
+            await self._rebuild()
+        self._flush_changes()
+        await self.name_roster()
+        await self._mind_limits()
 
     async def _mind_limits(self) -> None:
         """Put the wrong branches of feeds aside; bring forward what counts of the right ones."""
@@ -442,7 +466,7 @@ class LedgerService:
             async with self._lock(log.server_id), self._writer.quiet():
                 logger.warning("another branch of %s counts: fetching it", log.server_id)
                 await asyncio.to_thread(self._shelf.put_aside, log.server_id)
-                self._rebuild()
+                await self._rebuild()
             self._flush_changes()
         for name, certificate in self.charter.certificates().items():
             log_of = self._shelf.get(name, certificate.epoch)
@@ -455,11 +479,18 @@ class LedgerService:
     def _lock(self, server_id: ServerId) -> asyncio.Lock:
         return self._locks.setdefault(server_id, asyncio.Lock())
 
-    def _rebuild(self) -> None:
-        logger.info("entries settled long ago arrived: folding from the first record")
+    async def _rebuild(self) -> None:
+        """Fold every log from its first record, in a thread; the writer is quiet meanwhile."""
         before = self._fold.state
-        self._fold = self._built(None)
-        self._writer.fold = self._attestor.fold = self._fold
+        fold = await asyncio.to_thread(self._built, None)
+        for log in self._shelf:
+            # What other servers' feeds have gained since.
+            size = fold.feed(log.server_id).size
+            if size < log.size:
+                fold.add(log.server_id, size, self._check(log.read(size, log.size)))
+        self._fold = self._writer.fold = self._attestor.fold = fold
+        self._behind = False
+        self._writer.in_order()
         self._announce_rebuild(before)
 
     def _announce_rebuild(self, before: State) -> None:
@@ -481,8 +512,8 @@ class LedgerService:
         self._touched[place] = (old if first is None else first[0], new)
 
     def _after_commit(self) -> None:
-        if self._writer.take_horizon():
-            self._rebuild()
+        if self._writer.past_horizon:
+            self._fall_behind()
         self._flush_changes()
         for callback in self._append_callbacks:
             callback()

@@ -106,7 +106,7 @@ class Writer:
         self._all_durable.set()
         self.last_hlc = Hlc(0)
         self.read_only = ""
-        self._past_horizon = False
+        self.past_horizon = False
 
     async def submit(self, records: Sequence[Record]) -> list[Receipt]:
         """Append records together; return when they are durable.
@@ -128,15 +128,9 @@ class Writer:
         """Never stamp below what was seen on another feed."""
         self.last_hlc = max(self.last_hlc, stamp)
 
-    def take_horizon(self) -> bool:
-        """Say, once, whether the fold must be made again from the first record.
-
-        Not while something accepted is not on the disk yet: it would be left out.
-        """
-        if self._not_durable:
-            return False
-        past, self._past_horizon = self._past_horizon, False
-        return past
+    def in_order(self) -> None:
+        """Note that the fold was made again from the first record."""
+        self.past_horizon = False
 
     async def run(self) -> None:
         """Commit batch after batch until cancelled."""
@@ -248,7 +242,7 @@ class Writer:
     def _accept_one(
         self, record: Record, data: bytes, receipts: list[Receipt], encoded: list[bytes]
     ) -> list[Item]:
-        if self._past_horizon:
+        if self.past_horizon:
             raise UnavailableError("the ledger is being put in order", mend="try again")
         now_ms = self._clock.now_ms()
         if record.not_after < now_ms:
@@ -262,7 +256,7 @@ class Writer:
             items = self.fold.add(self._server_id, index, [Checked(entry)])
         except HorizonError:
             # An attest of ours settles what is older than the fold can take back.
-            items, self._past_horizon = [], True
+            items, self.past_horizon = [], True
         if items and items[0].refusal is not None:
             error = items[0].error
             self.fold.forget_last(1)
