@@ -40,6 +40,10 @@ def keys(count: int) -> list[SigningKey]:
     return _KEYS[:count]
 
 
+def name_of(key: SigningKey) -> str:
+    return server_id_of(key.public_key)
+
+
 @dataclass(frozen=True, slots=True)
 class At:
     """A reading of both clocks."""
@@ -96,7 +100,7 @@ class Net:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._decoder = msgspec.msgpack.Decoder(MembershipMessage)
-        self._keys = {server_id_of(key.public_key): key for key in keys(count)}
+        self._keys = {name_of(key): key for key in keys(count)}
         for name in self._keys:
             self.boot(name)
         if met:
