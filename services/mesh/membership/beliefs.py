@@ -18,6 +18,7 @@ from services.mesh.membership.messages import MAX_INCARNATION, Rumour, Suspicion
 from services.mesh.membership.own import RECENT_S, OwnWord
 from services.mesh.membership.ports import Changed
 from services.mesh.membership.prober import Kind
+from services.mesh.membership.rumours import LOUD_TELLINGS
 from services.mesh.membership.states import NEVER_S, Member, Report, Since, State, Suspected
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Beliefs:
 
     def introduce(self) -> None:
         """Tell the others that this server is here."""
-        self._announce(self._own.alive(self.now))
+        self._announce(self._own.alive(self.now), tellings=LOUD_TELLINGS)
 
     def take(self, peer: Member, rumours: tuple[Rumour, ...], prober: Prober) -> tuple[Rumour, ...]:
         """Take rumours from a server; return what it should know in turn."""
@@ -179,8 +180,8 @@ class Beliefs:
         self._announce(alive)
         return alive.encoded
 
-    def _announce(self, alive: Alive) -> None:
-        self._rumours.put((self._roster.own_id, ""), alive.encoded)
+    def _announce(self, alive: Alive, *, tellings: int | None = None) -> None:
+        self._rumours.put((self._roster.own_id, ""), alive.encoded, tellings=tellings)
         self._speaker.news(own=True)
 
     def _on_alive(self, peer: Member, alive: Alive) -> None:

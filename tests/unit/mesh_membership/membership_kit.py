@@ -87,6 +87,7 @@ class Net:
         jitter_s: float = 0.01,
         loss: float = 0.0,
         met: bool = True,
+        settled: bool = False,
         settings: MembershipSettings | None = None,
     ) -> None:
         self.rng = random.Random(seed)  # noqa: S311
@@ -105,6 +106,8 @@ class Net:
             self.boot(name)
         if met:
             self.introduce_all()
+        for host in self.hosts.values():
+            host.core._is_introduced = settled  # the news of the start is long told
 
     def introduce_all(self) -> None:
         """Let all know each other and have sessions, as after some time of peace."""
