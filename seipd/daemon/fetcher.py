@@ -12,7 +12,7 @@ from services.base.ledger.checkpoint import parse_checkpoint
 from services.base.ledger.note import parse_note
 from services.base.ledger.tiles import TILE_WIDTH, TileRef, decode_bundle
 from services.edge.auth.sessions import auth_input
-from services.kernel.errors import UnavailableError, UnreachableError, WireError
+from services.kernel.errors import ForbiddenError, UnavailableError, UnreachableError, WireError
 from services.kernel.ids import ServerId, b64u_decode, b64u_encode, parse_server_id
 from services.mesh.bulk.service import catch_up
 from services.runtime.outbound import HttpClient, Response
@@ -206,6 +206,8 @@ async def _get(client: HttpClient, url: str, headers: dict[str, str]) -> Respons
 
 
 def _object(answer: Response) -> dict[str, Any]:
+    if answer.status in {401, 403}:
+        raise ForbiddenError("authentication refused")
     value = answer.json()
     if answer.status != 200 or not isinstance(value, dict):
         raise UnreachableError(f"authentication refused with status {answer.status}")

@@ -152,7 +152,7 @@ class Download:
             if self._edge is not None and self._edge.source == request.source:
                 self._edge = None
         else:
-            self.sources.succeeded(request.source)
+            self.sources.succeeded(request.source, request.ref)
 
     def failed(
         self,
@@ -174,7 +174,7 @@ class Download:
             # It has gone on to a later checkpoint: for what is full it is as good as before.
             self.sources.all[request.source].lacks_edge = True
         else:
-            self.sources.failed(request.source, failure, now_s, retry_after_s)
+            self.sources.failed(request.source, request.ref, failure, now_s, retry_after_s)
         if self._edge is not None and self._edge.source == request.source:
             self._edge = None
 

@@ -1,11 +1,12 @@
 """Who is asked: at most so many sources at once, each as fast as it lets us. Pure.
 
-A source that sent something false is out and is named; one that fails is asked again later, and
-is out after a few failures in a row.
+A source that sent something false is out and is named; one that fails is asked again later, is
+asked for no tile that failed a few times, and is out after a few failures in a row.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
@@ -51,6 +52,7 @@ class Source:
     busy: int = 0
     not_before_s: float = 0.0
     lacks_edge: bool = False
+    misses: Counter[tuple[int | None, int]] = field(default_factory=Counter)
     out: str = ""
 
     def has(self, ref: TileRef) -> TileRef | None:
@@ -59,7 +61,7 @@ class Source:
         A server drops the partial tile once it has a wider one.
         """
         width = min((self.size >> 8 * (ref.level or 0)) - ref.index * TILE_WIDTH, TILE_WIDTH)
-        if width < ref.width:
+        if width < ref.width or self.misses[ref.level, ref.index] >= MAX_FAILURES:
             return None
         return TileRef(level=ref.level, index=ref.index, width=width)
 
@@ -92,13 +94,20 @@ class Sources:
         ends = [one.not_before_s for one in self.all.values() if not one.out]
         return min((end for end in ends if end > now_s), default=None)
 
-    def succeeded(self, name: str) -> None:
+    def succeeded(self, name: str, ref: TileRef) -> None:
         """Note an answer that was good."""
         source = self.all[name]
-        source.failures = source.busy = 0
+        source.failures = 0
+        if ref.level is None:
+            source.busy = 0  # hash tiles may have another rate than entries
 
     def failed(
-        self, name: str, failure: Failure, now_s: float, retry_after_s: float | None = None
+        self,
+        name: str,
+        ref: TileRef,
+        failure: Failure,
+        now_s: float,
+        retry_after_s: float | None = None,
     ) -> None:
         """Note that a request brought nothing."""
         source = self.all[name]
@@ -113,6 +122,7 @@ class Sources:
         else:
             # Requests that were lost together are one failure.
             source.failures += source.not_before_s <= now_s
+            source.misses[ref.level, ref.index] += 1 if failure is Failure.LOST else MAX_FAILURES
             pause_s = FIRST_PAUSE_S * 2.0**source.failures
         if source.failures >= MAX_FAILURES or source.busy >= MAX_BUSY:
             source.out = source.out or f"{failure.value} too often"

@@ -235,6 +235,21 @@ def test_a_source_that_fails_is_asked_again_and_then_left_aside(log):
     assert world.now_s > 1
 
 
+@pytest.mark.parametrize("failure", [Failure.LOST, Failure.MISSING])
+@pytest.mark.parametrize("place", [(None, 5), (None, 11), (0, 11)])
+def test_one_file_that_never_comes_does_not_keep_it_going_for_ever(log, failure, place):
+    def all_but_one(ref):
+        return failure if (ref.level, ref.index) == place else FEED.file(ref)
+
+    world = World({"a": all_but_one})
+    download = begin(FEED, log, {"a": 3000})
+    world.run(download, log)
+    assert download.stuck(world.now_s)
+    assert len([one for one in world.asked if (one.ref.level, one.ref.index) == place]) <= 3
+    World({"a": FEED.file}).run(begin(FEED, log, {"a": 3000}), log)
+    assert log.signed_size == 3000
+
+
 def test_a_source_that_is_busy_is_left_alone_as_long_as_it_says(log):
     download = begin(FEED, log, {"a": 3000})
     first = download.requests(0.0)
