@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import ssl
 from typing import TYPE_CHECKING, Any
 
 from seipd.client.trust import trust_server
+from seipd.daemon.feed_copy import LedgerCopy
 from seipd.daemon.tile_source import HttpTileSource
 from services.base.ledger.checkpoint import parse_checkpoint
 from services.base.ledger.note import parse_note
@@ -23,8 +25,7 @@ if TYPE_CHECKING:
     from services.base.crypto.signatures import SigningKey
     from services.base.ledger.service import LedgerService
     from services.kernel.clock import Clock
-    from services.mesh.bulk.ports import FeedSink, Outcome, Place
-    from services.mesh.bulk.sources import Chance
+    from services.mesh.bulk.ports import Outcome, Place
 
 MAX_TILE_BYTES = 256 * 65_537
 MAX_TILES_A_FETCH = 4096
@@ -33,9 +34,11 @@ MAX_TILES_A_FETCH = 4096
 class HttpTileFetcher:
     """Proves both sides by the roster; keeps the pinned TLS context and a session per source."""
 
-    def __init__(self, *, ledger: LedgerService, key: SigningKey) -> None:
+    def __init__(self, *, ledger: LedgerService, key: SigningKey, clock: Clock) -> None:
         self._ledger = ledger
         self._key = key
+        self._clock = clock
+        self._rng = secrets.SystemRandom()
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._tokens: dict[str, str] = {}
 
@@ -81,25 +84,29 @@ class HttpTileFetcher:
                 entries.extend(decode_bundle(answer.body, width))
         return entries[start - first * TILE_WIDTH :], note
 
-    async def catch_up(
-        self, places: Sequence[Place], server_id: str, sink: FeedSink, *, clock: Clock, rng: Chance
-    ) -> Outcome:
-        """Bring a copy of a feed up to date from several servers at once.
+    async def catch_up(self, places: Sequence[Place], server_id: str, epoch: int) -> Outcome:
+        """Bring this server's copy of a feed up to date from several servers at once.
+
+        Each tile is checked before it counts, and the copy grows in durable chunks: whatever
+        interrupts it, the next call goes on from what is held.
 
         Args:
             places: who may be asked, the preferred first.
             server_id: whose feed it is.
-            sink: the copy; each chunk is checked before it is handed over.
-            clock: for pauses and for what is slow.
-            rng: for the length of pauses.
+            epoch: the feed's epoch.
+
+        Returns:
+            How far it came, which may be nowhere, and who sent something false or failed.
 
         Raises:
+            NotFoundError: the roster knows no such feed.
             ForkedError: the copy is not the beginning of what the feed's author signed since.
-            SeipdError: whatever storing raises.
+            SeipdError: an entry can't be stored; see ``LedgerService.ingest``.
         """
+        sink = LedgerCopy(self._ledger, server_id, epoch)
         async with contextlib.AsyncExitStack() as stack:
             sources = {place.server_id: _Dialled(self, place, server_id, stack) for place in places}
-            return await catch_up(sources=sources, sink=sink, clock=clock, rng=rng)
+            return await catch_up(sources=sources, sink=sink, clock=self._clock, rng=self._rng)
 
     async def dial(
         self, place: Place, server_id: str, stack: contextlib.AsyncExitStack

@@ -144,7 +144,7 @@ def compose(
         key=identity.signing_key,
         mesh_id=mesh_id,
         ledger=ledger,
-        fetch=HttpTileFetcher(ledger=ledger, key=identity.signing_key),
+        fetch=HttpTileFetcher(ledger=ledger, key=identity.signing_key, clock=clock),
         clock=clock,
         peers_file=paths.peers,
         backbone_of=lambda server_id: _backbone_of(ledger, server_id),

@@ -257,14 +257,29 @@ class LedgerService:
         return self.charter.was_server(ServerId(server_id))
 
     @property
-    def roster_number(self) -> int:
-        """The number of the newest roster."""
-        return self.charter.number
+    def standing(self) -> tuple[int, int, int]:
+        """What stays the same while the servers and what counts of their feeds do."""
+        return self.charter.number, self._fold.limit_count, self._shelf.aside_count
 
     async def ingest(
-        self, server_id: str, epoch: int, start: int, entries: list[bytes], checkpoint: bytes
+        self,
+        server_id: str,
+        epoch: int,
+        start: int,
+        entries: list[bytes],
+        checkpoint: bytes,
+        *,
+        proof: Sequence[bytes] | None = None,
     ) -> int:
         """Store entries of another server's feed under its checkpoint and fold them.
+
+        Args:
+            server_id: whose feed it is.
+            epoch: of the feed.
+            start: the index of the first entry.
+            entries: as they are.
+            checkpoint: signs all entries up to the last of them; with a proof, more than these.
+            proof: the consistency proof from the size with these entries to the checkpoint.
 
         Returns:
             The size of the feed as held now.
@@ -293,9 +308,13 @@ class LedgerService:
             checked = await asyncio.to_thread(self._check, fresh)
             self._refuse_future(checked)
             have = log.size
-            await asyncio.to_thread(log.extend, fresh, checkpoint)
+            if proof is None:
+                await asyncio.to_thread(log.extend, fresh, checkpoint)
+            else:
+                await asyncio.to_thread(log.extend_verified, fresh, checkpoint, proof)
             self._fold_in(name, have, checked)
-            self._cosign(name, log)
+            if log.size == log.signed_size:
+                self._cosign(name, log)
             return log.size
 
     async def contradict(self, server_id: str, epoch: int, checkpoint: bytes) -> bool:

@@ -45,9 +45,13 @@ SLOW_S: Final = 2.0
 
 
 class ForkedError(ConflictError):
-    """The feed that is held is not the beginning of what its author signed now."""
+    """The feed that is held is not the beginning of what its author signed in ``checkpoint``."""
 
     default_code = "feed_forked"
+
+    def __init__(self, what: str, *, checkpoint: bytes) -> None:
+        super().__init__(what)
+        self.checkpoint = checkpoint
 
 
 @dataclass(slots=True)
@@ -228,7 +232,10 @@ class Download:
             return
         size, root = self._held
         if self._tree.root_at(size) != root:
-            raise ForkedError(f"the {size} entries that are held are not those of the checkpoint")
+            raise ForkedError(
+                f"the {size} entries that are held are not those of the checkpoint",
+                checkpoint=self._checkpoint,
+            )
         self._held = None
 
     def _request(self, source: Source, now_s: float) -> Request | None:

@@ -1,7 +1,6 @@
 """A feed comes from a real server: its TLS pinned by the roster, a session, its tiles."""
 
 import asyncio
-import random
 
 import pytest
 from aiohttp import web
@@ -10,14 +9,12 @@ from seipd.api.tls import issue_leaf, server_context
 from seipd.daemon.fetcher import HttpTileFetcher
 from services.authority.enroll.service import Wanted
 from services.base.crypto.signatures import generate_signing_key
-from services.base.ledger.feed import feed_origin
-from services.base.ledger.log import TileLog
-from services.base.ledger.note import NoteVerifier
+from services.base.ledger.copies import open_feed
+from services.kernel.errors import NotFoundError
 from services.kernel.ids import server_id_of
 from services.mesh.bulk.ports import Place
 from services.runtime.clock import SystemClock
 from tests.fakes.one_server import OneServer
-from tests.unit.mesh_bulk.bulk_kit import LogSink
 
 INVITES = 600
 
@@ -45,50 +42,84 @@ async def place(server):
     await runner.cleanup()
 
 
+class Copy:
+    """Another server's ledger, as far as a copy of one feed needs it."""
+
+    def __init__(self, server, folder):
+        self.mesh_id = server.ledger.mesh_id
+        self.charter = server.ledger.charter
+        self.parts = []
+        self._folder = folder
+        self._log = None
+
+    def log(self, server_id):
+        if self._log is None:
+            raise NotFoundError("not held")
+        return self._log
+
+    async def ingest(self, server_id, epoch, start, entries, checkpoint, *, proof):
+        if self._log is None:
+            certificate = self.charter.server(server_id)
+            self._log = open_feed(self._folder, self.mesh_id, certificate, "nobody")
+        assert start == self._log.size
+        self._log.extend_verified(entries, checkpoint, proof)
+        self.parts.append(start)
+
+
 @pytest.fixture
-def sink(server, tmp_path):
-    name = server.ledger.server_id
-    origin = feed_origin(server.ledger.mesh_id, name, 1)
-    verifier = NoteVerifier(name=origin, public_key=server.ledger.server_key(name))
-    log = TileLog.open(tmp_path / "copy", origin=origin, verifier=verifier, create=True)
-    sink = LogSink(log)
-    sink.verifier = verifier
-    yield sink
-    log.close()
+def copy(server, tmp_path):
+    (tmp_path / "copy").mkdir()
+    copy = Copy(server, tmp_path / "copy")
+    yield copy
+    if copy._log is not None:
+        copy._log.close()
 
 
-async def catch_up(server, places, sink, *, key=None):
-    fetcher = HttpTileFetcher(ledger=server.ledger, key=key or server.identity.signing_key)
-    return await fetcher.catch_up(
-        places,
-        server.ledger.server_id,
-        sink,
-        clock=SystemClock(),
-        rng=random.Random(1),  # noqa: S311 (length of pauses)
+async def catch_up(server, places, copy, *, key=None, epoch=1):
+    fetcher = HttpTileFetcher(
+        ledger=copy, key=key or server.identity.signing_key, clock=SystemClock()
     )
+    return await fetcher.catch_up(places, server.ledger.server_id, epoch)
 
 
-async def test_a_server_of_the_mesh_gets_the_whole_feed(server, place, sink):
-    outcome = await catch_up(server, [place], sink)
+async def test_a_server_of_the_mesh_gets_the_whole_feed(server, place, copy):
+    outcome = await catch_up(server, [place], copy)
     own = server.ledger.log(server.ledger.server_id)
+    held = copy.log(server.ledger.server_id)
     assert outcome.complete
     assert (outcome.blamed, outcome.failed) == ({}, {})
-    assert sink.log.signed_size == own.size > INVITES
-    assert sink.log.root == own.root
-    assert sink.log.read(0, own.size) == own.read(0, own.size)
+    assert held.signed_size == own.size > INVITES
+    assert held.root == own.root
+    assert held.read(0, own.size) == own.read(0, own.size)
 
 
-async def test_a_stranger_is_refused_the_entries(server, place, sink):
-    outcome = await catch_up(server, [place], sink, key=generate_signing_key())
-    assert sink.log.size == 0
+async def test_what_came_since_is_added_to_what_is_held(server, place, copy):
+    await catch_up(server, [place], copy)
+    await server.enroll.invite(Wanted(role="endpoint"), addresses=("x:1",))
+    await server.ledger.publish()
+    held = copy.log(server.ledger.server_id).size
+    outcome = await catch_up(server, [place], copy)
+    assert outcome.complete
+    assert copy.parts == [0, held]
+    assert outcome.size > held
+
+
+async def test_a_stranger_is_refused_the_entries(server, place, copy):
+    outcome = await catch_up(server, [place], copy, key=generate_signing_key())
+    assert outcome.size == 0
     assert list(outcome.failed) == [place.server_id]
     assert outcome.blamed == {}
 
 
-async def test_another_server_at_the_address_is_not_believed(server, place, sink):
+async def test_another_server_at_the_address_is_not_believed(server, place, copy):
     name = server_id_of(generate_signing_key().public_key)
     wrong = Place(server_id=name, host=place.host, port=place.port)
-    outcome = await catch_up(server, [wrong], sink)
-    assert (sink.log.size, list(outcome.failed)) == (0, [name])
-    outcome = await catch_up(server, [wrong, place], sink)
+    outcome = await catch_up(server, [wrong], copy)
+    assert (outcome.size, list(outcome.failed)) == (0, [name])
+    outcome = await catch_up(server, [wrong, place], copy)
     assert outcome.complete
+
+
+async def test_a_feed_that_the_roster_does_not_name_is_not_asked_for(server, place, copy):
+    with pytest.raises(NotFoundError):
+        await catch_up(server, [place], copy, epoch=2)
