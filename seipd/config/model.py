@@ -31,7 +31,7 @@ PORTS = (
     "hole_punch_port",
 )
 RANGES = ("tunnel_range", "backbone_range", "private_range", "shared_range")
-DURATIONS = ("gossip_interval_s", "dead_after_s")
+DURATIONS = ("gossip_interval_s",)
 
 # Opened on the same address with the same transport, so two that are equal can't both be opened.
 _APART = (("http_port", "private_http_port"), ("gossip_port", "wireguard_port"))
@@ -81,7 +81,6 @@ class Settings:
     unlock_file: str = ""
     allow_insecure_same_user: bool = False
     gossip_interval_s: float = 1.0
-    dead_after_s: float = 10.0
     tunnel_range: str = "10.64.0.0/10"
     backbone_range: str = "172.16.0.0/22"
     private_range: str = "10.128.0.0/9"

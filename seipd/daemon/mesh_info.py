@@ -9,6 +9,7 @@ from services.authority.trust import view as trust_view
 from services.kernel.addr import own_tunnel_address
 from services.kernel.ids import b64u_encode
 from services.kernel.service import HealthState
+from services.mesh.membership.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from services.edge.wireguard.service import WireGuardService
     from services.kernel.clock import Clock
     from services.kernel.service import Service
+    from services.mesh.gossip.peerstate import PeerState
     from services.mesh.gossip.service import GossipService
 
 
@@ -106,22 +108,24 @@ class DaemonInfo:
         facts = self._gossip.addresses()
         listed = []
         for server_id, certificate in sorted(self._ledger.charter.servers().items()):
-            own = server_id == self._ledger.server_id
             peer = known.get(server_id)
-            heard_s = peer.last_heard_s if peer else None
-            alive = own or (heard_s is not None and heard_s < self._settings.dead_after_s)
             fact = facts.get(server_id)
             listed.append(
                 {
                     "server_id": server_id,
                     "region": certificate.region,
-                    "state": self._server_state(server_id, alive=alive),
+                    "state": self._server_state(server_id, peer),
+                    "why": peer.why if peer else "this server",
                     "address": f"{fact.host}:{fact.http_port}" if fact else None,
                     "backbone_address": certificate.backbone,
                     "lag_records": peer.lag_records if peer else 0,
                     "latency_ms": round(peer.latency_ms)
                     if peer and peer.latency_ms is not None
                     else None,
+                    "uptime_percent": round(100 * peer.uptime, 1)
+                    if peer and peer.uptime is not None
+                    else None,
+                    "checks": peer.checks if peer else 0,
                     "tier": 1,
                 }
             )
@@ -183,11 +187,14 @@ class DaemonInfo:
             "detail": health.detail,
         }
 
-    def _server_state(self, server_id: str, *, alive: bool) -> str:
+    def _server_state(self, server_id: str, peer: PeerState | None) -> str:
         # Who was proved to lie is worth no other word, whether it answers or not.
         if self._ledger.state.get(trust_view.VIEW, server_id) is not None:
             return trust_view.UNTRUSTED
-        return "alive" if alive else "dead"
+        if peer is None:
+            return State.ALIVE.value
+        # Who was never heard of yet may be on its way.
+        return str((State.SUSPECT if peer.state is State.UNKNOWN else peer.state).value)
 
     def _ports(self) -> dict[str, int]:
         http = self.http

@@ -10,11 +10,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from services.base.crypto.signatures import verify
 from services.base.ledger.attest import Attestor
 from services.base.ledger.checkpoint import Checkpoint, sign_checkpoint, verify_checkpoint
 from services.base.ledger.fold import HorizonError
@@ -22,7 +19,6 @@ from services.base.ledger.forks import accusation, is_other_branch, kept_of
 from services.base.ledger.heads import FeedHeads
 from services.base.ledger.note import NoteVerifier
 from services.base.ledger.state import State
-from services.base.ledger.writer import Receipt, Writer, _Transaction
 from services.kernel.errors import (
     ConflictError,
     NotFoundError,
@@ -33,18 +29,21 @@ from services.kernel.errors import (
 from services.kernel.hlc import hlc_ms
 from services.kernel.ids import ServerId, server_id_of
 from tests.sim.authoring import Reader, SeededAuthor
+from tests.sim.driving import Parked, drive
 from tests.sim.loading import Disk, Loader
+from tests.sim.pen import Answer, Later, Pen
 from tests.sim.tape import Copy, Tape
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 
     from services.base.crypto.signatures import SigningKey
     from services.base.ledger.fold import Fold
     from services.base.ledger.limits import Prefix
     from services.base.ledger.roster import Charter
     from services.base.ledger.standing import Checked
+    from services.base.ledger.writer import Receipt
     from services.kernel.clock import Clock
     from services.kernel.records import Record
     from tests.sim.founding import Founding
@@ -52,19 +51,6 @@ if TYPE_CHECKING:
 MAX_AHEAD_MS = 30_000  # these as LedgerService has them
 CALM_S = 0.25
 MAX_CALMS = 240
-
-Answer = Callable[[list[Receipt] | SeipdError], None]
-Later = Callable[..., None]
-
-
-@dataclass(slots=True)
-class _Parked:
-    """What a coroutine waits for: somebody who calls back with the outcome."""
-
-    begin: Callable[[Answer], None]
-
-    def __await__(self) -> Generator[_Parked, Any, Any]:
-        return (yield self)
 
 
 class SimLedger:
@@ -101,10 +87,6 @@ class SimLedger:
         self._on_append = on_append
         self._on_cosign = on_cosign
         self._on_fatal = on_fatal
-        self._queue: deque[tuple[_Transaction, Answer]] = deque()
-        self._staged: list[tuple[list[bytes], list[tuple[Answer, list[Receipt]]]]] = []
-        self._writing = False
-        self._at_quiet: list[Callable[[], None]] = []
         self._behind = False
         self._ingest_count = 0
         self._ingesting: dict[str, deque[tuple[Any, ...]]] = {}
@@ -120,17 +102,18 @@ class SimLedger:
         )
         loader = self._loader
         self.fold = loader.load() if charter is None else loader.bare(charter, State())
-        self.writer = Writer(
+        self._pen = Pen(
             server_id=self.server_id,
             fold=self.fold,
-            log=self,  # type: ignore[arg-type]
+            size=self.size,
             clock=clock,
-            verify=verify,
+            later=later,
+            fsync_s=fsync_s,
             on_fatal=on_fatal,  # type: ignore[arg-type]
-            on_commit=lambda: None,
+            on_written=self._written,
+            on_commit=self._committed,
         )
-        for feed in self.fold.feeds.values():
-            self.writer.observe(feed.last_hlc)  # type: ignore[arg-type]
+        self.writer = self._pen.writer
         self.attestor = Attestor(key=key, fold=self.fold, clock=clock, submit=self._submit)
         self._author = SeededAuthor(key, founding.mesh_id, clock, rng)
         self.attestor._author = self._author  # type: ignore[assignment]
@@ -166,8 +149,8 @@ class SimLedger:
         return {name: one.key for name, one in self.charter.servers().items()}
 
     @property
-    def roster_number(self) -> int:
-        return self.charter.number
+    def standing(self) -> tuple[int, int]:
+        return self.charter.number, self.fold.limit_count
 
     @property
     def charter(self) -> Charter:
@@ -181,14 +164,11 @@ class SimLedger:
     @property
     def is_busy(self) -> bool:
         """Whether anything is under way that ends by itself."""
-        return bool(self._writing or self._staged or self._queue or self._ingesting or self._behind)
+        return bool(self._pen.is_busy or self._ingesting or self._behind)
 
     def submit(self, records: Sequence[Record], answer: Answer) -> None:
         """Accept records together, or refuse; the answer comes when they are durable."""
-        transaction = _Transaction(tuple(records), None)  # type: ignore[arg-type]
-        self.writer._check_batch([transaction])
-        self._queue.append((transaction, answer))
-        self._pump()
+        self._pen.submit(records, answer)
 
     def ingest(
         self,
@@ -245,64 +225,23 @@ class SimLedger:
     def save_state(self) -> None:
         """Write the state file, as the service does now and then."""
         if not self.lazy:
-            self._when_quiet(lambda: self._loader.save(self.fold))
+            self._pen.when_quiet(lambda: self._loader.save(self.fold))
 
     def folded_anew(self) -> Fold:
         """Return what the feeds give that are held here, from the first record."""
         return self._loader.build(None)
 
-    def _pump(self) -> None:
-        """Accept what waits, unless it has to be quiet first; write what is accepted."""
-        if self._at_quiet:
-            return
-        data: list[bytes] = []
-        accepted = []
-        while self._queue:
-            transaction, answer = self._queue.popleft()
-            try:
-                receipts, encoded = self.writer._accept(transaction)
-            except SeipdError as error:
-                self._later(0.0, answer, error)
-                continue
-            accepted.append((answer, receipts))
-            data.extend(encoded)
-        if data:
-            self._staged.append((data, accepted))
-        self._write()
-
-    def _write(self) -> None:
-        if self._staged and not self._writing:
-            self._writing = True
-            batches, self._staged = self._staged, []
-            self._later(self._fsync_s, self._written, batches)
-
-    def _written(self, batches: list[tuple[list[bytes], list[tuple[Answer, Any]]]]) -> None:
-        """The fsync has returned: now the entries are there, and whoever asked is answered."""
+    def _written(self, data: list[bytes]) -> None:
         own = self.held[self.server_id]
-        tape, size = own.extended([entry for data, _ in batches for entry in data])
+        tape, size = own.extended(data)
         checkpoint = Checkpoint(origin=own.origin, size=size, root=tape.roots[size])
         note = sign_checkpoint(checkpoint, signer=self._key)
         self._hold(self.server_id, dataclasses.replace(own, tape=tape, size=size, checkpoint=note))
-        self._writing = False
-        for _, accepted in batches:
-            for answer, receipts in accepted:
-                answer(receipts)
+
+    def _committed(self) -> None:
         if self.writer.past_horizon:
             self._fall_behind()
         self._on_append()
-        self._write()
-        self._be_quiet()
-
-    def _when_quiet(self, action: Callable[[], None]) -> None:
-        """Do something while nothing is accepted in memory that is not on the disk too."""
-        self._at_quiet.append(action)
-        self._be_quiet()
-
-    def _be_quiet(self) -> None:
-        while self._at_quiet and not self._writing and not self._staged:
-            self._at_quiet.pop(0)()
-        if not self._at_quiet and self._queue:
-            self._pump()
 
     def _store(
         self,
@@ -382,7 +321,7 @@ class SimLedger:
 
     def _calm(self, count: int, tries: int) -> None:
         if self._ingest_count == count or tries >= MAX_CALMS:
-            self._when_quiet(self._put_in_order)
+            self._pen.when_quiet(self._put_in_order)
         else:
             self._later(CALM_S, self._calm, self._ingest_count, tries + 1)
 
@@ -399,7 +338,7 @@ class SimLedger:
             if name in self._ingesting:
                 self._later(self._fsync_s, self.mind_limits)
             else:
-                self._when_quiet(functools.partial(self._put_aside, name))
+                self._pen.when_quiet(functools.partial(self._put_aside, name))
             return
         for name, certificate in self.charter.certificates().items():
             held = self._copy(name, certificate.epoch)
@@ -441,24 +380,11 @@ class SimLedger:
         self.writer.in_order()
 
     async def _submit(self, records: Sequence[Record]) -> list[Receipt]:
-        outcome = await _Parked(lambda answer: self.submit(records, answer))
+        outcome = await Parked(lambda answer: self.submit(records, answer))
         if isinstance(outcome, SeipdError):
             raise outcome
         receipts: list[Receipt] = outcome
         return receipts
 
     def _drive(self, work: Coroutine[Any, Any, Any], *, fatal: bool) -> None:
-        """Run a coroutine of the ledger up to its end, going on when it is answered."""
-
-        def go_on(outcome: Any = None) -> None:
-            try:
-                parked: _Parked = work.send(outcome)
-            except StopIteration:
-                return
-            except SeipdError as error:
-                if fatal:
-                    self._on_fatal(error)
-                return
-            parked.begin(go_on)
-
-        go_on()
+        drive(work, self._on_fatal if fatal else lambda _: None)

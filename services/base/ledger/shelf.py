@@ -36,6 +36,7 @@ class Shelf:
         self._server_id = server_id
         self._key = key
         self._logs: dict[ServerId, FeedLog] = {}
+        self.aside_count = 0
         self.heads = FeedHeads(self._logs, limit_of)
 
     def __len__(self) -> int:
@@ -91,6 +92,7 @@ class Shelf:
             StorageError: the disk refused.
         """
         self._logs.pop(server_id).close()
+        self.aside_count += 1
         feeds = self._folder / "feeds"
         number = sum(1 for _ in feeds.glob(f"{server_id}.fork-*"))
         (feeds / server_id).rename(feeds / f"{server_id}.fork-{number + 1}")

@@ -17,7 +17,8 @@ from services.mesh.gossip.codec import MAX_DATAGRAM_BYTES, Box, Hello, HelloAck,
 from services.mesh.gossip.counters import Count, Counters, DroppedError
 from services.mesh.gossip.effects import Send
 from services.mesh.gossip.links import Link, Places
-from services.mesh.gossip.messages import Message, Ping, Pong, decode_message, encode_message
+from services.mesh.gossip.messages import Message, decode_message, encode_message
+from services.mesh.membership.messages import Ping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,12 +55,14 @@ class Channel:
         counters: Counters,
         rng: Rng,
         places_of: Callable[[str], Places],
+        is_believed: Callable[[str], bool],
         now_s: float,
     ) -> None:
         self._sessions = sessions
         self._counters = counters
         self._rng = rng
         self._places_of = places_of
+        self._is_believed = is_believed
         self._checks = Budget(
             rate_per_s=HELLO_CHECKS_A_SECOND, burst=HELLO_CHECKS_A_SECOND, now_s=now_s
         )
@@ -99,7 +102,11 @@ class Channel:
 
     def some_live(self, count: int, now_s: float) -> list[str]:
         """Return up to ``count`` peers that are likely to answer now, by chance."""
-        live = [peer for peer in self._sessions.peers() if self.is_live(peer, now_s)]
+        live = [
+            peer
+            for peer in self._sessions.peers()
+            if self.is_live(peer, now_s) and self._is_believed(peer)
+        ]
         return self._rng.sample(live, min(count, len(live)))
 
     def receive(self, data: bytes, address: Address, now: Moment) -> Received | None:
@@ -130,7 +137,7 @@ class Channel:
         data = encode_message(message)
         session = self._sessions.current(peer)
         if isinstance(message, Ping):
-            link.pinged(message.nonce, now.s)
+            link.asked(now.s)
             self._watched[peer] = None
         if session is not None:
             self._put(session.seal(data), session.address)
@@ -141,10 +148,6 @@ class Channel:
             waiting.append((now.s + MAX_WAIT_S, data))
             self._watched[peer] = None
             self._tend(peer, now)
-
-    def ping(self, peer: str, now: Moment) -> None:
-        """Ask a peer for a sign of life."""
-        self.send(peer, Ping(nonce=self._rng.getrandbits(63)), now)
 
     def moved(self, peer: str, now_s: float) -> None:
         """Note that a peer is said to be somewhere else."""
@@ -240,12 +243,6 @@ class Channel:
         except WireError:
             self._counters.add(Count.DROPPED_BAD_MESSAGE)
             return Received(peer=peer, message=None, fresh=True) if opened.fresh else None
-        if isinstance(message, Ping):
-            self.send(peer, Pong(nonce=message.nonce), now)
-            return Received(peer=peer, message=None, fresh=opened.fresh)
-        if isinstance(message, Pong):
-            self.links[peer].ponged(message.nonce, now.s)
-            return Received(peer=peer, message=None, fresh=opened.fresh)
         return Received(peer=peer, message=message, fresh=opened.fresh)
 
     def _connected(self, session: Session, now: Moment) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from services.mesh.membership.states import State
     from services.runtime.udp import Address
 
 
@@ -79,5 +80,14 @@ class Forked:
     source: str
 
 
-Effect = Send | FetchTiles | Ingest | DeliverCosign | AddressChanged | Forked
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberChanged:
+    """A server is held to be in another state than before."""
+
+    server_id: str
+    old: State
+    new: State
+
+
+Effect = Send | FetchTiles | Ingest | DeliverCosign | AddressChanged | Forked | MemberChanged
 Catching = SendPull | FetchTiles | Ingest

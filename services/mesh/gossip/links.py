@@ -49,13 +49,11 @@ class Link:
     peer: str
     budget: Budget
     heard_s: float | None = None
-    latency_ms: float | None = None
     behind: dict[str, tuple[int, int]] = field(default_factory=dict)  # feed: epoch, size
     _attempts: int = 0
     _next_hello_s: float = 0.0
     _next_upgrade_s: float = 0.0
     _upgrades: int = 0
-    _ping: tuple[int, float] | None = None
     _unanswered_s: float | None = None
 
     @classmethod
@@ -84,20 +82,10 @@ class Link:
         self._attempts = 0
         self._next_hello_s = now_s
 
-    def pinged(self, nonce: int, now_s: float) -> None:
+    def asked(self, now_s: float) -> None:
         """Note a PING that was sent."""
-        self._ping = (nonce, now_s)
         if self._unanswered_s is None:
             self._unanswered_s = now_s
-
-    def ponged(self, nonce: int, now_s: float) -> None:
-        """Take the answer to the last PING for the latency."""
-        if self._ping is None or self._ping[0] != nonce:
-            return
-        sample_ms = (now_s - self._ping[1]) * 1000
-        known_ms = self.latency_ms
-        self.latency_ms = sample_ms if known_ms is None else known_ms * 0.75 + sample_ms * 0.25
-        self._ping = None
 
     @property
     def is_asked(self) -> bool:

@@ -6,8 +6,7 @@
     4 PEERS   [facts]
     5 COSIGN  [server, epoch, size, line]
     6 COSIGNED [server, epoch, size]
-    7 PING    [nonce]
-    8 PONG    [nonce]
+    7 to 11   PING, ACK, PING_REQ, NACK, RUMOURS: see membership
     12 SUMMARY [feeds, facts]
     13 BUCKETS [about, hashes]                        about: 0 feeds, 1 facts
     14 FACTS   [facts, asks]                          facts: [[key, counter], ...]
@@ -36,6 +35,7 @@ from services.kernel.errors import WireError
 from services.kernel.ids import ServerId
 from services.mesh.gossip.codec import MAX_PLAINTEXT_BYTES
 from services.mesh.gossip.summary import HASH_BYTES, PACKED_BYTES
+from services.mesh.membership.messages import MembershipMessage
 
 MAX_FEEDS: Final = 33  # of the largest sizes still fit in one datagram
 MAX_COUNTERS: Final = 55
@@ -52,7 +52,6 @@ _Blob = Annotated[bytes, msgspec.Meta(max_length=MAX_PLAINTEXT_BYTES)]
 _Hash = Annotated[bytes, msgspec.Meta(min_length=HASH_BYTES, max_length=HASH_BYTES)]
 _Hashes = Annotated[bytes, msgspec.Meta(min_length=PACKED_BYTES, max_length=PACKED_BYTES)]
 _FactKey = Annotated[bytes, msgspec.Meta(min_length=9, max_length=9)]
-_Nonce = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -119,18 +118,6 @@ class Cosigned(_Message, frozen=True, tag=6):
     size: _Index
 
 
-class Ping(_Message, frozen=True, tag=7):
-    """Are you there?"""
-
-    nonce: _Nonce
-
-
-class Pong(_Message, frozen=True, tag=8):
-    """Yes."""
-
-    nonce: _Nonce
-
-
 class Summary(_Message, frozen=True, tag=12):
     """One hash over all feeds that the sender holds, one over all its facts."""
 
@@ -166,8 +153,7 @@ Message = (
     | Peers
     | Cosign
     | Cosigned
-    | Ping
-    | Pong
+    | MembershipMessage
     | Summary
     | Buckets
     | FactCounters

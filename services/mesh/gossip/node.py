@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from services.kernel.errors import SeipdError
 from services.kernel.ids import server_id_of
-from services.mesh.gossip.answers import answer_pull
 from services.mesh.gossip.channel import Channel
 from services.mesh.gossip.cosigns import CosignOutbox
 from services.mesh.gossip.counters import Count, Counters
-from services.mesh.gossip.digests import Holdings, address_key, is_ahead, sizes_of
+from services.mesh.gossip.digests import Holdings, address_key
 from services.mesh.gossip.directory import Directory
 from services.mesh.gossip.effects import (
     AddressChanged,
-    Catching,
     DeliverCosign,
     Effect,
-    SendPull,
+    MemberChanged,
 )
+from services.mesh.gossip.feedtalk import FeedTalk
 from services.mesh.gossip.messages import (
     Buckets,
     Cosign,
@@ -39,24 +38,27 @@ from services.mesh.gossip.messages import (
     id_of_raw,
     raw_id,
 )
-from services.mesh.gossip.news import News
 from services.mesh.gossip.peerstate import PeerState, peer_states
-from services.mesh.gossip.replication import Replicator
 from services.mesh.gossip.session import SessionTable
-from services.mesh.gossip.suspicions import Suspicions
+from services.mesh.membership.membership import Membership
+from services.mesh.membership.messages import MembershipMessage
+from services.mesh.membership.ports import Changed, Tell
+from services.mesh.membership.settings import MembershipSettings
+from services.mesh.membership.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from services.base.crypto.signatures import Signer
     from services.mesh.gossip.addresses import Advertisement
-    from services.mesh.gossip.ports import FeedHead, FeedReader, Moment, Rng
+    from services.mesh.gossip.ports import FeedReader, Moment, Rng
     from services.mesh.gossip.settings import GossipSettings
     from services.runtime.udp import Address
 
 ROSTER_INTERVAL_S: Final = 0.5
 NEWS_GAP_S: Final = 0.02
 NEWS_PEERS: Final = 8
+_BELIEVED: Final = frozenset({State.ALIVE, State.UNKNOWN, State.SUSPECT})
 
 
 class GossipNode:
@@ -73,6 +75,7 @@ class GossipNode:
         now: Moment,
         backbone_of: Callable[[str], str | None],
         newest_hello_ms: Mapping[str, int] | None = None,
+        membership: Mapping[str, object] | None = None,
     ) -> None:
         self._settings = settings
         self._feeds = feeds
@@ -97,28 +100,41 @@ class GossipNode:
             counters=self.counters,
             rng=rng,
             places_of=self.directory.places,
+            is_believed=lambda peer: self.membership.state(peer) in _BELIEVED,
             now_s=now.s,
         )
-        self._now = now
-        self._replicator = Replicator(
-            rng=rng,
-            counters=self.counters,
-            usable=lambda peer: self._channel.is_live(peer, self._now.s),
+        self.membership = Membership(
             own_id=self.server_id,
+            key=key,
+            mesh_id=mesh_id,
+            settings=MembershipSettings(interval_s=settings.interval_s),
+            rng=rng,
+            now=now,
+            key_of=feeds.server_key,
+            saved=membership,
         )
+        self._now = now
         self._cosigns = CosignOutbox()
-        self._suspicions = Suspicions(feeds)
         self._holdings = Holdings(mesh_id=mesh_id, rng=rng)
-        self._news = News(feeds)
-        self._roster_number = -1
+        self._talk = FeedTalk(
+            feeds=feeds,
+            counters=self.counters,
+            holdings=self._holdings,
+            links=self._channel.links,
+            rng=rng,
+            own_id=self.server_id,
+            usable=lambda peer: self._channel.is_live(peer, self._now.s),
+            send=self._send,
+        )
+        self._standing: Hashable = None
         self._next_news_s = now.s
         self._next_roster_s = now.s
         self._next_round_s = now.s
         self._effects: list[Effect] = []
         self._handlers: dict[type[Message], Callable[[str, Any, Moment], None]] = {
-            Digest: self._on_digest,
-            Pull: self._on_pull,
-            Entries: self._on_entries,
+            Digest: self._talk.on_digest,
+            Pull: self._talk.on_pull,
+            Entries: self._talk.on_entries,
             Peers: self._on_peers,
             Cosign: self._on_cosign,
             Cosigned: self._on_cosigned,
@@ -133,9 +149,8 @@ class GossipNode:
         received = self._channel.receive(data, address, now)
         if received is not None:
             if received.fresh:
-                self._welcome(received.peer)
-            if received.message is not None:
-                self._handlers[type(received.message)](received.peer, received.message, now)
+                self._send(received.peer, self._holdings.summary())
+            self._on_message(received.peer, received.message, now)
         return self._flush()
 
     def tick(self, now: Moment) -> list[Effect]:
@@ -145,9 +160,10 @@ class GossipNode:
             self._next_roster_s = now.s + ROSTER_INTERVAL_S
             self._refresh_roster(now)
         self._channel.upkeep(now)
+        self._mind(self.membership.tick(now))
         for author, message in self._cosigns.due(now.s):
             self._send(author, message)
-        self._catch_up(self._replicator.plan(self._feeds.feeds(), now.s))
+        self._talk.plan(now)
         self._tell_news()
         if now.s >= self._next_round_s:
             jitter = 0.9 + self._rng.random() / 5
@@ -158,22 +174,21 @@ class GossipNode:
     def appended(self, now: Moment) -> list[Effect]:
         """Tell some peers that our own feed has grown."""
         self._now = now
-        self._grew(self.server_id)
+        self._talk.grew(self.server_id)
         self._tell_news()
         return self._flush()
 
     def stored(self, server_id: str, now: Moment) -> list[Effect]:
         """Note that entries of a feed were stored; pass the news on."""
         self._now = now
-        head = self._grew(server_id)
-        self._catch_up(self._replicator.stored(server_id, head, now.s))
+        self._talk.stored(server_id, now)
         self._tell_news()
         return self._flush()
 
     def failed(self, server_id: str, source: str, count: Count, now: Moment) -> None:
         """Note that what a source gave, or should have given, was not stored."""
         self.counters.add(count)
-        self._replicator.failed(server_id, source, now.s)
+        self._talk.replicator.failed(server_id, source, now.s)
 
     def announce(self, advertisement: Advertisement, gossip_port: int, now: Moment) -> list[Effect]:
         """Say from now on that this server is there.
@@ -217,7 +232,24 @@ class GossipNode:
 
     def peers(self, now: Moment) -> list[PeerState]:
         """Return what is known of every other server of the roster."""
-        return peer_states(self._channel, self.directory, self._feeds.feeds(), now.s)
+        return peer_states(self._channel, self.directory, self.membership, self._feeds.feeds(), now)
+
+    def _on_message(self, peer: str, message: Message | None, now: Moment) -> None:
+        if isinstance(message, MembershipMessage):
+            self._mind(self.membership.on_message(peer, message, now))
+            return
+        self._mind(self.membership.heard(peer, now))
+        if message is not None:
+            self._handlers[type(message)](peer, message, now)
+
+    def _mind(self, steps: Iterable[Tell | Changed]) -> None:
+        for step in steps:
+            if isinstance(step, Tell):
+                self._send(step.peer, step.message)
+            else:
+                self._effects.append(
+                    MemberChanged(server_id=step.server_id, old=step.old, new=step.new)
+                )
 
     def _on_hashes(self, peer: str, hashes: Summary | Buckets, _: Moment) -> None:
         answers = self._holdings.answer(hashes, self._feeds.feeds())
@@ -229,61 +261,12 @@ class GossipNode:
     def _on_cosigned(self, peer: str, message: Cosigned, _: Moment) -> None:
         self._cosigns.arrived(peer, message.epoch, message.size)
 
-    def _on_digest(self, peer: str, digest: Digest, now: Moment) -> None:
-        heads = self._feeds.feeds()
-        link = self._channel.links.get(peer)
-        newer_here = []
-        for one in digest.feeds:
-            server_id = id_of_raw(one.server)
-            if not self._feeds.is_author(server_id):
-                self.counters.add(Count.UNKNOWN_FEED)
-                continue
-            head = heads.get(server_id)
-            self._replicator.offered(peer, server_id, one.epoch, one.size, head)
-            if is_ahead(head, one.epoch, one.size):
-                newer_here.append(server_id)
-            wish = self._suspicions.compare(peer, one, head, now.s)
-            if wish is not None:
-                self._send(peer, wish)
-            if link is not None:
-                link.behind.pop(server_id, None)
-                if is_ahead(head, one.epoch, one.size):
-                    link.behind[server_id] = (one.epoch, one.size)
-        if digest.asks and newer_here:
-            self._send(peer, Digest(feeds=tuple(sizes_of(newer_here, heads)), asks=False))
-        self._catch_up(self._replicator.plan(heads, now.s))
-
-    def _on_entries(self, peer: str, message: Entries, now: Moment) -> None:
-        server_id = id_of_raw(message.server)
-        if not self._feeds.is_author(server_id):
-            self.counters.add(Count.UNKNOWN_FEED)
-            return
-        self._suspicions.answered(peer, message, self._effects)
-        heads = self._feeds.feeds()
-        self._catch_up(self._replicator.entries(peer, message, heads.get(server_id), now.s))
-        self._catch_up(self._replicator.plan(heads, now.s))
-
     def _on_fact_counters(self, peer: str, theirs: FactCounters, now: Moment) -> None:
         newer_here, wishes = self._holdings.compare_facts(theirs)
         for wish in wishes:
             self._send(peer, wish)
         for facts in self.directory.packed(newer_here, now):
             self._send(peer, facts)
-
-    def _on_pull(self, peer: str, pull: Pull, now: Moment) -> None:
-        link = self._channel.links.get(peer)
-        if link is None or not link.budget.spend(0, now.s):
-            self.counters.add(Count.PULLS_REFUSED)
-            return
-        try:
-            answers = answer_pull(pull, self._feeds)
-        except SeipdError:
-            self.counters.add(Count.PULLS_REFUSED)
-            return
-        for answer in answers:
-            self.counters.add(Count.ENTRIES_SENT, len(answer.entries))
-            link.budget.spend(sum(map(len, answer.entries)) + 400, now.s)
-            self._send(peer, answer)
 
     def _on_peers(self, _: str, message: Peers, now: Moment) -> None:
         for data in message.facts:
@@ -317,37 +300,10 @@ class GossipNode:
             )
         )
 
-    def _catch_up(self, steps: Iterable[Catching]) -> None:
-        for step in steps:
-            if not isinstance(step, SendPull):
-                self._effects.append(step)
-                continue
-            self._send(
-                step.peer,
-                Pull(
-                    server=raw_id(step.server_id),
-                    epoch=step.epoch,
-                    start=step.start,
-                    stop=step.stop,
-                ),
-            )
-
-    def _welcome(self, peer: str) -> None:
-        """Begin a session: this first BOX also proves to the other that we are there."""
-        self._channel.ping(peer, self._now)
-        self._send(peer, self._holdings.summary())
-
     def _round(self) -> None:
         summary = self._holdings.summary()
         for peer in self._channel.some_live(self._settings.fanout, self._now.s):
-            self._channel.ping(peer, self._now)
             self._send(peer, summary)
-
-    def _grew(self, server_id: str) -> FeedHead | None:
-        head = self._feeds.feeds().get(server_id)
-        self._holdings.feed(server_id, head)
-        self._news.grew(server_id)
-        return head
 
     def _note_address(self, server_id: str) -> None:
         fact = self.directory.book.fact(server_id)
@@ -355,10 +311,10 @@ class GossipNode:
             self._holdings.fact(address_key(server_id), fact.counter)
 
     def _tell_news(self) -> None:
-        if self._now.s < self._next_news_s or not (self._news or self.directory.has_news):
+        if self._now.s < self._next_news_s or not (self._talk.news or self.directory.has_news):
             return
         self._next_news_s = self._now.s + NEWS_GAP_S
-        messages: list[Message] = [*self._news.take(), *self.directory.take_news()]
+        messages: list[Message] = [*self._talk.news.take(), *self.directory.take_news()]
         for peer in self._channel.some_live(NEWS_PEERS, self._now.s):
             for message in messages:
                 self._send(peer, message)
@@ -370,25 +326,26 @@ class GossipNode:
         self.directory.renew(now)
         self._note_address(self.server_id)
         self._holdings.feed(self.server_id, self._feeds.feeds().get(self.server_id))
-        if self._feeds.roster_number == self._roster_number:
+        if self._feeds.standing == self._standing:
             return
-        self._roster_number = self._feeds.roster_number
+        self._standing = self._feeds.standing
         servers, heads = self._feeds.servers(), self._feeds.feeds()
         others = {name: key for name, key in servers.items() if name != self.server_id}
         for gone in sorted(self._channel.links.keys() - others.keys()):
-            self._replicator.forget(gone)
-            self._news.forget(gone)
+            self._talk.forget(gone)
             self.sessions.newest_hello_ms.pop(gone, None)
         self._channel.set_peers(others, now.s)
+        self.membership.set_members(servers, now)
         self.directory.book.keep_only(servers)
         self._cosigns.keep_only(servers)
         self._holdings.set_servers(self._feeds.authors(), heads)
         for name in servers:
             self._note_address(name)
             if (head := heads.get(name)) is not None:
-                self._news.begin(name, head)
+                self._talk.news.begin(name, head)
 
     def _flush(self) -> list[Effect]:
-        effects, self._effects = self._effects, []
-        effects.extend(self._channel.take())
+        effects = [*self._effects, *self._talk.effects, *self._channel.take()]
+        self._effects.clear()
+        self._talk.effects.clear()
         return effects

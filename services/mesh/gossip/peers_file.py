@@ -31,6 +31,7 @@ class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     facts: list[str]
     hellos: dict[str, int]
+    membership: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class Remembered:
 
     facts: tuple[bytes, ...] = ()
     newest_hello_ms: Mapping[str, int] = field(default_factory=dict)
+    membership: Mapping[str, object] = field(default_factory=dict)
 
 
 def load_peers(path: Path) -> Remembered:
@@ -53,7 +55,7 @@ def load_peers(path: Path) -> Remembered:
     except (SeipdError, msgspec.ValidationError) as error:
         logger.warning("%s is not readable, beginning without it: %s", path, error)
         return Remembered()
-    return Remembered(facts=facts, newest_hello_ms=wire.hellos)
+    return Remembered(facts=facts, newest_hello_ms=wire.hellos, membership=wire.membership)
 
 
 def save_peers(path: Path, remembered: Remembered) -> None:
@@ -66,5 +68,6 @@ def save_peers(path: Path, remembered: Remembered) -> None:
         "version": VERSION,
         "facts": [b64u_encode(fact) for fact in remembered.facts],
         "hellos": dict(remembered.newest_hello_ms),
+        "membership": dict(remembered.membership),
     }
     write_atomic(path, encode(document))

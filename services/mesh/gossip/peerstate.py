@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
     from services.mesh.gossip.channel import Channel
     from services.mesh.gossip.directory import Directory
-    from services.mesh.gossip.ports import FeedHead
+    from services.mesh.gossip.ports import FeedHead, Moment
+    from services.mesh.membership.membership import Membership
+    from services.mesh.membership.states import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,28 +26,41 @@ class PeerState:
     last_heard_s: float | None
     lag_records: int
     latency_ms: float | None
+    state: State
+    why: str
+    uptime: float | None
+    checks: int
 
 
 def peer_states(
-    channel: Channel, directory: Directory, heads: Mapping[str, FeedHead], now_s: float
+    channel: Channel,
+    directory: Directory,
+    membership: Membership,
+    heads: Mapping[str, FeedHead],
+    now: Moment,
 ) -> list[PeerState]:
-    """Return the state of every server that is gossiped with, by id."""
+    """Return the state of every other server of the roster, by id."""
     states = []
-    for peer, link in sorted(channel.links.items()):
-        session = channel.session(peer)
+    for status in membership.statuses(now):
+        peer = status.server_id
+        link, session = channel.links.get(peer), channel.session(peer)
         places = directory.places(peer)
         address = session.address if session else places.public
         over_backbone = places.backbone is not None and address == places.backbone
-        latency_ms = link.latency_ms
+        heard_s = link.heard_s if link is not None else None
         states.append(
             PeerState(
                 server_id=peer,
                 address=f"{address[0]}:{address[1]}" if address else None,
                 via=("backbone" if over_backbone else "public") if session else None,
-                session_age_s=now_s - session.created_s if session else None,
-                last_heard_s=now_s - link.heard_s if link.heard_s is not None else None,
-                lag_records=_lag(link.behind, heads),
-                latency_ms=round(latency_ms, 1) if latency_ms is not None else None,
+                session_age_s=now.s - session.created_s if session else None,
+                last_heard_s=now.s - heard_s if heard_s is not None else None,
+                lag_records=_lag(link.behind, heads) if link is not None else 0,
+                latency_ms=status.latency_ms,
+                state=status.state,
+                why=status.why,
+                uptime=status.uptime,
+                checks=status.checks,
             )
         )
     return states

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -63,8 +63,8 @@ class FeedReader(Protocol):
         """Return every server of the roster and its identity key."""
 
     @property
-    def roster_number(self) -> int:
-        """The number of the newest roster: while it stays, so do the servers."""
+    def standing(self) -> Hashable:
+        """What stays the same while the servers and what counts of their feeds do."""
 
 
 class FeedPort(FeedReader, Protocol):

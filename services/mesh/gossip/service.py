@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import secrets
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -23,6 +24,7 @@ from services.mesh.gossip.effects import (
     FetchTiles,
     Forked,
     Ingest,
+    MemberChanged,
     Send,
 )
 from services.mesh.gossip.node import GossipNode
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from services.mesh.gossip.peerstate import PeerState
     from services.mesh.gossip.ports import FeedPort, TileFetcher
     from services.mesh.gossip.settings import GossipSettings
+    from services.mesh.membership.states import State
     from services.runtime.udp import Address
 
 logger = logging.getLogger(__name__)
@@ -79,6 +82,7 @@ class GossipService:
         self._socket = UdpSocket(self._on_datagram)
         self._tasks = TaskOwner("gossip", on_crash=self._on_crash)
         self._address_callbacks: list[Callable[[str], None]] = []
+        self._member_callbacks: list[Callable[[str, State], None]] = []
         self._advertisement: Advertisement | None = None
         self._node: GossipNode | None = None
         self._state = HealthState.STOPPED
@@ -97,16 +101,7 @@ class GossipService:
         remembered = await asyncio.to_thread(load_peers, self._peers_file)
         self._saved = remembered
         now = self._now()
-        node = GossipNode(
-            settings=self._settings,
-            key=self._key,
-            mesh_id=self._mesh_id,
-            feeds=self._ledger,
-            rng=secrets.SystemRandom(),
-            now=now,
-            backbone_of=self._backbone_of,
-            newest_hello_ms=remembered.newest_hello_ms,
-        )
+        node = self._new_node(remembered, now)
         for fact in remembered.facts:
             try:
                 self._run(node.learn(fact, now, stored=True))
@@ -192,6 +187,10 @@ class GossipService:
         """Call ``callback`` with the id of a server that has told a new address."""
         self._address_callbacks.append(callback)
 
+    def subscribe_members(self, callback: Callable[[str, State], None]) -> None:
+        """Call ``callback`` with a server's id and the state that it is held to be in from now."""
+        self._member_callbacks.append(callback)
+
     def send_cosign(self, server_id: str, epoch: int, size: int, line: bytes) -> None:
         """Send a witness's signature line to the author of a feed, until it has arrived.
 
@@ -211,9 +210,28 @@ class GossipService:
             return {}
         return {
             **self._node.counters.snapshot(),
+            **{f"refused_{name}": count for name, count in self._node.membership.refused.items()},
             "send_dropped": self._socket.dropped_count,
             "send_failed": self._socket.failed_count,
         }
+
+    def _new_node(self, remembered: Remembered, now: Moment) -> GossipNode:
+        make = functools.partial(
+            GossipNode,
+            settings=self._settings,
+            key=self._key,
+            mesh_id=self._mesh_id,
+            feeds=self._ledger,
+            rng=secrets.SystemRandom(),
+            now=now,
+            backbone_of=self._backbone_of,
+            newest_hello_ms=remembered.newest_hello_ms,
+        )
+        try:
+            return make(membership=remembered.membership)
+        except InputError as error:
+            logger.warning("what was remembered of the members is left aside: %s", error)
+            return make()
 
     def _running(self) -> GossipNode:
         if self._node is None:
@@ -251,6 +269,7 @@ class GossipService:
         remembered = Remembered(
             facts=tuple(fact.encoded for fact in node.directory.book.all()),
             newest_hello_ms=dict(node.sessions.newest_hello_ms),
+            membership=node.membership.to_plain(),
         )
         if remembered == self._saved:
             return
@@ -274,6 +293,8 @@ class GossipService:
                 case AddressChanged():
                     for callback in self._address_callbacks:
                         callback(effect.server_id)
+                case MemberChanged():
+                    self._tell_member(effect)
                 case Forked():
                     self._tasks.spawn(self._contradict(effect), name="gossip-fork")
 
@@ -321,6 +342,11 @@ class GossipService:
     def _stored(self, server_id: str) -> None:
         if self._node is not None:
             self._run(self._node.stored(server_id, self._now()))
+
+    def _tell_member(self, effect: MemberChanged) -> None:
+        logger.info("%s is %s now", effect.server_id, effect.new.value)
+        for callback in self._member_callbacks:
+            callback(effect.server_id, effect.new)
 
     async def _contradict(self, effect: Forked) -> None:
         try:

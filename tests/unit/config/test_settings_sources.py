@@ -100,14 +100,13 @@ def test_cfg_02_all_faults_are_told_at_once_each_with_its_place(file):
         'htpp-port = 1\nhttp-port = "many"\ngossip-port = 65536\nwireguard-port = -1\n'
         'gossip_interval_s = nan\ndomain = "Not A Domain"\n'
     )
-    environment = {"SEIPD_LOG_LEVEL": "loud", "SEIPD_DEAD_AFTER_S": "-3"}
+    environment = {"SEIPD_LOG_LEVEL": "loud"}
     error = refused(path, environment, wireguard_backend="magic", tunnel_range="10.0.0.0/40")
     places = [fault.partition(": ")[0] for fault in str(error).split("; ")]
     assert sorted(places) == sorted(
         [
             *(f"{path}:{number}" for number in range(1, 7)),
             "SEIPD_LOG_LEVEL",
-            "SEIPD_DEAD_AFTER_S",
             "--wireguard-backend",
             "--tunnel-range",
         ]

@@ -7,6 +7,7 @@ import heapq
 import itertools
 import random
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from services.base.crypto.signatures import SigningKey
 from services.base.ledger.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
@@ -21,11 +22,15 @@ from services.mesh.gossip.effects import (
     FetchTiles,
     Forked,
     Ingest,
+    MemberChanged,
     Send,
 )
 from services.mesh.gossip.node import GossipNode
 from services.mesh.gossip.ports import Moment
 from services.mesh.gossip.settings import GossipSettings
+
+if TYPE_CHECKING:
+    from services.mesh.membership.states import State
 
 MESH_ID = hashlib.sha256(b"a mesh").digest()
 START_MS = 1_700_000_000_000
@@ -123,7 +128,7 @@ class FakeLedger:
         return dict(self.roster)
 
     @property
-    def roster_number(self):
+    def standing(self):
         return hash(frozenset(self.roster.items()))
 
     def ingest_now(self, server_id, epoch, start, entries, checkpoint) -> int:
@@ -169,6 +174,7 @@ class Host:
         self.ledger = FakeLedger(self.key, world.roster)
         self.changed: list[str] = []
         self.forks: list[Forked] = []
+        self.states: dict[str, State] = {}
         self.fetched: list[FetchTiles] = []
         self.clock_skew_ms = 0
         self.node = self.new_node()
@@ -227,6 +233,8 @@ class Host:
                     self.changed.append(effect.server_id)
                 case Forked():
                     self.forks.append(effect)
+                case MemberChanged():
+                    self.states[effect.server_id] = effect.new
 
     def fetch(self, effect: FetchTiles) -> None:
         source = self.world.host_of(effect.source)

@@ -35,14 +35,13 @@ from services.mesh.gossip.messages import (
     FactCounters,
     FeedSize,
     Peers,
-    Ping,
-    Pong,
     Pull,
     Summary,
     decode_message,
     encode_message,
 )
 from services.mesh.gossip.session import HANDSHAKE_TIMEOUT_S
+from services.mesh.membership.messages import Ack, Nack, Ping, PingReq, Rumours, Suspicion
 from tests.unit.mesh_gossip.gossip_kit import MESH_ID, START_MS, Host, World, id_of, key_of
 
 # The order of the Ed25519 group: S + L is the same scalar in another spelling.
@@ -64,8 +63,11 @@ MESSAGES = [
     Peers(facts=(b"fact",)),
     Cosign(server=RAW, epoch=1, size=5, line=b"line"),
     Cosigned(server=RAW, epoch=1, size=5),
-    Ping(nonce=2**63 - 1),
-    Pong(nonce=0),
+    Ping(seq=2**32 - 1, rumours=(Suspicion(subject=RAW, incarnation=3, reporter=RAW), bytes(88))),
+    Ack(seq=0, rumours=()),
+    PingReq(seq=1, target=RAW, rumours=()),
+    Nack(seq=2, rumours=()),
+    Rumours(rumours=()),
     Summary(feeds=RAW, facts=RAW),
     Buckets(about=1, hashes=bytes(512)),
     FactCounters(facts=(FactCounter(key=RAW + b"\0", counter=7),), asks=True),
@@ -151,7 +153,7 @@ def test_gos_01_every_truncation_and_bit_flip_of_an_ack_is_met_with_silence():
 
 def test_gos_01_every_truncation_and_bit_flip_of_a_box_is_met_with_silence(pair):
     bob, source = pair["bob"], pair["ann"].public
-    good = box_from(pair, "ann", "bob", Ping(nonce=1))
+    good = box_from(pair, "ann", "bob", Ping(seq=1, rumours=()))
     assert all(silent(bob, good[:length], source) for length in range(len(good)))
     assert all(silent(bob, changed, source) for changed in flipped(good))
     assert silent(bob, good + b"\0", source)
@@ -179,7 +181,7 @@ def test_gos_01_any_plaintext_is_a_message_or_a_wire_error(data):
 
 
 def test_gos_06_a_message_in_another_spelling_is_refused():
-    assert decode_message(b"\x92\x07\x05") == Ping(nonce=5)
+    assert decode_message(b"\x93\x07\x05\x90") == Ping(seq=5, rumours=())
     for spelling in (b"\x92\x07\xcc\x05", b"\xdc\x00\x02\x07\x05", b"\x92\x07\xce\0\0\0\x05"):
         with pytest.raises(WireError):
             decode_message(spelling)
@@ -232,13 +234,13 @@ def test_gos_04_a_hello_counts_once_also_after_a_restart_and_only_for_its_receiv
 
 def test_gos_04_a_box_counts_once_from_its_address_within_the_window(pair):
     bob, source = pair["bob"], pair["ann"].public
-    box = box_from(pair, "ann", "bob", Ping(nonce=1))
+    box = box_from(pair, "ann", "bob", Ping(seq=1, rumours=()))
     assert silent(bob, box, ("198.51.100.9", 9102))
     assert bob.node.counters[Count.DROPPED_WRONG_ADDRESS] == 1
     assert receive(bob, box, source)
     assert silent(bob, box, source)
     for nonce in range(1100):
-        receive(bob, box_from(pair, "ann", "bob", Ping(nonce=nonce)), source)
+        receive(bob, box_from(pair, "ann", "bob", Ping(seq=nonce, rumours=())), source)
     assert silent(bob, box, source)
     bob.restart()
     assert silent(bob, box, source)
@@ -312,7 +314,7 @@ def test_gos_07_strangers_and_other_meshes_leave_no_trace():
 
 
 def test_gos_08_a_box_of_a_removed_server_is_dropped_before_it_is_opened(pair):
-    box = box_from(pair, "ann", "bob", Ping(nonce=1))
+    box = box_from(pair, "ann", "bob", Ping(seq=1, rumours=()))
     del pair.roster[id_of("ann")]
     assert silent(pair["bob"], box, pair["ann"].public)
     assert pair["bob"].node.counters[Count.DROPPED_UNKNOWN_SENDER] == 1
@@ -331,7 +333,7 @@ def test_a_handshake_that_is_not_finished_in_time_is_void():
 
 
 def test_a_session_ends_after_a_quarter_of_an_hour(pair):
-    box = box_from(pair, "ann", "bob", Ping(nonce=1))
+    box = box_from(pair, "ann", "bob", Ping(seq=1, rumours=()))
     sessions = pair["bob"].node.sessions
     sessions.expire(pair.now_s + 800)
     assert sessions.current(id_of("ann"))
@@ -391,7 +393,7 @@ def test_gos_15_a_source_that_never_finishes_fills_64_kib_and_no_more(pair):
             last=index % 5 == 0,
         )
         bob.run(receive(bob, box_from(pair, "ann", "bob", part), ann.public))
-        assert bob.node._replicator.buffered_bytes(ann.id) <= 64 * 1024
+        assert bob.node._talk.replicator.buffered_bytes(ann.id) <= 64 * 1024
     assert bob.ledger.contents() == {}
 
 
@@ -421,7 +423,7 @@ def test_gos_15_news_without_what_was_before_them_are_not_kept_but_asked_for(pai
     later = news(ann, b"x", start=3, checkpoint=b"note")
     (pull,) = receive(bob, box_from(pair, "ann", "bob", later), ann.public)
     assert len(pull.data) < 100
-    assert bob.node._replicator.buffered_bytes(ann.id) == 0
+    assert bob.node._talk.replicator.buffered_bytes(ann.id) == 0
 
 
 def test_news_of_a_server_that_the_roster_does_not_name_are_dropped_and_counted(pair):

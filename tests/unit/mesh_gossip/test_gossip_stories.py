@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.mesh.gossip.counters import Count
+from services.mesh.membership.states import State
 from tests.unit.mesh_gossip.gossip_kit import START_MS, Feed, World, id_of, note_of
 
 
@@ -314,15 +315,24 @@ def test_a_cosignature_arrives_once_though_datagrams_are_lost():
 def test_peers_tell_latency_lag_and_when_they_were_heard():
     world = World("ann", "bob")
     world.introduce()
-    world.run(5)
+    world.run(30)
     (peer,) = world["ann"].node.peers(world["ann"].now())
     assert peer.latency_ms == pytest.approx(10, abs=1)
+    assert (peer.state, peer.why, peer.uptime) == (State.ALIVE, "it answers", 1.0)
     assert peer.last_heard_s < 1.5
     assert peer.lag_records == 0
     world.partition("ann")
     world.run(20)
     (peer,) = world["ann"].node.peers(world["ann"].now())
     assert peer.last_heard_s > 18
+    assert peer.state is State.DEAD
+    assert peer.why.startswith("no answer to this server since 1")
+    assert peer.uptime < 1
+    world.cut.clear()
+    world.run(5)
+    (peer,) = world["ann"].node.peers(world["ann"].now())
+    assert peer.state is State.ALIVE
+    assert world["ann"].states == {id_of("bob"): State.ALIVE}
 
 
 @pytest.mark.parametrize("skew_ms", [-290_000, -10_000, 10_000, 290_000])
