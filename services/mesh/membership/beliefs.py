@@ -218,7 +218,7 @@ class Beliefs:
         member.reports.clear()
         member.cleared(self._time.s)
         member.refreshed_s = self._time.s
-        tellings = self._settings.fanout if is_quiet else None
+        tellings = 2 * self._settings.fanout if is_quiet else None
         self._rumours.put((member.server_id, ""), alive.encoded, tellings=tellings)
         self._speaker.news()
         if member.state is not State.ALIVE:

@@ -104,6 +104,14 @@ class Roster:
         names = self._rng.sample(list(self.dead), min(count, len(self.dead)))
         return [self._members[name] for name in names]
 
+    def neighbour(self, step: int) -> str | None:
+        """Return the server so many doublings ahead in the circle, unless it is dead."""
+        if self._own_index < 0 or len(self._circle) < 2:
+            return None
+        ahead = 1 << step % (len(self._circle) - 1).bit_length()
+        name = self._circle[(self._own_index + ahead) % len(self._circle)]
+        return None if name == self.own_id or name in self.dead else name
+
     def some(self, count: int, now_s: float, *, without: Collection[str] = ()) -> list[str]:
         """Return some servers to talk to, by chance, none of them dead."""
         fresh = [

@@ -35,6 +35,7 @@ class Speaker:
         self._flushed_s = 0.0
         self._has_news = False
         self._begins_here = False
+        self._step = 0
         self.effects: list[Effect] = []
 
     def ping(self, member: Member, seq: int) -> None:
@@ -79,9 +80,14 @@ class Speaker:
 
     def _flush(self, without: tuple[str, ...]) -> None:
         count = self._fanout * (FIRST_FACTOR if self._begins_here else 1)
+        # Chance alone leaves somebody out now and then; the neighbour in the circle it does not.
+        self._step = 0 if self._has_news else self._step + 1
         self._has_news = self._begins_here = False
         self._flushed_s = self._time.s
-        for name in self._roster.some(count, self._time.s, without=without):
+        neighbour = self._roster.neighbour(self._step)
+        first = [neighbour] if neighbour is not None and neighbour not in without else []
+        others = self._roster.some(count - len(first), self._time.s, without=(*without, *first))
+        for name in (*first, *others):
             member = self._roster.get(name)
             rumours = self._rumours.take(ROOM_BYTES)
             if member is not None and rumours:
