@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.base.crypto.signatures import BadSignatureError
 from services.base.ledger.checkpoint import Checkpoint, verify_checkpoint
-from services.base.ledger.note import MAX_NOTE_BYTES, NoteError
+from services.base.ledger.note import MAX_NOTE_BYTES, NoteError, encode_note, open_note
 from services.kernel.errors import (
     ForbiddenError,
     NotFoundError,
@@ -126,7 +126,10 @@ class _CatchUp:
         try:
             if len(note) > MAX_NOTE_BYTES:
                 raise NoteError("a checkpoint is too long")
-            offers[name] = note, verify_checkpoint(note, verifier, verifier.name)
+            target = verify_checkpoint(note, verifier, verifier.name)
+            # Only what the author signed is kept: anyone can add lines to a note.
+            opened = open_note(note, (verifier,))
+            offers[name] = encode_note(opened.text, opened.verified[:1]), target
         except (NoteError, BadSignatureError) as error:
             self._blamed[name] = f"checkpoint: {error}"
 

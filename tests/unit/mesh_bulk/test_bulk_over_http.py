@@ -11,6 +11,7 @@ from aiohttp import web
 from seipd.daemon.tile_source import HttpTileSource
 from services.base.crypto.signatures import SigningKey
 from services.base.ledger.checkpoint import Checkpoint, sign_checkpoint
+from services.base.ledger.note import sign_text
 from services.base.ledger.tiles import parse_tile_path
 from services.kernel.errors import RateLimitedError, StorageError
 from services.mesh.bulk.download import ForkedError
@@ -180,6 +181,17 @@ async def test_a_checkpoint_of_another_key_is_blamed_and_not_followed(mesh):
     assert outcome.complete
     assert set(outcome.blamed) == {"forger", "junk"}
     assert net.servers["forger"].paths == []
+
+
+async def test_lines_that_a_source_adds_to_a_checkpoint_are_not_kept(mesh):
+    note = BIG.checkpoint()
+    text = note.decode().partition("\n\n")[0] + "\n"
+    padding = [sign_text(text, name=f"x{one}", signer=SigningKey(b"x" * 32)) for one in range(15)]
+    padded = note + "".join(one.line() for one in padding).encode()
+    net = await mesh(a=Server(note=padded))
+    outcome = await net.catch_up()
+    assert outcome.complete
+    assert net.sink.log.checkpoint == note
 
 
 async def test_a_server_that_is_busy_is_asked_again_when_it_said(mesh):
