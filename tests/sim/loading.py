@@ -16,6 +16,8 @@ from services.base.ledger.state import State
 from tests.fakes.world import APPLIERS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from services.base.crypto.signatures import SigningKey
     from services.base.ledger.roster import Charter
     from services.kernel.ids import ServerId
@@ -34,6 +36,7 @@ class Disk:
     state: bytes | None = None
     facts: tuple[bytes, ...] = ()
     newest_hello_ms: dict[str, int] = field(default_factory=dict)
+    membership: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ class Spread:
     fanout: float
     all_s: float  # the median of the runs
     worst_s: float
+    most_s: float  # to 99 of 100 servers
     ideal_s: float
     serf_rounds: int
     serf_same_rounds: int
@@ -77,14 +78,15 @@ def measure(servers: int, *, seed: int = 1, records: int = 9) -> tuple[Spread, I
     with verified_once():
         mesh = quiet_mesh(servers, seed=seed)
         idling = idle(mesh)
-        taken = [_one(mesh, record) for record in _records(mesh, records)]
+        times = [_one(mesh, record) for record in _records(mesh, records)]
         fanout = statistics.median(one for server in mesh.all for one in server.told_counts)
     told = round(fanout)
     spread = Spread(
         servers=servers,
         fanout=fanout,
-        all_s=statistics.median(taken),
-        worst_s=max(taken),
+        all_s=statistics.median(all_s for all_s, _ in times),
+        worst_s=max(all_s for all_s, _ in times),
+        most_s=statistics.median(most_s for _, most_s in times),
         ideal_s=DELAY_S * ideal_rounds(servers, fanout=told, loss=LOSS, seed=seed),
         serf_rounds=serf_rounds(servers, fanout=SERF_FANOUT, loss=LOSS),
         serf_same_rounds=serf_rounds(servers, fanout=told, loss=LOSS),
@@ -101,8 +103,8 @@ def _records(mesh: Mesh, count: int) -> Iterator[Record]:
         )
 
 
-def _one(mesh: Mesh, record: Record) -> float:
-    """Return the time from the record's being durable at its server until all have it."""
+def _one(mesh: Mesh, record: Record) -> tuple[float, float]:
+    """Return the time from the record's being durable at its server until all and 99 % have it."""
     first = mesh.all[0]
     for server in mesh.all:
         server.told_counts.clear()
@@ -110,14 +112,16 @@ def _one(mesh: Mesh, record: Record) -> float:
     first.submit([record], lambda _: durable.append(mesh.queue.now_s))
     while not durable:
         mesh.queue.run(STEP_S)
-    wanted = first.ledger.size
+    wanted, most_s = first.ledger.size, 0.0
     missing = list(mesh.all)
     while missing := [one for one in missing if one.ledger.held[first.name].size < wanted]:
         mesh.queue.run(STEP_S)
-        assert mesh.queue.now_s - durable[0] < 60, "the record did not reach all within a minute"
-    taken_s = mesh.queue.now_s - durable[0]
+        taken_s = mesh.queue.now_s - durable[0]
+        assert taken_s < 60, "the record did not reach all within a minute"
+        if 100 * len(missing) > len(mesh.all):
+            most_s = taken_s
     mesh.queue.run(PAUSE_S)
-    return taken_s
+    return taken_s, most_s
 
 
 def idle(mesh: Mesh, *, seconds: float = 60.0) -> Idle:

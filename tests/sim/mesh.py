@@ -14,11 +14,8 @@ from tests.sim.network import LinkModel, Network
 from tests.sim.server import SimServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from services.base.ledger.writer import Receipt
     from services.kernel.errors import SeipdError
-    from services.kernel.ids import ServerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,13 +102,12 @@ class Mesh:
         return [server for server in (*self.all, *self.twins) if server.is_up]
 
     def agrees(self) -> bool:
-        """Whether every honest server is up, idle, and holds the same of every feed."""
+        """Whether every honest server is up, idle, and holds the same of what counts."""
         servers = self.honest()
         if any(not server.is_up or server.ledger.is_busy for server in servers):
             return False
-        names = [server.name for server in servers]
-        wanted = sizes(servers[0], names)
-        return all(sizes(server, names) == wanted for server in servers[1:])
+        wanted = heads(servers[0])
+        return all(heads(server) == wanted for server in servers[1:])
 
     def is_settled(self) -> bool:
         """Whether nothing that the honest have said is provisional any more."""
@@ -130,7 +126,7 @@ class Mesh:
         )
 
 
-def sizes(server: SimServer, names: Iterable[ServerId]) -> list[tuple[int, bytes]]:
-    """Return how much of these feeds a server holds, and the roots."""
-    held = server.ledger.held
-    return [(held[one].size, held[one].root) if one in held else (0, b"") for one in names]
+def heads(server: SimServer) -> dict[str, tuple[int, bytes]]:
+    """Return how much counts of each feed as a server holds it, and the root."""
+    held = server.ledger.feeds()
+    return {name: (head.size, head.root) for name, head in held.items() if head.size}

@@ -9,6 +9,7 @@ import orjson
 
 from services.kernel.records import decode_entry
 from tests.fakes.reference_fold import map_root, reference
+from tests.sim.mesh import heads
 
 if TYPE_CHECKING:
     from services.base.crypto.signatures import SigningKey
@@ -133,17 +134,16 @@ def objects(state: State) -> Any:
     return (orjson.loads(payload) for bucket in state.leaves() for _, payload in bucket)
 
 
-def differences(honest: list[SimServer]) -> dict[str, dict[int, int]]:
-    """Return who holds how much of the feeds on which they differ."""
-    result = {}
-    for author in honest:
-        held = {
-            server.number: server.ledger.held[author.name].size
-            if author.name in server.ledger.held
-            else 0
-            for server in honest
-            if server.is_up
-        }
-        if len(set(held.values())) > 1:
-            result[f"feed {author.number}"] = held
-    return result
+def differences(honest: list[SimServer]) -> dict[str, dict[tuple[int, str], list[int]]]:
+    """Return, for each feed on which servers differ, who holds how much of which story."""
+    result: dict[str, dict[tuple[int, str], list[int]]] = {}
+    held = {server.number: heads(server) for server in honest if server.is_up}
+    for author in sorted({name for one in held.values() for name in one}):
+        by_head: dict[tuple[int, str], list[int]] = {}
+        for number, one in held.items():
+            size, root = one.get(author, (0, b""))
+            by_head.setdefault((size, root.hex()[:8]), []).append(number)
+        if len(by_head) > 1:
+            result[author] = by_head
+    busy = [server.number for server in honest if not server.is_up or server.ledger.is_busy]
+    return {**result, "busy": {(0, ""): busy}} if busy else result

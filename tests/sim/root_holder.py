@@ -40,13 +40,13 @@ class RootHolder:
         self._charter = mesh.founding.charter()
         self._changes: list[Record] = []
         self._waiting: list[RosterStep] = []
-        self._busy = False
+        self._pending: Record | None = None
         self._gone: set[int] = set()
         self.receipts: list[Receipt] = []
 
     @property
     def is_done(self) -> bool:
-        return not self._busy and not self._waiting
+        return self._pending is None and not self._waiting
 
     def begin(self, steps: tuple[RosterStep, ...]) -> None:
         self._gone = {step.who for step in steps if step.removes}
@@ -58,7 +58,7 @@ class RootHolder:
         self._next()
 
     def _next(self) -> None:
-        if self._busy or not self._waiting:
+        if self._pending is not None or not self._waiting:
             return
         step = self._waiting.pop(0)
         body = self._removal(step.who) if step.removes else self._addition(step.who)
@@ -72,7 +72,7 @@ class RootHolder:
         )
         self._charter.offer(record)
         self._changes.append(record)
-        self._busy = True
+        self._pending = record
         self._hand_in(step, record)
 
     def _numbered(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -116,27 +116,21 @@ class RootHolder:
         return {"removed": [removal], "witnesses": witnesses}
 
     def _hand_in(self, step: RosterStep, record: Record) -> None:
-        answered: list[bool] = []
+        if self._pending is not record:
+            return
 
         def answer(outcome: list[Receipt] | SeipdError) -> None:
-            if isinstance(outcome, list) and not answered:
-                answered.append(True)
+            if isinstance(outcome, list) and self._pending is record:
                 self.receipts.extend(outcome)
                 self._done(step)
 
         servers = [one for one in self._mesh.honest() if one.is_up and one.number not in self._gone]
         if servers:
             self._rng.choice(servers).submit([record], answer)
-        self._mesh.queue.later(TRY_AGAIN_S, self._try_again, step, record, answered)
-
-    def _try_again(self, step: RosterStep, record: Record, answered: list[bool]) -> None:
-        if not answered:
-            self._hand_in(step, record)
+        self._mesh.queue.later(TRY_AGAIN_S, self._hand_in, step, record)
 
     def _done(self, step: RosterStep) -> None:
-        if not self._busy:
-            return  # a second server answered for the same change
-        self._busy = False
+        self._pending = None
         if not step.removes:
             self._let_in(self._mesh.all[step.who])
         self._next()

@@ -16,6 +16,7 @@ from services.mesh.gossip.effects import (
     FetchTiles,
     Forked,
     Ingest,
+    MemberChanged,
     Send,
 )
 from services.mesh.gossip.node import GossipNode
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from services.base.ledger.roster import Charter
     from services.base.ledger.writer import Receipt
     from services.kernel.records import Record
+    from services.mesh.membership.states import State
     from tests.sim.mesh import Mesh
 
 TICK_S = 0.1  # these as in GossipService and LedgerService
@@ -86,6 +88,8 @@ class SimServer:
         self.fatal: list[SeipdError] = []
         self.forks: list[Forked] = []
         self.told_counts: list[int] = []
+        self.members: dict[str, tuple[float, State]] = {}
+        self.changes: list[State] = []
         self.honest = True
         self.joined = number < mesh.options.servers
         self.stamps_ms = 0  # how far the stamps of its records are off, beyond its clock
@@ -138,6 +142,7 @@ class SimServer:
             now=now,
             backbone_of=mesh.backbone_of,
             newest_hello_ms=dict(self.disk.newest_hello_ms),
+            membership=self.disk.membership,
         )
         self.process = Process(ledger, node)
         mesh.network.listen(self.public, self.name, self._on_datagram)
@@ -190,6 +195,7 @@ class SimServer:
     def _save(self) -> None:
         self.disk.facts = tuple(fact.encoded for fact in self.node.directory.book.all())
         self.disk.newest_hello_ms = dict(self.node.sessions.newest_hello_ms)
+        self.disk.membership = self.node.membership.to_plain()
         self.later(SAVE_INTERVAL_S, self._save)
 
     def _appended(self) -> None:
@@ -225,6 +231,9 @@ class SimServer:
                 case Forked():
                     self.forks.append(effect)
                     self.ledger.contradict(effect.server_id, effect.epoch, effect.checkpoint)
+                case MemberChanged():
+                    self.members[effect.server_id] = (self.mesh.queue.now_s, effect.new)
+                    self.changes.append(effect.new)
                 case _:
                     raise NotImplementedError(f"{type(effect).__name__} is not simulated yet")
 

@@ -86,7 +86,11 @@ class Workload:
     def _next(self) -> None:
         if self._stopped:
             return
-        candidates = self._mesh.askable()[: self._askable]
+        candidates = [
+            one
+            for one in self._mesh.askable()
+            if self._askable is None or one.number < self._askable
+        ]
         if candidates:
             weights = [weight for weight, _ in self._wishes]
             wishes = [wish for _, wish in self._wishes]
