@@ -86,6 +86,7 @@ class Net:
         delay_s: float = 0.1,
         jitter_s: float = 0.01,
         loss: float = 0.0,
+        twice: float = 0.0,
         met: bool = True,
         settled: bool = False,
         settings: MembershipSettings | None = None,
@@ -93,6 +94,7 @@ class Net:
         self.rng = random.Random(seed)  # noqa: S311
         self.now_s = 0.0
         self.delay_s, self.jitter_s, self.loss = delay_s, jitter_s, loss
+        self.twice = twice
         self.settings = settings or MembershipSettings()
         self.hosts: dict[str, Host] = {}
         self.cut: Callable[[str, str], bool] = lambda _a, _b: False
@@ -252,6 +254,8 @@ class Net:
             return
         delay_s = self.delay_s + self.rng.random() * self.jitter_s
         self.at(self.now_s + delay_s, lambda: self._arrive(to, size, arrive))
+        if self.twice and self.rng.random() < self.twice:
+            self.at(self.now_s + 2 * delay_s, lambda: self._arrive(to, size, arrive))
 
     def _arrive(self, to: str, size: int, arrive: Callable[[Host], None]) -> None:
         host = self.hosts[to]

@@ -24,7 +24,7 @@ from services.mesh.membership.messages import (
     Rumours,
     Suspicion,
 )
-from services.mesh.membership.ports import Effect, Tell
+from services.mesh.membership.ports import Changed, Effect, Tell
 from services.mesh.membership.rumours import RumourQueue
 from services.mesh.membership.schedule import Schedule
 from services.mesh.membership.settings import MembershipSettings
@@ -413,3 +413,74 @@ def test_a_server_that_left_the_roster_is_forgotten() -> None:
         for effect in core.tick(At(tenths / 10)):
             assert isinstance(effect, Tell) is False or effect.peer == OTHER
     assert [one.server_id for one in core.statuses(At(30.0))] == [OTHER]
+
+
+def test_any_authenticated_message_ends_a_suspicion_and_lets_the_subject_refute_it() -> None:
+    core = alone()
+    core.on_message(OTHER, Rumours(rumours=(doubt(PEER, OTHER),)), At(1.0))
+    effects = core.heard(PEER, At(1.5))
+    assert core.state(PEER) is State.ALIVE
+    assert Changed(PEER, State.SUSPECT, State.ALIVE) in effects
+    said = told(effects, PEER)[0]
+    assert isinstance(said, Rumours)
+    assert [one.subject for one in said.rumours if isinstance(one, Suspicion)] == [
+        raw_server_id(PEER)
+    ]
+
+
+def test_whom_we_met_a_moment_ago_we_believe_more_than_a_rumour() -> None:
+    core = alone()
+    core.heard(PEER, At(1.0))
+    core.on_message(OTHER, Rumours(rumours=(doubt(PEER, OTHER),)), At(1.5))
+    assert core.state(PEER) is State.ALIVE
+    core.on_message(OTHER, Rumours(rumours=(doubt(PEER, NAMES[3]),)), At(2.5))
+    assert core.state(PEER) is State.SUSPECT
+
+
+def test_why_names_who_had_no_answer() -> None:
+    core = alone()
+    said = tuple(doubt(PEER, name) for name in NAMES[2:])
+    core.on_message(OTHER, Rumours(rumours=said), At(1.0))
+    status = core.status(PEER, At(5.0))
+    assert status is not None
+    names = ", ".join(NAMES[2:5])
+    assert status.why == f"no answer to {names} and 1 more since 4 s"
+    assert status.since_ms == START_MS + 1000
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_message_whatever_its_content_breaks_a_server(seed: int) -> None:
+    rng = random.Random(seed)  # noqa: S311 (failures repeat)
+    core = alone()
+    subjects = [*map(raw_server_id, NAMES), bytes(8)]
+
+    def rumour() -> Suspicion | bytes:
+        if rng.random() < 0.3:
+            return rng.randbytes(ALIVE_BYTES)
+        if rng.random() < 0.3:
+            return word(rng.randrange(6), SECOND + rng.randrange(50))
+        incarnation = rng.choice([0, SECOND, 2**53 - 1])
+        return Suspicion(
+            subject=rng.choice(subjects), incarnation=incarnation, reporter=rng.choice(subjects)
+        )
+
+    for n in range(400):
+        rumours = tuple(rumour() for _ in range(rng.randrange(5)))
+        seq = rng.choice([0, n, 2**32 - 1])
+        message: MembershipMessage = rng.choice(
+            [
+                Ping(seq=seq, rumours=rumours),
+                Ack(seq=seq, rumours=rumours),
+                PingReq(seq=seq, target=rng.choice(subjects), rumours=rumours),
+                Nack(seq=seq, rumours=rumours),
+                Rumours(rumours=rumours),
+            ]
+        )
+        peer = rng.choice([*NAMES, "server-" + "0" * 16])
+        effects = core.on_message(peer, message, At(n / 20)) + core.tick(At(n / 20))
+        for effect in effects:
+            if isinstance(effect, Tell):
+                assert len(msgspec.msgpack.encode(effect.message)) <= 1168
+                assert effect.peer in NAMES[1:]
+    assert len(core._timers) < 1000
+    assert len(core._rumours) <= 6 * len(NAMES)
