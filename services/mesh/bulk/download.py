@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 MAX_CHUNK_BYTES: Final = 4 << 20
 MAX_WINDOW_BYTES: Final = 24 << 20
-MAX_CHUNK_BUNDLES: Final = 32
+MAX_CHUNK_BUNDLES: Final = 8  # so that who stores them gets to other things in between
 MAX_WINDOW_BUNDLES: Final = 64
 USUAL_BUNDLE_BYTES: Final = 1 << 20
 SLOW_S: Final = 2.0
@@ -189,7 +189,7 @@ class Download:
             ForkedError: what is held is not the beginning of what the checkpoint signs.
         """
         first = self._position // TILE_WIDTH
-        if first not in self._ready:
+        if self.done or first not in self._ready:
             return None
         self._check_held()
         entries: list[bytes] = []

@@ -271,6 +271,7 @@ def test_a_slow_answer_is_asked_of_another_and_slows_only_its_source(log):
         chunk = download.take_chunk()
         if chunk is not None:
             log.extend_verified(chunk.entries, chunk.checkpoint, chunk.proof)
+            continue
         if download.done:
             break
         # The slow source answers for the edge, and then nothing.
@@ -293,7 +294,7 @@ def test_interrupted_between_chunks_it_goes_on_from_what_the_log_has(tmp_path):
     fetched = 0
     while log.signed_size < 70_000:
         world = World({"a": BIG.file, "b": BIG.file})
-        world.run(begin(BIG, log, {"a": 70_000, "b": 70_000}), log, chunks=1, shuffle=True)
+        world.run(begin(BIG, log, {"a": 70_000, "b": 70_000}), log, chunks=4, shuffle=True)
         fetched += sum(one.ref.level is None for one in world.asked)
         log.close()
         log = open_log(tmp_path / "log")
