@@ -173,6 +173,51 @@ def test_led_01_whatever_one_source_sends_the_log_becomes_the_authors(
     log.close()
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.integers(1, 3000),
+    have=st.integers(0, 2999),
+    moods=st.lists(
+        st.tuples(st.sampled_from([*Failure, *BAD]), st.sampled_from([0.0, 0.1, 0.5, 1.0])),
+        min_size=1,
+        max_size=5,
+    ),
+    seed=st.integers(0, 1000),
+)
+def test_it_comes_to_an_end_whatever_the_sources_do(tmp_path_factory, size, have, moods, seed):
+    log = open_log(tmp_path_factory.mktemp("moods") / "log")
+    hold(log, FEED, min(have, size - 1))
+    world = World({})
+    world.rng.seed(seed)
+
+    def moody(mood, share):
+        def answer(ref):
+            good = FEED.file(ref)
+            if world.rng.random() >= share:
+                return good
+            return mood if isinstance(mood, Failure) else mood(FEED, ref, good, seed)
+
+        return answer
+
+    world.answers = {f"{at} {mood}": moody(mood, share) for at, (mood, share) in enumerate(moods)}
+    download = begin(FEED, log, dict.fromkeys(world.answers, 3000), target=size)
+    world.run(download, log, shuffle=True)
+    assert download.done or download.stuck(world.now_s)
+    assert log.root == FEED.root(log.size)
+    assert len(world.asked) < 600
+    assert world.now_s < 600
+    # TOO_LARGE of a whole bundle is a lie, whoever tells it.
+    liars = {
+        name
+        for name, (mood, share) in zip(world.answers, moods, strict=True)
+        if share and (mood in BAD or mood is Failure.TOO_LARGE)
+    }
+    assert set(download.sources.blamed) <= liars
+    if any(share == 0.0 for _, share in moods):
+        assert download.done
+    log.close()
+
+
 def test_all_sources_lie_and_nothing_false_is_stored(log):
     world = World({"a": OTHER.file, "b": lambda _: b"junk"})
     download = begin(FEED, log, {"a": 3000, "b": 3000})
