@@ -81,8 +81,8 @@ class FeedLog:
 
     @property
     def root_hex(self) -> str:
-        """The root of all entries, in hex."""
-        return self._log.root.hex()
+        """The root of which the newest signed checkpoint speaks, in hex."""
+        return self._log.signed_root.hex()
 
     @property
     def vkey(self) -> str:
