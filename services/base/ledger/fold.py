@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from services.base.ledger.changes import CHANGE_KIND
 from services.base.ledger.feedrules import FeedRules, item_of
 from services.base.ledger.limits import Limits
+from services.base.ledger.rulestate import RuleState
 from services.base.ledger.standing import UNSETTLED_MS, Checked, Feed, FeedPoint, Item, OrderKey
 from services.kernel.errors import InputError, RejectedError, SeipdError
 from services.kernel.hlc import hlc_ms
@@ -342,7 +343,7 @@ class Fold:
         if self.state.get("id", record.id) is not None:
             raise RejectedError("this id has counted already", code="duplicate_id")
         context = FoldContext(
-            state=self.state,
+            state=RuleState(self.state),
             record=record,
             hlc=item.hlc,
             author=author,

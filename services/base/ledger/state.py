@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -71,7 +70,6 @@ class State:
         self._watch: Watch | None = None
         self._places: dict[tuple[str, str], bytes] = {}
         self._recent: dict[bytes, bytes | None] = {}
-        self._ruling = 0
         self.count = 0
 
     def watch(self, watch: Watch | None) -> None:
@@ -80,9 +78,18 @@ class State:
 
     def get(self, view: str, key: str) -> Any:  # noqa: ANN401 (JSON)
         """Return the object of a view, or None."""
+        payload = self.payload(self._place(view, key))
+        return None if payload is None else orjson.loads(payload)[2]
+
+    def recall(self, view: str, key: str) -> Any:  # noqa: ANN401 (JSON)
+        """Return what ``get`` does, from memory where possible; only for who changes the state.
+
+        What another thread read may have been changed before it is remembered.
+        """
         place = self._place(view, key)
-        # Only the thread in which a rule is applied: what another read may have changed meanwhile.
-        payload = self._recall(place) if self._ruling == get_ident() else self.payload(place)
+        if place not in self._recent:
+            self._remember(place, self.payload(place))
+        payload = self._recent[place]
         return None if payload is None else orjson.loads(payload)[2]
 
     def payload(self, place: bytes) -> bytes | None:
@@ -109,13 +116,12 @@ class State:
         self._set(self._place(view, key), None)
 
     def begin(self) -> None:
-        """Start to apply a rule in this thread: note what it changes, for ``take_undo``."""
+        """Start to note what is changed, for ``take_undo``."""
         self._undo = []
-        self._ruling = get_ident()
 
     def take_undo(self) -> Undo:
         """Stop noting; return what ``revert`` needs."""
-        undo, self._undo, self._ruling = self._undo or [], None, 0
+        undo, self._undo = self._undo or [], None
         return undo
 
     def revert(self, undo: Undo) -> None:
@@ -224,12 +230,6 @@ class State:
                 self._places.clear()
             self._places[name] = place
         return place
-
-    def _recall(self, place: bytes) -> bytes | None:
-        """Return the leaf at a place; rules ask for the same few again and again."""
-        if place not in self._recent:
-            self._remember(place, self.payload(place))
-        return self._recent[place]
 
     def _remember(self, place: bytes, payload: bytes | None) -> None:
         if len(self._recent) >= _MAX_RECENT:
