@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from services.base.crypto.signatures import verify
 from services.base.ledger.fold import Fold, HorizonError
 from services.base.ledger.limits import LIMIT_KINDS
+from services.base.ledger.points import settled_points
 from services.base.ledger.replay import Replay
 from services.base.ledger.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from services.base.ledger.state import State
@@ -91,8 +92,8 @@ class Loader:
 
     def save(self, fold: Fold) -> None:
         """Write the signed state file of the settled point."""
-        points, horizon_ms = fold.settled_points()
-        provisional = fold.without_provisional()
+        points, horizon_ms = settled_points(fold)
+        provisional = fold.rewind()
         try:
             snapshot = Snapshot(
                 state=fold.state,
@@ -104,7 +105,7 @@ class Loader:
                 snapshot, mesh_id=self.founding.mesh_id, sign=self.key.sign
             )
         finally:
-            fold.with_provisional(provisional)
+            fold.forward(provisional)
 
     def root_at(self, name: ServerId, size: int) -> bytes | None:
         copy = self.held.get(name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from services.base.ledger import feed as feeds
 from services.base.ledger.changes import CHANGE_KIND, GENESIS_KIND
 from services.base.ledger.limits import KEPT_KIND, LIMIT_KINDS, Limits, cosigned_times
-from services.base.ledger.standing import Checked, Feed, Item
+from services.base.ledger.standing import Attested, Checked, Feed, Item
 from services.kernel.errors import InputError
 from services.kernel.ids import ServerId, server_id_of
 
@@ -88,6 +88,7 @@ class FeedRules:
         feed.attested_roster = feed.roster_number
         # A witness's clock may step back; the entries of one feed keep their order nevertheless.
         feed.settled_ms = max(feed.settled_ms, time_ms)
+        feed.attests.append(Attested(attest.size, feed.settled_ms))
         rekeyed = False
         while feed.unsettled and feed.unsettled[0].index < attest.size:
             item = feed.unsettled.popleft()

@@ -19,7 +19,15 @@ from services.base.ledger.changes import CHANGE_KIND
 from services.base.ledger.feedrules import FeedRules, item_of
 from services.base.ledger.limits import Limits
 from services.base.ledger.rulestate import RuleState
-from services.base.ledger.standing import UNSETTLED_MS, Checked, Feed, FeedPoint, Item, OrderKey
+from services.base.ledger.standing import (
+    UNSETTLED_MS,
+    Attested,
+    Checked,
+    Feed,
+    FeedPoint,
+    Item,
+    OrderKey,
+)
 from services.kernel.errors import InputError, RejectedError, SeipdError
 from services.kernel.hlc import hlc_ms
 from services.kernel.records import PLATFORM
@@ -96,7 +104,9 @@ class Fold:
                 settled_ms=point.settled_ms,
                 named=[(0, point.roster_number)],
                 trimmed=point.size,
+                trimmed_hlc=point.settled_hlc,
             )
+            self.feeds[author].attests.append(Attested(point.size, point.settled_ms))
         self._horizon = (horizon_ms, 1 << 64, "", 0) if points else self._horizon
 
     def publish_charter(self, standing: Iterable[Record] = ()) -> None:
@@ -149,36 +159,33 @@ class Fold:
             feed.size -= 1
             feed.processed -= 1
 
-    def settled_points(self) -> tuple[dict[ServerId, FeedPoint], int]:
-        """Return each feed's settled size and the newest settled time: what a state file covers."""
-        settled = [item for item in self._items if not item.provisional]
-        newest = settled[-1].settled_ms if settled else max(self._horizon[0], 0)
-        points = {
-            author: FeedPoint(
-                size=feed.attested,
-                roster_number=feed.roster_number_at(feed.attested),
-                settled_hlc=feed.settled_hlc,
-                settled_ms=feed.settled_ms,
-            )
-            for author, feed in self.feeds.items()
-            if feed.attested
-        }
-        return points, newest
+    @property
+    def horizon_ms(self) -> int:
+        """The settled time up to which nothing can be taken back; below 0 before the first."""
+        return self._horizon[0]
 
-    def without_provisional(self) -> list[Item]:
-        """Take the provisional entries back; hand the result to ``with_provisional``."""
-        at = len(self._items)
-        while at and self._items[at - 1].provisional:
-            at -= 1
-        provisional = self._items[at:]
-        for item in reversed(provisional):
+    def settled_until(self, time_ms: int = UNSETTLED_MS - 1) -> list[Item]:
+        """Return the retained items that were settled by a time, in order."""
+        return self._items[: self._count_until(time_ms)]
+
+    def rewind(self, horizon_ms: int = UNSETTLED_MS - 1) -> list[Item]:
+        """Take back what was settled after a time, and all that is provisional.
+
+        Returns:
+            What was taken back, for ``forward``.
+        """
+        later = self._items[self._count_until(horizon_ms) :]
+        for item in reversed(later):
             self._undo(item)
-        return provisional
+        return later
 
-    def with_provisional(self, provisional: list[Item]) -> None:
-        """Apply again what ``without_provisional`` took back."""
-        for item in provisional:
+    def forward(self, later: list[Item]) -> None:
+        """Apply again what ``rewind`` took back."""
+        for item in later:
             self._apply(item)
+
+    def _count_until(self, horizon_ms: int) -> int:
+        return bisect.bisect_right(self._items, horizon_ms, key=lambda item: item.settled_ms)
 
     def limit_of(self, author: ServerId) -> Prefix | None:
         """Return what counts of a feed; None where all of it does."""
@@ -363,12 +370,12 @@ class Fold:
         if len(self._items) <= 2 * self._retain_settled:
             return
         # What is provisional stands last, and may be much while witnesses are out of reach.
-        settled = bisect.bisect_left(self._items, True, key=lambda item: item.provisional)
-        drop = settled - self._retain_settled
+        drop = self._count_until(UNSETTLED_MS - 1) - self._retain_settled
         if drop > 0:
             self._horizon = self._items[drop - 1].order_key
             for item in self._items[:drop]:
-                self.feeds[item.author].trimmed = item.index + 1
+                feed = self.feeds[item.author]
+                feed.trimmed, feed.trimmed_hlc = item.index + 1, item.hlc
             del self._items[:drop]
 
 

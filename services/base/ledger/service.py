@@ -21,6 +21,7 @@ from services.base.ledger.author import Author
 from services.base.ledger.fold import Fold, HorizonError
 from services.base.ledger.forks import MAX_CHECKPOINT_BYTES, accusation, is_other_branch, kept_of
 from services.base.ledger.limits import LIMIT_KINDS
+from services.base.ledger.points import settled_points
 from services.base.ledger.replay import Replay, check_entries
 from services.base.ledger.roster import Charter
 from services.base.ledger.shelf import Shelf
@@ -360,9 +361,9 @@ class LedgerService:
         await asyncio.to_thread(write_atomic, self._folder / "state", data)
 
     def _settled_state(self) -> bytes:
-        points, horizon_ms = self._fold.settled_points()
+        points, horizon_ms = settled_points(self._fold)
         self._fold.state.watch(None)
-        provisional = self._fold.without_provisional()
+        provisional = self._fold.rewind()
         try:
             snapshot = Snapshot(
                 state=self._fold.state,
@@ -372,7 +373,7 @@ class LedgerService:
             )
             return encode_snapshot(snapshot, mesh_id=self.mesh_id, sign=self._key.sign)
         finally:
-            self._fold.with_provisional(provisional)
+            self._fold.forward(provisional)
             self._fold.state.watch(self._note)
 
     def verify_logs(self) -> list[dict[str, Any]]:

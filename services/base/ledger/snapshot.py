@@ -30,7 +30,7 @@ from services.kernel.ids import (
 from services.kernel.records import record_from_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import BinaryIO
 
     from services.base.ledger.feedrules import Verify
@@ -85,21 +85,26 @@ def encode_snapshot(
             "count": snapshot.state.count,
             "root": snapshot.state.root().hex(),
             "body_sha256": hashlib.sha256(body).hexdigest(),
-            "feeds": {
-                name: {
-                    "size": point.size,
-                    "roster": point.roster_number,
-                    "hlc": f"{point.settled_hlc:016x}",
-                    "settled_ms": point.settled_ms,
-                }
-                for name, point in snapshot.points.items()
-            },
+            "feeds": points_value(snapshot.points),
             "horizon_ms": snapshot.horizon_ms,
             "charter": [record.value() for record in snapshot.charter_records],
         }
     )
     signature = sign(PURPOSE_STATE + bytes.fromhex(mesh_id) + header)
     return header + b"\n" + b64u_encode(signature).encode() + b"\n" + body
+
+
+def points_value(points: Mapping[ServerId, FeedPoint]) -> dict[str, Any]:
+    """Return the JSON object of where feeds stand."""
+    return {
+        name: {
+            "size": point.size,
+            "roster": point.roster_number,
+            "hlc": f"{point.settled_hlc:016x}",
+            "settled_ms": point.settled_ms,
+        }
+        for name, point in points.items()
+    }
 
 
 def decode_snapshot(file: BinaryIO, *, mesh_id: MeshId, key: bytes, verify: Verify) -> Snapshot:

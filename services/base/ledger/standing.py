@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from services.kernel.records import Entry, Record
 
 UNSETTLED_MS = 1 << 62
+KEPT_ATTESTS = 64
 
 OrderKey = tuple[int, int, str, int]
 
@@ -60,6 +61,14 @@ class FeedPoint:
     settled_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """How much of a feed was settled when."""
+
+    size: int
+    settled_ms: int
+
+
 @dataclass(slots=True)
 class Feed:
     """What the fold knows of one feed."""
@@ -73,6 +82,8 @@ class Feed:
     settled_hlc: int = 0
     settled_ms: int = 0
     trimmed: int = 0  # entries before this index can't be taken back
+    trimmed_hlc: int = 0  # the stamp of the last of them
+    attests: deque[Attested] = field(default_factory=lambda: deque(maxlen=KEPT_ATTESTS))
     named: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
     blocked: deque[Checked] = field(default_factory=deque)
     unsettled: deque[Item] = field(default_factory=deque)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from services.base.crypto.signatures import verify
 from services.base.ledger.fold import HorizonError
+from services.base.ledger.points import settled_points
 from services.base.ledger.replay import Replay
 from services.kernel.addr import default_ranges
 from services.kernel.ids import b64u_encode, node_id_of
@@ -195,10 +196,10 @@ def test_taking_provisional_entries_back_and_resuming_gives_the_same(steps, seed
     play(world, steps)
     fold = shuffled(world, seed)
     before = fold.state.root()
-    points, horizon_ms = fold.settled_points()
-    provisional = fold.without_provisional()
+    points, horizon_ms = settled_points(fold)
+    provisional = fold.rewind()
     settled_body, count = b"".join(fold.state.packed()), fold.state.count
-    fold.with_provisional(provisional)
+    fold.forward(provisional)
     assert fold.state.root() == before
     resumed = world.fold()
     for record in fold.charter.records[1:]:

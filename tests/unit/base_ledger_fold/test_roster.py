@@ -8,6 +8,7 @@ import itertools
 import pytest
 
 from services.base.crypto.signatures import verify
+from services.base.ledger.points import settled_points
 from services.base.ledger.roster import Charter
 from services.base.ledger.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from services.kernel.addr import default_ranges
@@ -342,7 +343,7 @@ def test_a_state_file_carries_everything_that_the_fold_goes_on_from() -> None:
     world.invite(second, "x")
     world.attest(second, len(second.entries), START_S + 9)
     fold = world.folded()
-    points, horizon_ms = fold.settled_points()
+    points, horizon_ms = settled_points(fold)
     snapshot = Snapshot(
         state=fold.state,
         charter_records=tuple(fold.charter.records),

@@ -1,0 +1,114 @@
+"""The state as it was settled at a time, which is the same on every server that holds the feeds.
+
+Every ``interval_ms`` there is a tick. A few seconds later, when what was settled until then has
+arrived, each server can say what the state was at the tick: its feeds, and the root of its map. A
+``StateWord`` of more than half of the witnesses lets one believe a state without folding it. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+
+from services.base.ledger.points import points_at
+from services.base.ledger.snapshot import points_value
+from services.kernel import canonical
+from services.kernel.errors import WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from services.base.ledger.fold import Fold
+    from services.base.ledger.roster import Charter
+    from services.base.ledger.standing import FeedPoint
+    from services.kernel.ids import ServerId
+
+GRACE_MS: Final = 5_000
+
+_Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+
+
+class StateWord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What one server says of the state at a tick."""
+
+    time_ms: _Number
+    roster_number: _Number
+    roster_hash: _Hash
+    feeds_hash: _Hash
+    root: _Hash
+
+    def encode(self) -> bytes:
+        """Return the bytes that are signed, in the envelope of a fact."""
+        return msgspec.msgpack.encode(self)
+
+
+_DECODER: Final = msgspec.msgpack.Decoder(StateWord)
+
+
+def decode_word(data: bytes) -> StateWord:
+    """Parse a word.
+
+    Raises:
+        WireError: malformed, or in another spelling than ours.
+    """
+    try:
+        word = _DECODER.decode(data)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise WireError("not a word on the state") from error
+    if word.encode() != data:
+        raise WireError("a word on the state in another spelling than ours", code="non_canonical")
+    return word
+
+
+def last_tick_ms(now_ms: int, interval_ms: int) -> int:
+    """Return the newest tick of which everything should have arrived."""
+    return (now_ms - GRACE_MS) // interval_ms * interval_ms
+
+
+def word_at(fold: Fold, tick_ms: int) -> StateWord | None:
+    """Return what the state was at a tick; None where that is not remembered any more."""
+    points = points_at(fold, tick_ms)
+    if points is None:
+        return None
+    later = fold.rewind(tick_ms)
+    try:
+        root = fold.state.root()
+    finally:
+        fold.forward(later)
+    return word_of(fold.charter, tick_ms, points, root)
+
+
+def word_of(
+    charter: Charter, tick_ms: int, points: Mapping[ServerId, FeedPoint], root: bytes
+) -> StateWord:
+    """Return the word on a state whose feeds and root are known."""
+    return StateWord(
+        time_ms=tick_ms,
+        roster_number=charter.number,
+        roster_hash=bytes.fromhex(charter.head),
+        feeds_hash=hashlib.sha256(canonical.encode(points_value(points))).digest(),
+        root=root,
+    )
+
+
+def agreed_word(charter: Charter, words: Mapping[ServerId, StateWord]) -> StateWord | None:
+    """Return the newest word that more than half of the witnesses gave, or None.
+
+    The witnesses are those of the roster that the word itself names; it must be one of ours.
+    """
+    groups: dict[StateWord, set[ServerId]] = {}
+    for server_id, word in words.items():
+        groups.setdefault(word, set()).add(server_id)
+    agreed = [word for word, names in groups.items() if _is_agreed(charter, word, names)]
+    return max(agreed, key=lambda word: (word.roster_number, word.time_ms), default=None)
+
+
+def _is_agreed(charter: Charter, word: StateWord, names: Iterable[ServerId]) -> bool:
+    hash_text = charter.hash_at(word.roster_number)
+    if hash_text is None or bytes.fromhex(hash_text) != word.roster_hash:
+        return False
+    witnesses = charter.witnesses_at(word.roster_number)
+    return 2 * len(set(witnesses) & set(names)) > len(witnesses)

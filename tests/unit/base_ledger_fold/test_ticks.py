@@ -1,0 +1,139 @@
+"""The state at a tick: the same on every server, whatever each has learnt since."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.base.ledger.ticks import (
+    StateWord,
+    agreed_word,
+    decode_word,
+    last_tick_ms,
+    word_at,
+)
+from services.kernel.errors import WireError
+from tests.fakes.world import START_MS, World
+
+START_S = START_MS // 1000
+
+
+def busy_world(seed: int) -> World:
+    """Three servers that write and are attested in turns, some of it not attested at last."""
+    rng = random.Random(seed)  # noqa: S311 (failures repeat)
+    world = World(3)
+    for server in world.servers:
+        world.attest(server, len(server.entries), START_S)
+    for step in range(1, 30):
+        server = rng.choice(world.servers)
+        world.invite(server, f"{seed} {step}")
+        if rng.random() < 0.6:
+            world.attest(server, len(server.entries), START_S + step)
+    return world
+
+
+@given(seed=st.integers(0, 2**16), second=st.integers(-1, 31))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_servers_that_know_more_or_less_since_give_the_same_word(seed, second) -> None:
+    world = busy_world(seed)
+    tick_ms = (START_S + second) * 1000
+    whole = world.folded()
+    root = whole.state.root()
+    word = word_at(whole, tick_ms)
+    assert whole.state.root() == root
+    # Another server has of each feed what was attested until then, and a little more.
+    rng = random.Random(seed)  # noqa: S311 (failures repeat)
+    less = world.fold()
+    less.publish_charter()
+    for server in world.servers:
+        needed = 1 + max(
+            (
+                index
+                for index, entry in enumerate(server.entries)
+                if entry.record.kind == "feed.attest"
+                and entry.record.body["signatures"][0]["time"] * 1000 <= tick_ms
+            ),
+            default=-1,
+        )
+        world.deliver(less, server, rng.randint(needed, len(server.entries)))
+    # The roster comes on the first server's feed: without it the words can't agree.
+    if less.charter.number == whole.charter.number:
+        assert word_at(less, tick_ms) == word
+
+
+def test_what_is_provisional_at_the_tick_is_not_in_its_root() -> None:
+    world = World(1)
+    first = world.servers[0]
+    world.attest(first, len(first.entries), START_S)
+    before = world.folded()
+    world.invite(first, "later")
+    after = world.folded()
+    assert before.state.root() != after.state.root()
+    tick_ms = START_MS + 10_000
+    assert word_at(before, tick_ms) == word_at(after, tick_ms)
+    world.attest(first, len(first.entries), START_S + 5)
+    assert word_at(world.folded(), tick_ms).root != word_at(before, tick_ms).root
+
+
+def test_a_tick_before_what_can_be_taken_back_has_no_word() -> None:
+    world = World(1)
+    first = world.servers[0]
+    for step in range(20):
+        world.invite(first, f"{step}")
+        world.attest(first, len(first.entries), START_S + step)
+    fold = world.folded(retain_settled=2)
+    assert word_at(fold, START_MS + 3_000) is None
+    assert word_at(fold, START_MS + 19_000) is not None
+
+
+def test_ticks_leave_the_news_time_to_arrive() -> None:
+    assert last_tick_ms(100_000, 20_000) == 80_000
+    assert last_tick_ms(104_999, 20_000) == 80_000
+    assert last_tick_ms(105_000, 20_000) == 100_000
+
+
+class TestAgreement:
+    def word(self, world: World, **changes) -> StateWord:
+        fields = {
+            "time_ms": 20_000,
+            "roster_number": world.charter.number,
+            "roster_hash": bytes.fromhex(world.charter.head),
+            "feeds_hash": b"f" * 32,
+            "root": b"r" * 32,
+        }
+        return StateWord(**(fields | changes))
+
+    def world(self) -> World:
+        world = World(4)
+        voters = [server.id for server in world.servers[:3]]
+        world.change(world.servers[0], witnesses=voters)
+        return world
+
+    def test_more_than_half_of_the_witnesses_make_a_word_good(self) -> None:
+        world = self.world()
+        ids = [server.id for server in world.servers]
+        good, other = self.word(world), self.word(world, root=b"x" * 32)
+        assert agreed_word(world.charter, {ids[0]: good, ids[2]: good}) == good
+        assert agreed_word(world.charter, {ids[0]: good, ids[1]: other}) is None
+        assert agreed_word(world.charter, {ids[0]: good, ids[3]: good}) is None
+        assert agreed_word(world.charter, {}) is None
+
+    def test_a_word_under_a_roster_that_the_root_never_signed_is_none(self) -> None:
+        world = self.world()
+        ids = [server.id for server in world.servers]
+        for changes in ({"roster_number": 99}, {"roster_hash": bytes(32)}, {"roster_number": 0}):
+            word = self.word(world, **changes)
+            assert agreed_word(world.charter, dict.fromkeys(ids, word)) is None
+
+    def test_a_word_survives_its_encoding_and_nothing_else_does(self) -> None:
+        world = self.world()
+        word = self.word(world)
+        data = word.encode()
+        assert decode_word(data) == word
+        assert len(data) <= 256
+        for junk in (b"", data[:-1], data + b"\0", data.replace(b"\x95", b"\x94", 1)):
+            with pytest.raises(WireError):
+                decode_word(junk)
