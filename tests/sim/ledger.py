@@ -239,7 +239,7 @@ class SimLedger:
         self._hold(self.server_id, dataclasses.replace(own, tape=tape, size=size, checkpoint=note))
 
     def _committed(self) -> None:
-        if self.writer.past_horizon:
+        if self.writer.is_held:
             self._fall_behind()
         self._on_append()
 

@@ -463,6 +463,7 @@ class LedgerService:
 
     def _fall_behind(self) -> None:
         """Only store what comes, until it stops coming; then fold everything at once."""
+        self._writer.hold()
         if not self._behind:
             self._behind = True
             logger.info("entries settled long ago arrived: folding from the first record")
@@ -534,7 +535,7 @@ class LedgerService:
         self._touched[place] = (old if first is None else first[0], new)
 
     def _after_commit(self) -> None:
-        if self._writer.past_horizon:
+        if self._writer.is_held:
             self._fall_behind()
         self._flush_changes()
         for callback in self._append_callbacks:

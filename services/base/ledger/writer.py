@@ -106,7 +106,8 @@ class Writer:
         self._all_durable.set()
         self.last_hlc = Hlc(0)
         self.read_only = ""
-        self.past_horizon = False
+        self._ordered = asyncio.Event()
+        self._ordered.set()
 
     async def submit(self, records: Sequence[Record]) -> list[Receipt]:
         """Append records together; return when they are durable.
@@ -128,9 +129,18 @@ class Writer:
         """Never stamp below what was seen on another feed."""
         self.last_hlc = max(self.last_hlc, stamp)
 
+    def hold(self) -> None:
+        """Let what is submitted from now on wait: the fold has to be made again."""
+        self._ordered.clear()
+
     def in_order(self) -> None:
-        """Note that the fold was made again from the first record."""
-        self.past_horizon = False
+        """Go on: the fold was made again from the first record."""
+        self._ordered.set()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether what is submitted waits for a new fold."""
+        return not self._ordered.is_set()
 
     async def run(self) -> None:
         """Commit batch after batch until cancelled."""
@@ -153,12 +163,14 @@ class Writer:
     async def _accept_forever(self) -> None:
         while True:
             transactions = await self._checked.get()
-            async with self._accepting:
-                batch = self._accept_batch(transactions)
-                if batch.data:
-                    self._not_durable += 1
-                    self._all_durable.clear()
-                    await self._accepted.put(batch)
+            while transactions:
+                await self._ordered.wait()
+                async with self._accepting:
+                    batch, transactions = self._accept_batch(transactions)
+                    if batch.data:
+                        self._not_durable += 1
+                        self._all_durable.clear()
+                        await self._accepted.put(batch)
 
     async def _write_forever(self) -> None:
         while True:
@@ -187,9 +199,12 @@ class Writer:
             await self._all_durable.wait()
             yield
 
-    def _accept_batch(self, transactions: list[_Transaction]) -> _Batch:
+    def _accept_batch(self, transactions: list[_Transaction]) -> tuple[_Batch, list[_Transaction]]:
+        """Accept until the fold is out of order; return what has to wait for that."""
         batch = _Batch()
-        for transaction in transactions:
+        for number, transaction in enumerate(transactions):
+            if not self._ordered.is_set():
+                return batch, transactions[number:]
             try:
                 receipts, encoded = self._accept(transaction)
             except SeipdError as error:
@@ -197,7 +212,7 @@ class Writer:
                 continue
             batch.answers.append((transaction, receipts))
             batch.data.extend(encoded)
-        return batch
+        return batch, []
 
     async def _write(self, batches: list[_Batch]) -> None:
         answers = [answer for batch in batches for answer in batch.answers]
@@ -242,8 +257,6 @@ class Writer:
     def _accept_one(
         self, record: Record, data: bytes, receipts: list[Receipt], encoded: list[bytes]
     ) -> list[Item]:
-        if self.past_horizon:
-            raise UnavailableError("the ledger is being put in order", mend="try again")
         now_ms = self._clock.now_ms()
         if record.not_after < now_ms:
             raise RejectedError("not_after has passed", code="record_expired")
@@ -256,7 +269,8 @@ class Writer:
             items = self.fold.add(self._server_id, index, [Checked(entry)])
         except HorizonError:
             # An attest of ours settles what is older than the fold can take back.
-            items, self.past_horizon = [], True
+            items = []
+            self.hold()
         if items and items[0].refusal is not None:
             error = items[0].error
             self.fold.forget_last(1)
