@@ -21,6 +21,7 @@ from services.base.ledger.note import NoteVerifier
 from services.base.ledger.state import State
 from services.kernel.errors import (
     ConflictError,
+    CorruptError,
     NotFoundError,
     SeipdError,
     UnavailableError,
@@ -349,6 +350,9 @@ class SimLedger:
                 self._drive(self._submit([kept]), fatal=True)
 
     def _put_aside(self, name: ServerId) -> None:
+        if name == self.server_id:
+            self._on_fatal(CorruptError("another branch of the own feed counts", path="feed"))
+            return
         self._disk.aside.append(self.held.pop(name))
         del self._disk.feeds[name]
         self._rebuild()

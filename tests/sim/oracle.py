@@ -54,7 +54,7 @@ def check(mesh: Mesh, receipts: list[Receipt]) -> None:
         Broken: says which server and what.
     """
     honest = mesh.honest()
-    for server in mesh.all:
+    for server in honest:
         if server.fatal:
             raise Broken(f"server {server.number} would have ended: {server.fatal!r}")
     folding = [server for server in honest if not server.ledger.lazy]

@@ -127,7 +127,7 @@ class SimServer:
             fsync_s=mesh.options.fsync_s,
             on_append=self._appended,
             on_cosign=self._cosign,
-            on_fatal=self.fatal.append,
+            on_fatal=self._end,
             charter=self._charter,
         )
         if self.stamps_ms:
@@ -162,6 +162,11 @@ class SimServer:
         """Fall: what was not synced is gone, and nobody was answered for it."""
         self.process = None
         self.mesh.network.hang_up(self.name)
+
+    def _end(self, error: SeipdError) -> None:
+        """End as the daemon does when a part of it can't go on."""
+        self.fatal.append(error)
+        self.later(0.0, self.crash)
 
     def later(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
         """Call something unless the server falls before."""
