@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from services.base.ledger.heads import FeedHead
     from services.base.ledger.roster import Charter
     from services.base.ledger.service import Change
     from services.base.ledger.state import State
@@ -31,6 +32,12 @@ class Ledger(Protocol):
     @property
     def mesh_id(self) -> MeshId:
         """The mesh."""
+
+    def feeds(self) -> Mapping[str, FeedHead]:
+        """How much of each feed is held."""
+
+    def root_at(self, server_id: str, epoch: int, size: int) -> bytes | None:
+        """Return the root that a feed had at a size; None where that is not held."""
 
     async def submit(self, records: Sequence[Record]) -> list[Receipt]:
         """Append records, all or none."""

@@ -18,6 +18,8 @@ from services.kernel.ids import (
     server_id_of,
 )
 
+MAX_SLICES = 64
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerCertificate:
@@ -69,8 +71,8 @@ def certificate_from_value(value: object) -> ServerCertificate:
         wire = msgspec.convert(value, _Wire)
     except msgspec.ValidationError as error:
         raise InputError(f"certificate: {error}") from error
-    if not 1 <= wire.epoch < 1 << 32 or not wire.slices or len(wire.slices) > 64:
-        raise InputError("a certificate has an epoch from 1 and 1 to 64 slices")
+    if not 1 <= wire.epoch < 1 << 32 or not wire.slices or len(wire.slices) > MAX_SLICES:
+        raise InputError(f"a certificate has an epoch from 1 and 1 to {MAX_SLICES} slices")
     for text in wire.slices:
         if parse_network(text).prefixlen != SLICE_PREFIX:
             raise InputError(f"{text} is not a /{SLICE_PREFIX}")

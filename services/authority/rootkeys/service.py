@@ -7,8 +7,11 @@ import datetime
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from services.authority.rootkeys.revoking import Revocation, require_revocable, revocation
 from services.authority.rootkeys.witnesses import choose_witnesses
 from services.base.ledger.author import sign_by_root
+from services.base.ledger.changes import CHANGE_KIND, Removal
+from services.base.ledger.merkle import EMPTY_ROOT
 from services.kernel.addr import pick_backbone
 from services.kernel.certificates import ServerCertificate
 from services.kernel.errors import ConflictError, SeipdError, UnavailableError
@@ -18,6 +21,7 @@ from services.kernel.service import Health, HealthState
 if TYPE_CHECKING:
     from services.authority.ports import Json, Ledger
     from services.kernel.clock import Clock
+    from services.kernel.ids import ServerId
     from services.kernel.records import Record
     from services.kernel.signing import Signer
 
@@ -113,7 +117,32 @@ class RootKeysService:
                 [*charter.servers(), certificate.server_id],
             ),
         }
-        return certificate, await self._sign("roster.change", body)
+        return certificate, await self._sign(CHANGE_KIND, body)
+
+    async def revoke(
+        self, server_id: ServerId, *, heir: ServerId | None = None, size: int | None = None
+    ) -> Revocation:
+        """End a server: of its feed the first ``size`` entries count, all held ones unless told.
+
+        The heir takes the server's slices over in the same change, what is assigned from them
+        included. One that was revoked already can be so for a smaller size, or get an heir now.
+
+        Raises:
+            NotFoundError: ``unknown_server``: it, or the heir.
+            ConflictError: ``last_server``, ``holds_root``, ``already_revoked``, ``size_not_held``,
+                ``heir_full`` or ``nothing_to_inherit``.
+            InputError: ``bad_heir``.
+            UnavailableError: ``signer_unavailable``.
+        """
+        self._require_signer()
+        async with self._turn:
+            charter = self._ledger.charter
+            require_revocable(charter, server_id, root_holder=self._ledger.server_id)
+            found = revocation(charter, self._removal(server_id, size), heir)
+            change = await self._sign(CHANGE_KIND, found.body(charter))
+            await self._ledger.submit([change])
+            await self._ledger.name_roster()
+            return found
 
     def turn(self) -> asyncio.Lock:
         """Return the lock under which roster changes are prepared and submitted, one by one."""
@@ -131,15 +160,38 @@ class RootKeysService:
             "expires_at": _utc(genesis.expires_ms),
         }
 
-    async def _sign(self, kind: str, body: Json) -> Record:
+    def _removal(self, server_id: ServerId, size: int | None) -> Removal:
+        before = self._ledger.charter.removal(server_id)
+        if size is None and before is not None:
+            return before
+        certificate = self._ledger.charter.last_certificate(server_id)
+        head = self._ledger.feeds().get(server_id)
+        held = head.size if head else 0
+        wanted = held if size is None else size
+        if wanted == 0:
+            return Removal(server_id=server_id, size=0, root=EMPTY_ROOT)
+        epoch = certificate.epoch if certificate else 0
+        root = self._ledger.root_at(server_id, epoch, wanted) if 0 < wanted <= held else None
+        if root is None:
+            raise ConflictError(
+                f"of the feed of {server_id} {held} entries are held here",
+                code="size_not_held",
+                mend=f"choose a --size of 0 to {held}",
+            )
+        return Removal(server_id=server_id, size=wanted, root=root)
+
+    def _require_signer(self) -> Signer:
         if self._signer is None:
             raise UnavailableError(
                 "the root's signer is not on this server",
                 code="signer_unavailable",
-                mend="invite servers from the server that holds the root key",
+                mend="ask the server that holds the root key",
             )
+        return self._signer
+
+    async def _sign(self, kind: str, body: Json) -> Record:
         return await sign_by_root(
-            self._signer,
+            self._require_signer(),
             kind=kind,
             body=body,
             key_id=ROOT_KEY_ID,
