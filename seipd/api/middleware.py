@@ -34,6 +34,7 @@ BODY_TIMEOUT_S = 10.0
 HANDLER_TIMEOUT_S = 30.0
 PUBLIC_PER_MINUTE = 60
 CALLER_PER_MINUTE = 300
+SERVER_PER_MINUTE = 6_000
 
 
 class Gate:
@@ -44,6 +45,8 @@ class Gate:
         self._operator = operator
         self._strangers = RateLimiter(per_minute=PUBLIC_PER_MINUTE)
         self._callers = RateLimiter(per_minute=CALLER_PER_MINUTE)
+        # Another server that is far behind fetches bundles of 256 entries, one a request.
+        self._servers = RateLimiter(per_minute=SERVER_PER_MINUTE)
         self.draining = False
 
     def wrap(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -98,7 +101,7 @@ class Gate:
     def _spend(self, request: web.Request, caller: Caller | None, headers: dict[str, str]) -> None:
         if self._operator:
             return
-        limiter = self._strangers if caller is None else self._callers
+        limiter = self._limiter(caller)
         key = (request.remote or "") if caller is None else caller.key.hex()
         spent = limiter.spend(key, now_s=self._services.clock.monotonic_s())
         headers["RateLimit-Limit"] = str(spent.limit)
@@ -106,6 +109,11 @@ class Gate:
         headers["RateLimit-Reset"] = str(spent.reset_s)
         if not spent.allowed:
             raise RateLimitedError("too many requests", retry_after_s=max(spent.reset_s, 1))
+
+    def _limiter(self, caller: Caller | None) -> RateLimiter:
+        if caller is None:
+            return self._strangers
+        return self._callers if caller.server_id is None else self._servers
 
     def _check_access(self, route: Route, caller: Caller | None) -> None:
         if self._operator or route.access is Access.ANYONE:

@@ -148,7 +148,9 @@ class OneServer:
         )
         self.ipam = IpamService(ledger=self.ledger, author=self.author)
         await self.ipam.start()
-        root_keys = RootKeysService(ledger=self.ledger, signer=self.signer, clock=self.clock)
+        self.root_keys = root_keys = RootKeysService(
+            ledger=self.ledger, signer=self.signer, clock=self.clock
+        )
         await root_keys.start()
         self.enroll = EnrollService(
             ledger=self.ledger,

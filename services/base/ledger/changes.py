@@ -153,3 +153,9 @@ def _removal(wire: _RemovalWire) -> Removal:
 def record_hash(record: Record) -> str:
     """Return the SHA-256 of a record's canonical bytes, in hex."""
     return hashlib.sha256(record.encode()).hexdigest()
+
+
+def change_number(record: Record) -> int:
+    """Return the number that a ``roster.change`` claims; 0 where it claims none."""
+    number = record.body.get("number")
+    return number if isinstance(number, int) else 0

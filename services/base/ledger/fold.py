@@ -11,11 +11,12 @@ Pure: no I/O, no clock. Entries of one feed come in their order; feeds come in a
 from __future__ import annotations
 
 import bisect
+import contextlib
 import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
-from services.base.ledger.changes import CHANGE_KIND
+from services.base.ledger.changes import CHANGE_KIND, change_number
 from services.base.ledger.feedrules import FeedRules, item_of
 from services.base.ledger.limits import Limits
 from services.base.ledger.rulestate import RuleState
@@ -34,7 +35,7 @@ from services.kernel.records import PLATFORM
 from services.kernel.views import FoldContext
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from services.base.ledger.feedrules import RootAt, Verify
     from services.base.ledger.limits import Prefix
@@ -227,7 +228,7 @@ class Fold:
         changes = [record for record in records if record.kind == CHANGE_KIND]
         if not changes:
             return False
-        changes.sort(key=_change_number)
+        changes.sort(key=change_number)
         applied = []
         for record in changes:
             try:
@@ -238,16 +239,34 @@ class Fold:
             self._publish_charter()
         return bool(applied)
 
+    @contextlib.contextmanager
+    def as_of(self, time_ms: int, roster_number: int) -> Iterator[None]:
+        """Have the state for a while as it was settled at a time, under a roster."""
+        later = self.rewind(time_ms)
+        self._put_charter(roster_number)
+        try:
+            yield
+        finally:
+            self._put_charter(self.charter.number)
+            self.forward(later)
+
     def _publish_charter(self) -> None:
-        genesis = self.charter.genesis
         self.state.put("mesh", "genesis", self.charter.records[0].value())
-        self.state.put("roster", "head", {"number": self.charter.number, "hash": self.charter.head})
-        for server_id, certificate in self.charter.servers().items():
-            self.state.put("roster", server_id, certificate.value())
+        self._put_charter(self.charter.number)
         for server_id in self.charter.former():
-            self.state.delete("roster", server_id)
             self._limit_changed(server_id)
-        logger.debug("charter of %s published", genesis.mesh_id)
+        logger.debug("charter of %s published", self.mesh_id)
+
+    def _put_charter(self, number: int) -> None:
+        text = self.charter.hash_at(number) or self.charter.head
+        self.state.put("roster", "head", {"number": number, "hash": text})
+        roster = self.charter.at(number)
+        for server_id in self.charter.certificates():
+            certificate = roster.server(server_id)
+            if certificate is not None:
+                self.state.put("roster", server_id, certificate.value())
+            else:
+                self.state.delete("roster", server_id)
 
     def _process(self, feed: Feed) -> list[Item]:
         """Go through what is not blocked by a roster that is not known yet."""
@@ -377,8 +396,3 @@ class Fold:
                 feed = self.feeds[item.author]
                 feed.trimmed, feed.trimmed_hlc = item.index + 1, item.hlc
             del self._items[:drop]
-
-
-def _change_number(record: Record) -> int:
-    number = record.body.get("number")
-    return number if isinstance(number, int) else 0

@@ -125,7 +125,7 @@ class Replay:
             open_logs: opens the logs that the roster names by now and returns all of them.
 
         Raises:
-            CorruptError: a log is shorter than what the fold began with.
+            CorruptError: this server's own log is shorter than what the fold began with.
             HorizonError: something belongs before the state that the fold began with.
         """
         while fresh := open_logs().keys() - self._sources.keys():
@@ -144,13 +144,13 @@ class Replay:
 
     def _open(self, server_id: ServerId, log: Log) -> _Source:
         feed = self._fold.feed(server_id)
-        if feed.size > log.size:
+        own = server_id == self._own_id
+        if own and feed.size > log.size:
             raise CorruptError(
                 "the state file covers more than the feed holds",
                 path=log.path,
                 mend="restore the ledger folder from a backup; entries are missing",
             )
-        own = server_id == self._own_id
         source = _Source(
             feed=feed,
             log=log,
@@ -208,7 +208,8 @@ class Replay:
                 item = item_of(feed, index, one.entry, source.settled_ms(index))
                 if item is not None:
                     yield item
-        feed.size = feed.processed = source.stop
+        # A copy may be shorter than the state that was begun with: the rest comes from others.
+        feed.size = feed.processed = max(source.start, source.stop)
 
     @staticmethod
     def _read(source: _Source, start: int, stop: int) -> list[Checked]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,12 +21,13 @@ from services.base.ledger.author import Author
 from services.base.ledger.fold import Fold, HorizonError
 from services.base.ledger.forks import MAX_CHECKPOINT_BYTES, accusation, is_other_branch, kept_of
 from services.base.ledger.limits import LIMIT_KINDS
-from services.base.ledger.points import settled_points
 from services.base.ledger.replay import Replay, check_entries
 from services.base.ledger.roster import Charter
 from services.base.ledger.shelf import Shelf
-from services.base.ledger.snapshot import Snapshot, decode_snapshot, encode_snapshot
+from services.base.ledger.snapshot import Snapshot, decode_snapshot
 from services.base.ledger.state import State
+from services.base.ledger.statefile import settled_state, state_as_of
+from services.base.ledger.ticks import StateWord, last_tick_ms, word_at
 from services.base.ledger.writer import Receipt, Writer
 from services.base.storage.files import open_private, write_atomic
 from services.kernel.errors import (
@@ -66,6 +67,7 @@ class LedgerSettings:
     publish_interval_s: float = 1.0
     attest_interval_s: float = 1.0
     snapshot_interval_s: float = 300.0
+    tick_interval_ms: int = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,23 +359,33 @@ class LedgerService:
     async def save_snapshot(self) -> None:
         """Write the signed state file of the settled point."""
         async with self._writer.quiet():
-            data = self._settled_state()
+            with self._unwatched():
+                data = settled_state(self._fold, sign=self._key.sign)
         await asyncio.to_thread(write_atomic, self._folder / "state", data)
 
-    def _settled_state(self) -> bytes:
-        points, horizon_ms = settled_points(self._fold)
+    async def state_file(self, word: StateWord) -> bytes:
+        """Return the state file of a tick, for a newcomer.
+
+        Raises:
+            UnavailableError: ``no_agreed_state``: it is not remembered, or was another one here.
+        """
+        async with self._writer.quiet():
+            with self._unwatched():
+                return state_as_of(self._fold, word, sign=self._key.sign)
+
+    async def state_word(self) -> StateWord | None:
+        """Return what the state was at the last tick; None where that is not remembered."""
+        tick_ms = last_tick_ms(self._clock.now_ms(), self._settings.tick_interval_ms)
+        async with self._writer.quiet():
+            with self._unwatched():
+                return None if self._behind else word_at(self._fold, tick_ms)
+
+    @contextlib.contextmanager
+    def _unwatched(self) -> Iterator[None]:
         self._fold.state.watch(None)
-        provisional = self._fold.rewind()
         try:
-            snapshot = Snapshot(
-                state=self._fold.state,
-                charter_records=(*self.charter.records, *self._fold.limits.records),
-                points=points,
-                horizon_ms=horizon_ms,
-            )
-            return encode_snapshot(snapshot, mesh_id=self.mesh_id, sign=self._key.sign)
+            yield
         finally:
-            self._fold.forward(provisional)
             self._fold.state.watch(self._note)
 
     def verify_logs(self) -> list[dict[str, Any]]:

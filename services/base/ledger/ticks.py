@@ -73,22 +73,24 @@ def word_at(fold: Fold, tick_ms: int) -> StateWord | None:
     points = points_at(fold, tick_ms)
     if points is None:
         return None
-    later = fold.rewind(tick_ms)
-    try:
+    with fold.as_of(tick_ms, fold.charter.number):
         root = fold.state.root()
-    finally:
-        fold.forward(later)
-    return word_of(fold.charter, tick_ms, points, root)
+    return word_of(fold.charter, tick_ms, points, root, roster_number=fold.charter.number)
 
 
 def word_of(
-    charter: Charter, tick_ms: int, points: Mapping[ServerId, FeedPoint], root: bytes
+    charter: Charter,
+    tick_ms: int,
+    points: Mapping[ServerId, FeedPoint],
+    root: bytes,
+    *,
+    roster_number: int,
 ) -> StateWord:
     """Return the word on a state whose feeds and root are known."""
     return StateWord(
         time_ms=tick_ms,
-        roster_number=charter.number,
-        roster_hash=bytes.fromhex(charter.head),
+        roster_number=roster_number,
+        roster_hash=bytes.fromhex(charter.hash_at(roster_number) or charter.head),
         feeds_hash=hashlib.sha256(canonical.encode(points_value(points))).digest(),
         root=root,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import subprocess
 import sys
@@ -13,16 +14,30 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from seipd.config.model import Settings
 from seipd.daemon.mesh_info import DaemonInfo
+from services.authority.rootkeys.service import Candidate
 from services.base.ledger.equivocation import EQUIVOCATION_KIND, find
 from services.kernel.errors import RejectedError
-from services.kernel.ids import b64u_encode
+from services.kernel.ids import b64u_encode, server_id_of
 from tests.fakes.one_server import OneServer
+from tests.fakes.world import key_of
 from tests.unit.base_ledger_log.fork_kit import forked
+
+LIAR = key_of("liar")
+LIAR_ID = server_id_of(LIAR.public_key)
 
 
 @pytest.fixture
 async def server(tmp_path):
     one = await OneServer.start(tmp_path / "data")
+    candidate = Candidate(
+        key=LIAR.public_key,
+        wireguard_key=hashlib.sha256(b"liar").digest(),
+        tls_key_hash=bytes(32),
+        region="eu-west",
+    )
+    _, change = await one.root_keys.prepare_admission(candidate)
+    await one.ledger.submit([change])
+    await one.ledger.name_roster()
     yield one
     await one.stop()
 
@@ -52,10 +67,9 @@ async def seipd(server):
 
 
 def proof_against(server: OneServer) -> dict:
-    certificate = server.ledger.charter.server(server.ledger.server_id)
+    certificate = server.ledger.charter.server(LIAR_ID)
     mesh_id = server.ledger.mesh_id
-    key = server.identity.signing_key
-    held, foreign = forked(5, 3, 7, key=key, mesh_id=mesh_id, epoch=certificate.epoch)
+    held, foreign = forked(5, 3, 7, key=LIAR, mesh_id=mesh_id, epoch=certificate.epoch)
     proof = find(mesh_id=mesh_id, certificate=certificate, held=foreign, foreign=held.signed())
     return proof.value()
 
@@ -68,36 +82,36 @@ async def lie(server: OneServer) -> str:
 
 async def test_nothing_proved_is_trusted(server, operator) -> None:
     answer = await operator.get("/api/trust/status")
-    server_id = server.ledger.server_id
     trusted = {
-        "server_id": server_id,
+        "server_id": LIAR_ID,
         "state": "trusted",
         "reason": None,
         "epoch": None,
         "size": None,
         "record": None,
     }
-    assert await answer.json() == {"servers": [trusted]}
-    answer = await operator.get(f"/api/trust/peer/{server_id}")
+    own = {**trusted, "server_id": server.ledger.server_id}
+    told = sorted((await answer.json())["servers"], key=lambda one: one["server_id"] != LIAR_ID)
+    assert told == [trusted, own]
+    answer = await operator.get(f"/api/trust/peer/{LIAR_ID}")
     assert await answer.json() == {**trusted, "proof": None}
 
 
 async def test_led_05_a_proved_lie_shows_with_its_record_and_proof(server, operator) -> None:
     record_id = await lie(server)
-    server_id = server.ledger.server_id
-    (told,) = (await (await operator.get("/api/trust/status")).json())["servers"]
+    listed = (await (await operator.get("/api/trust/status")).json())["servers"]
+    (told,) = [one for one in listed if one["server_id"] == LIAR_ID]
     assert told == {
-        "server_id": server_id,
+        "server_id": LIAR_ID,
         "state": "untrusted",
         "reason": "equivocation",
         "epoch": 1,
         "size": 8,
         "record": record_id,
     }
-    key = b64u_encode(server.identity.signing_key.public_key)
-    for name in (server_id, key):
+    for name in (LIAR_ID, b64u_encode(LIAR.public_key)):
         told = await (await operator.get(f"/api/trust/peer/{name}")).json()
-        assert (told["state"], told["recorded_by"]) == ("untrusted", server_id)
+        assert (told["state"], told["recorded_by"]) == ("untrusted", server.ledger.server_id)
         assert told["proof"] == proof_against(server)
 
 
@@ -133,7 +147,8 @@ async def test_led_05_whoever_watches_the_servers_sees_it(server, operator) -> N
         clock=server.clock,
     )
     for state, count in (("alive", "0.0"), ("untrusted", "1.0")):
-        assert [one["state"] for one in info.servers()] == [state]
+        (told,) = [one["state"] for one in info.servers() if one["server_id"] == LIAR_ID]
+        assert told == state
         metrics = await (await operator.get("/metrics")).text()
         assert f"seipd_servers_untrusted {count}\n" in metrics
         if state == "alive":
@@ -166,16 +181,16 @@ async def test_the_command_line_while_all_is_well(server, seipd, tmp_path) -> No
 
 async def test_led_05_the_proof_leaves_the_mesh_and_holds_outside(server, seipd, tmp_path) -> None:
     record_id = await lie(server)
-    server_id = server.ledger.server_id
     done = await seipd("trust", "status", "--json")
     assert done.returncode == 1
-    assert json.loads(done.stdout)["servers"][0]["record"] == record_id
-    done = await seipd("trust", "peer", server_id)
+    listed = json.loads(done.stdout)["servers"]
+    assert [one["record"] for one in listed if one["server_id"] == LIAR_ID] == [record_id]
+    done = await seipd("trust", "peer", LIAR_ID)
     assert done.returncode == 1
     assert "equivocation" in done.stdout
     out = tmp_path / "proof.json"
-    assert (await seipd("trust", "peer", server_id, "--proof", out)).returncode == 0
+    assert (await seipd("trust", "peer", LIAR_ID, "--proof", out)).returncode == 0
     program = [sys.executable, "-m", "seipd.cli.verify", "equivocation", str(out), "--json"]
     judged = await asyncio.to_thread(subprocess.run, program, capture_output=True, text=True)
     assert judged.returncode == 0
-    assert json.loads(judged.stdout)["server_id"] == server_id
+    assert json.loads(judged.stdout)["server_id"] == LIAR_ID
