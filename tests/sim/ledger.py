@@ -381,7 +381,7 @@ class SimLedger:
         self.rebuilds += 1
         self.fold = self.writer.fold = self.attestor.fold = self._loader.build(None)
         self._behind = False
-        self.writer.in_order()
+        self._pen.go_on()
 
     async def _submit(self, records: Sequence[Record]) -> list[Receipt]:
         outcome = await Parked(lambda answer: self.submit(records, answer))

@@ -74,18 +74,23 @@ class Pen:
         self._queue.append((transaction, answer))
         self._accept()
 
+    def go_on(self) -> None:
+        """Accept again: the fold was made again from the first record."""
+        self.writer.in_order()
+        self._later(0.0, self._accept)
+
     def when_quiet(self, action: Callable[[], None]) -> None:
         """Do something while nothing is accepted in memory that is not on the disk too."""
         self._at_quiet.append(action)
         self._be_quiet()
 
     def _accept(self) -> None:
-        """Accept what waits, unless it has to be quiet first; write what is accepted."""
+        """Accept what waits, unless something has to come first; write what is accepted."""
         if self._at_quiet:
             return
         data: list[bytes] = []
         accepted = []
-        while self._queue:
+        while self._queue and not self.writer.is_held:
             transaction, answer = self._queue.popleft()
             try:
                 receipts, encoded = self.writer._accept(transaction)

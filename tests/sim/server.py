@@ -13,6 +13,7 @@ from services.mesh.gossip.effects import (
     AddressChanged,
     DeliverCosign,
     Effect,
+    FactLearnt,
     FetchTiles,
     Forked,
     Ingest,
@@ -231,7 +232,7 @@ class SimServer:
                         effect.server_id, effect.epoch, effect.size, effect.line
                     )
                     self._run(self.node.cosign_taken(effect))
-                case AddressChanged():
+                case AddressChanged() | FactLearnt():
                     pass
                 case Forked():
                     self.forks.append(effect)

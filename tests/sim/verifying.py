@@ -16,7 +16,7 @@ from nacl.exceptions import BadSignatureError
 
 from services.base.crypto import signatures
 from services.base.ledger import replay
-from services.mesh.gossip import addresses
+from services.mesh.facts import book
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,11 +55,11 @@ class _Bindings:
 @contextlib.contextmanager
 def verified_once() -> Iterator[None]:
     """Check each signature once while this lasts."""
-    sodium, parse, decode = signatures.bindings, addresses._parse, replay.decode_entry
+    sodium, parse, decode = signatures.bindings, book.parse_envelope, replay.decode_entry
     signatures.bindings = _Bindings()  # type: ignore[assignment]
-    addresses._parse = functools.lru_cache(maxsize=REMEMBERED)(parse)
+    book.parse_envelope = functools.lru_cache(maxsize=REMEMBERED)(parse)
     replay.decode_entry = functools.lru_cache(maxsize=REMEMBERED)(decode)
     try:
         yield
     finally:
-        signatures.bindings, addresses._parse, replay.decode_entry = sodium, parse, decode
+        signatures.bindings, book.parse_envelope, replay.decode_entry = sodium, parse, decode
