@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 from services.base.ledger.changes import record_hash
 from services.kernel.errors import InputError, NotFoundError
 from services.kernel.hlc import hlc_ms
-from services.kernel.ids import b64u_encode, node_id_of, parse_key, server_id_of
+from services.kernel.ids import ServerId, b64u_encode, node_id_of, parse_key, server_id_of
 from services.kernel.records import decode_entry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from seipd.api.services import ApiServices
+    from services.kernel.certificates import ServerCertificate
 
 
 async def explain_thing(services: ApiServices, text: str) -> dict[str, Any]:
-    """Explain an address, a hostname, a node id, a server id, a region's server or a key.
+    """Explain an address, a hostname, a node id, a server id, an invitation's id or a key.
 
     Raises:
         NotFoundError: nothing here is called that.
@@ -24,6 +27,9 @@ async def explain_thing(services: ApiServices, text: str) -> dict[str, Any]:
     server = _find_server(services, text)
     if server is not None:
         return server
+    invitation = await _find_invitation(services, text)
+    if invitation is not None:
+        return invitation
     node_id = await _find_node(services, text)
     if node_id is None:
         raise NotFoundError(f"nothing in the mesh is called {text[:80]}")
@@ -51,25 +57,77 @@ async def explain_pair(services: ApiServices, one: str, other: str) -> dict[str,
 
 
 def _find_server(services: ApiServices, text: str) -> dict[str, Any] | None:
+    """Return the facts of whoever is or was a server."""
     charter = services.ledger.charter
-    for server_id, one in charter.servers().items():
+    for server_id, one in charter.certificates().items():
         names = {server_id, one.backbone, b64u_encode(one.key), b64u_encode(one.wireguard_key)}
-        if text not in names:
+        if text not in names or (text == one.backbone and _is_revoked(services, server_id)):
             continue
-        for number in range(charter.number, 0, -1):
-            record = charter.records[number]
-            keys = {certificate["key"] for certificate in record.body["servers"]}
-            if b64u_encode(one.key) in keys:
-                return {
-                    "what": "server",
-                    "server_id": server_id,
-                    **one.value(),
-                    "roster_number": number,
-                    "record": record.id,
-                    "record_hash": record_hash(record),
-                    "settled": True,
-                }
+        return _server_facts(services, server_id, one)
     return None
+
+
+def _server_facts(
+    services: ApiServices, server_id: ServerId, one: ServerCertificate
+) -> dict[str, Any]:
+    key = b64u_encode(one.key)
+    number = _newest_change(
+        services, lambda body: any(certificate["key"] == key for certificate in body["servers"])
+    )
+    record = services.ledger.charter.records[number]
+    return {
+        "what": "server",
+        "server_id": server_id,
+        **one.value(),
+        "roster_number": number,
+        "record": record.id,
+        "record_hash": record_hash(record),
+        "settled": True,
+        "revoked": _revoked(services, server_id),
+    }
+
+
+def _is_revoked(services: ApiServices, server_id: str) -> bool:
+    return services.ledger.charter.removal(ServerId(server_id)) is not None
+
+
+def _revoked(services: ApiServices, server_id: ServerId) -> dict[str, Any] | None:
+    """Return how much of a revoked server's feed counts, by which change, and who inherited."""
+    charter = services.ledger.charter
+    removal, certificate = charter.removal(server_id), charter.last_certificate(server_id)
+    if removal is None or certificate is None:
+        return None
+    number = _newest_change(services, lambda body: removal.value() in body["removed"])
+    holders = {charter.slice_holder(text) for text in certificate.slices}
+    return {
+        **removal.value(),
+        "roster_number": number,
+        "record": charter.records[number].id,
+        "heirs": sorted(one for one in holders if one not in (None, server_id)),
+    }
+
+
+def _newest_change(services: ApiServices, says: Callable[[dict[str, Any]], bool]) -> int:
+    charter = services.ledger.charter
+    return next(
+        number for number in range(charter.number, 0, -1) if says(charter.records[number].body)
+    )
+
+
+async def _find_invitation(services: ApiServices, text: str) -> dict[str, Any] | None:
+    """Return an invitation, and whether anybody can still redeem it."""
+    invite = services.ledger.state.get("invite", text)
+    if invite is None:
+        return None
+    why = ""
+    if _is_revoked(services, invite["server"]):
+        why = f"only {invite['server']} could redeem it, and that server was revoked"
+    elif invite["expires_ms"] < services.clock.now_ms():
+        why = "it has expired"
+    elif invite["left"] < 1:
+        why = "it is used up"
+    since = await record_facts(services, invite["record"])
+    return {"what": "invitation", **invite, "invite": text, **since, "good": not why, "why": why}
 
 
 async def _find_node(services: ApiServices, text: str) -> str | None:

@@ -14,7 +14,7 @@ from aiohttp import web
 from seipd.api import private, public
 from seipd.api.middleware import MAX_BODY_BYTES, Gate, refuse_unknown
 from seipd.api.openapi import openapi_document
-from seipd.api.private import invite, ipam, mesh, status, tree, trust
+from seipd.api.private import invite, ipam, mesh, server, status, tree, trust
 from seipd.api.private import ledger as private_ledger
 from seipd.api.public import auth, health, join
 from seipd.api.public import ledger as public_ledger
@@ -45,6 +45,7 @@ PRIVATE_ROUTES: tuple[Route, ...] = (
     *mesh.ROUTES,
     *invite.ROUTES,
     *trust.ROUTES,
+    *server.ROUTES,
     *private_ledger.ROUTES,
 )
 KEEPALIVE_S = 30.0

@@ -22,7 +22,7 @@ COMMANDS: Commands = {
     "doctor": ("seipd.cli.status:doctor", "find what is wrong and say how to mend it"),
     "explain": ("seipd.cli.explain:explain", "who holds what and why; does A reach B"),
     "root": ("seipd.cli.root:root", "the root key chain"),
-    "server": ("seipd.cli.root:server", "certificates of servers"),
+    "server": ("seipd.cli.server:server", "certificates of servers, and their end"),
     "trust": ("seipd.cli.trust:trust", "which servers are trusted, and the proof where not"),
     "tree": ("seipd.cli.tree:tree", "the permission tree"),
     "ipam": ("seipd.cli.ipam:ipam", "addresses and blocks"),
