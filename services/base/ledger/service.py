@@ -25,6 +25,7 @@ from services.base.ledger.replay import Replay, check_entries
 from services.base.ledger.roster import Charter
 from services.base.ledger.shelf import Shelf
 from services.base.ledger.snapshot import Snapshot, decode_snapshot
+from services.base.ledger.standing import Checked
 from services.base.ledger.state import State
 from services.base.ledger.statefile import settled_state, state_as_of
 from services.base.ledger.ticks import StateWord, last_tick_ms, word_at
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from services.base.ledger.copies import FeedLog
     from services.base.ledger.heads import FeedHead
     from services.base.ledger.limits import Prefix
-    from services.base.ledger.standing import Checked
     from services.kernel.clock import Clock
     from services.kernel.records import Record
     from services.kernel.views import Appliers
@@ -121,6 +121,8 @@ class LedgerService:
         self._on_cosign: Callable[[ServerId, int, int, bytes], None] | None = None
         self._behind = False
         self._ingest_count = 0
+        self._on_state_word: Callable[[StateWord], None] | None = None
+        self._tick_ms = 0
         self._state_text = HealthState.STOPPED
         self.server_id = server_id_of(signing_key.public_key)
 
@@ -211,6 +213,10 @@ class LedgerService:
     def on_cosign(self, callback: Callable[[ServerId, int, int, bytes], None]) -> None:
         """Where cosignatures of others' feeds go: (server, epoch, size, signature line)."""
         self._on_cosign = callback
+
+    def on_state_word(self, callback: Callable[[StateWord], None]) -> None:
+        """Where this server's word on the state goes, at each tick at which it is a witness."""
+        self._on_state_word = callback
 
     def feeds(self) -> Mapping[str, FeedHead]:
         """Return how much of each feed is held, as a view that follows the feeds."""
@@ -308,9 +314,9 @@ class LedgerService:
             fresh = entries[log.size - start :]
             if not fresh:
                 return log.size
-            checked = await asyncio.to_thread(self._check, fresh)
-            self._refuse_future(checked)
             have = log.size
+            checked = await asyncio.to_thread(self._check_after, name, have, fresh)
+            self._refuse_future(checked)
             if proof is None:
                 await asyncio.to_thread(log.extend, fresh, checkpoint)
             else:
@@ -444,6 +450,11 @@ class LedgerService:
         log = self._shelf.get(server_id)
         return log.root_at(size) if log is not None else None
 
+    def _check_after(self, name: ServerId, have: int, entries: Sequence[bytes]) -> list[Checked]:
+        """Check entries; those that the state begins after need no more than their checkpoint."""
+        passed = min(max(self._fold.feed(name).size - have, 0), len(entries))
+        return [Checked(None)] * passed + self._check(entries[passed:])
+
     def _check(self, entries: Sequence[bytes]) -> list[Checked]:
         return check_entries(entries, mesh_id=self._fold.mesh_id, verify=verify)
 
@@ -568,12 +579,23 @@ class LedgerService:
             if wanted:
                 subscriber(wanted)
 
+    async def _give_word(self) -> None:
+        tick_ms = last_tick_ms(self._clock.now_ms(), self._settings.tick_interval_ms)
+        is_witness = self.server_id in self.charter.at(self.charter.number).witnesses
+        if tick_ms == self._tick_ms or not is_witness or self._on_state_word is None:
+            return
+        self._tick_ms = tick_ms
+        word = await self.state_word()
+        if word is not None:
+            self._on_state_word(word)
+
     async def _housekeeping(self) -> None:
         last_snapshot_s = self._clock.monotonic_s()
         while True:
             await asyncio.sleep(self._settings.attest_interval_s)
             await self._attestor.settle(self._shelf.own)
             await self.publish()
+            await self._give_word()
             if self._clock.monotonic_s() - last_snapshot_s > self._settings.snapshot_interval_s:
                 await self.save_snapshot()
                 last_snapshot_s = self._clock.monotonic_s()
