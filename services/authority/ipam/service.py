@@ -28,13 +28,12 @@ class IpamService:
         self._ledger = ledger
         self._author = author
         self._pools = Pools()
+        self._known_slices: tuple[str, ...] = ()
         self._started = False
 
     async def start(self) -> None:
         """Build the pools from the state."""
         self._refresh_slices()
-        for _, address, _ in self._ledger.state.scan("ipam"):
-            self._pools.take(IPv4Address(address))
         if not self._started:
             self._ledger.subscribe(["ipam", "roster"], self._on_changes)
         self._started = True
@@ -121,7 +120,14 @@ class IpamService:
 
     def _refresh_slices(self) -> None:
         certificate = self._ledger.charter.server(self._ledger.server_id)
-        self._pools.set_slices(certificate.slices if certificate else ())
+        slices = certificate.slices if certificate else ()
+        if slices == self._known_slices:
+            return
+        self._known_slices = slices
+        self._pools.set_slices(slices)
+        # What is inherited comes with what was assigned from it.
+        for _, address, _ in self._ledger.state.scan("ipam"):
+            self._pools.take(IPv4Address(address))
 
     def _on_changes(self, changes: list[Change]) -> None:
         for change in changes:

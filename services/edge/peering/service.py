@@ -7,6 +7,8 @@ import logging
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from services.edge.peering.plan import endpoint_peer, interface_plan, is_ours, server_peer
+from services.edge.peering.wishes import Wishes
+from services.edge.wireguard.model import InterfacePlan
 from services.kernel.errors import SeipdError, StartError
 from services.kernel.ids import ServerId, parse_key
 from services.kernel.service import Health, HealthState
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
     from services.authority.ports import Json, Ledger
     from services.base.ledger.service import Change
-    from services.edge.wireguard.model import InterfacePlan, PeerConfig
+    from services.edge.peering.wishes import Wish
+    from services.edge.wireguard.model import PeerConfig
     from services.kernel.certificates import ServerCertificate
 
 logger = logging.getLogger(__name__)
@@ -56,9 +59,10 @@ class PeeringService:
         self._ledger = ledger
         self._tunnels = tunnels
         self._endpoint_of = endpoint_of
-        self._work: asyncio.Queue[PeerConfig | bytes] = asyncio.Queue()
+        self._wishes = Wishes()
         self._tasks = TaskOwner("peering")
-        self._peer_count = 0
+        self._peers: set[bytes] = set()
+        self._is_revoked = False
         self._state = HealthState.STOPPED
 
     async def start(self) -> None:
@@ -75,7 +79,7 @@ class PeeringService:
             raise StartError(
                 str(error), service=self.name, code=error.code, mend=error.mend
             ) from error
-        self._peer_count = len(peers)
+        self._peers = set(peers)
         self._ledger.subscribe(["roster", "tree"], self._on_changes)
         self._tasks.spawn(self._apply_forever(), name="peering-apply")
         self._state = HealthState.OK
@@ -87,7 +91,9 @@ class PeeringService:
 
     def health(self) -> Health:
         """Say how many peers there are and how many changes wait."""
-        detail = f"{self._peer_count} peers, {self._work.qsize()} changes waiting"
+        if self._is_revoked:
+            return Health(state=HealthState.FAILED, detail="this server was revoked")
+        detail = f"{len(self._peers)} peers, {len(self._wishes)} changes waiting"
         return Health(state=self._state, detail=detail)
 
     def plan(self) -> InterfacePlan:
@@ -98,8 +104,10 @@ class PeeringService:
     def address_learnt(self, server_id: ServerId) -> None:
         """Point a server's peer to its newest address."""
         certificate = self._ledger.charter.server(server_id)
-        if certificate is not None and server_id != self._ledger.server_id:
-            self._work.put_nowait(self._server_peer(certificate))
+        if self._is_revoked or certificate is None:
+            return
+        if server_id != self._ledger.server_id:
+            self._wishes.want(self._server_peer(certificate))
 
     def _own(self) -> ServerCertificate:
         own = self._ledger.charter.server(self._ledger.server_id)
@@ -127,49 +135,71 @@ class PeeringService:
         return peers
 
     def _on_changes(self, changes: list[Change]) -> None:
-        own = self._own()
+        own = self._ledger.charter.server(self._ledger.server_id)
+        if own is None:
+            self._give_up()
+            return
         for change in changes:
             if change.view == "tree":
                 self._on_node(own, change.old, change.new)
-            elif change.key != "head" and change.key != own.server_id:
+            elif change.key == own.server_id:
+                self._on_own(own, change.old)
+            elif change.key != "head":
                 self._on_server(change)
+
+    def _give_up(self) -> None:
+        """Nobody talks to a server that was revoked: its endpoints shall not think otherwise."""
+        self._is_revoked = True
+        self._wishes.forget()
+        for key in self._peers:
+            self._wishes.remove(key)
 
     def _on_node(self, own: ServerCertificate, old: Json | None, new: Json | None) -> None:
         was, now = is_ours(own.slices, old), is_ours(own.slices, new)
         if was and old is not None and (not now or _key(old) != _key(new)):
-            self._work.put_nowait(parse_key(old["wireguard_key"]))
+            self._wishes.remove(parse_key(old["wireguard_key"]))
         if now and new is not None:
-            self._work.put_nowait(endpoint_peer(self._ledger.mesh_id, new))
+            self._wishes.want(endpoint_peer(self._ledger.mesh_id, new))
+
+    def _on_own(self, own: ServerCertificate, old: Json | None) -> None:
+        """Take up what this server inherits: addresses, routes, and the endpoints there."""
+        fresh = tuple(one for one in own.slices if old is None or one not in old["slices"])
+        if not fresh:
+            return
+        self._wishes.plan(self.plan())
+        for _, _, node in self._ledger.state.scan("tree"):
+            if is_ours(fresh, node):
+                self._wishes.want(endpoint_peer(self._ledger.mesh_id, node))
 
     def _on_server(self, change: Change) -> None:
         if change.old is not None and (
             change.new is None or change.new["wireguard_key"] != change.old["wireguard_key"]
         ):
-            self._work.put_nowait(parse_key(change.old["wireguard_key"]))
+            self._wishes.remove(parse_key(change.old["wireguard_key"]))
         certificate = self._ledger.charter.server(ServerId(change.key))
         if change.new is not None and certificate is not None:
-            self._work.put_nowait(self._server_peer(certificate))
+            self._wishes.want(self._server_peer(certificate))
 
     async def _apply_forever(self) -> None:
         while True:
-            change = await self._work.get()
-            try:
-                await self._apply(change)
-            except SeipdError as error:
-                logger.warning("WireGuard refused a change: %s", error)
-                self._state = HealthState.DEGRADED
-                await asyncio.sleep(RETRY_S)
-                self._work.put_nowait(change)
-            else:
-                self._state = HealthState.OK
+            await self._wishes.wait(RETRY_S)
+            while (wish := self._wishes.take()) is not None:
+                try:
+                    await self._apply(wish)
+                except SeipdError as error:
+                    logger.warning("WireGuard refused a change: %s", error)
+                    self._wishes.put_off(wish)
+            self._state = HealthState.DEGRADED if self._wishes.put_off_count else HealthState.OK
 
-    async def _apply(self, change: PeerConfig | bytes) -> None:
-        if isinstance(change, bytes):
-            await self._tunnels.remove_peer(change)
-            self._peer_count -= 1
+    async def _apply(self, wish: Wish) -> None:
+        if isinstance(wish, InterfacePlan):
+            await self._tunnels.set_plan(wish)
+        elif isinstance(wish, bytes):
+            await self._tunnels.remove_peer(wish)
+            self._peers.discard(wish)
         else:
-            await self._tunnels.set_peer(change)
-            self._peer_count += 1
+            await self._tunnels.set_peer(wish)
+            self._peers.add(wish.public_key)
 
 
 def _key(node: Json | None) -> object:

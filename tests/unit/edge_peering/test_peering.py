@@ -1,0 +1,229 @@
+"""WireGuard follows the roster: a revoked server has no peer, an heir carries what it inherits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.authority.enroll.service import EnrollService, Wanted
+from services.authority.enroll.view import redeem_input
+from services.authority.ipam.service import IpamService
+from services.base.crypto.agreement import generate_x25519
+from services.base.crypto.signatures import SigningKey
+from services.base.ledger.author import Author
+from services.edge.peering.service import PeeringService
+from services.kernel.errors import UnavailableError
+from services.kernel.ids import b64u_encode
+from services.kernel.invitations import decode_token
+from services.kernel.service import HealthState
+from tests.fakes.neighbour import Neighbour, hand_over
+from tests.fakes.one_server import OneServer
+from tests.fakes.world import key_of
+
+ENDPOINT = ("192.0.2.7", 51940)
+
+
+class Device:
+    """Takes what it is told, at once; refuses what a test says."""
+
+    def __init__(self) -> None:
+        self.peers = {}
+        self.plans = []
+        self.refuses: set[bytes] = set()
+        self.holds: dict[bytes, asyncio.Event] = {}
+        self.told = asyncio.Event()
+
+    async def set_plan(self, plan) -> None:
+        self.plans.append(plan)
+
+    async def replace_peers(self, peers) -> None:
+        self.peers = dict(peers)
+
+    async def set_peer(self, peer) -> None:
+        self.told.set()
+        if (hold := self.holds.get(peer.public_key)) is not None:
+            await hold.wait()
+        if peer.public_key in self.refuses:
+            raise UnavailableError("the device is busy")
+        self.peers[peer.public_key] = peer
+
+    async def remove_peer(self, public_key) -> None:
+        self.peers.pop(public_key, None)
+
+
+async def settled() -> None:
+    """Let the queue run dry; nothing here waits for a timer."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def peering_of(ledger):
+    device = Device()
+    peering = PeeringService(ledger=ledger, tunnels=device, endpoint_of=lambda _: ENDPOINT)
+    await peering.start()
+    return peering, device
+
+
+@pytest.fixture
+async def one(tmp_path):
+    server = await OneServer.start(tmp_path / "one")
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def others(one, tmp_path):
+    found = [await Neighbour.join(one, tmp_path / name) for name in ("two", "three")]
+    for other in found:
+        await hand_over(one.ledger, other.ledger)
+    yield found
+    for other in found:
+        await other.stop()
+
+
+async def test_a_revoked_server_has_no_peer_once_the_record_is_there(one, others) -> None:
+    second, third = others
+    peering, device = await peering_of(second.ledger)
+    assert third.wireguard_key in device.peers
+    await one.services.root_keys.revoke(third.server_id)
+    await hand_over(one.ledger, second.ledger)
+    await settled()
+    assert device.peers.keys() == {wireguard_key_of(one)}
+    await peering.stop()
+
+
+async def test_a_refused_wish_does_not_bring_a_revoked_server_back(
+    one, others, monkeypatch
+) -> None:
+    second, third = others
+    monkeypatch.setattr("services.edge.peering.service.RETRY_S", 0.01)
+    peering, device = await peering_of(second.ledger)
+    device.refuses.add(third.wireguard_key)
+    hold = device.holds[third.wireguard_key] = asyncio.Event()
+    peering.address_learnt(third.server_id)
+    await device.told.wait()
+    await one.services.root_keys.revoke(third.server_id)
+    await hand_over(one.ledger, second.ledger)
+    hold.set()
+    await settled()
+    device.refuses.clear()
+    await asyncio.sleep(0.05)
+    assert third.wireguard_key not in device.peers
+    assert peering.health().state is HealthState.OK
+    peering.address_learnt(third.server_id)
+    await settled()
+    assert third.wireguard_key not in device.peers
+    await peering.stop()
+
+
+async def test_what_was_refused_is_tried_again_and_stops_nobody_else(
+    one, others, monkeypatch
+) -> None:
+    second, third = others
+    monkeypatch.setattr("services.edge.peering.service.RETRY_S", 0.01)
+    peering, device = await peering_of(one.ledger)
+    device.peers.clear()
+    device.refuses.add(third.wireguard_key)
+    peering.address_learnt(third.server_id)
+    peering.address_learnt(second.server_id)
+    await settled()
+    assert device.peers.keys() == {second.wireguard_key}
+    assert peering.health().state is HealthState.DEGRADED
+    device.refuses.clear()
+    while len(device.peers) < 2:
+        await asyncio.sleep(0.01)
+    assert peering.health().detail == "2 peers, 0 changes waiting"
+    await peering.stop()
+
+
+async def test_the_heir_takes_up_routes_and_endpoints_and_gives_no_address_twice(
+    one, others
+) -> None:
+    third = others[1]
+    address = await endpoint_at(third, "laptop")
+    peering, device = await peering_of(one.ledger)
+    plans = len(device.plans)
+    await one.services.root_keys.revoke(third.server_id, heir=one.ledger.server_id)
+    await settled()
+    assert third.wireguard_key not in device.peers
+    (inherited,) = [peer for peer in device.peers.values() if f"{address}/32" in peer.allowed_ips]
+    assert inherited.endpoint is None
+    assert len(device.plans) == plans + 1
+    assert third.slices[0] in {route.destination for route in device.plans[-1].routes}
+    assert device.plans[-1].addresses == device.plans[0].addresses
+    usable, free = one.ipam.describe()["usable"], one.ipam.describe()["free"]
+    assert usable - free == 1
+    await peering.stop()
+
+
+async def test_other_servers_send_to_the_heir(one, others) -> None:
+    second, third = others
+    peering, device = await peering_of(second.ledger)
+    await one.services.root_keys.revoke(third.server_id, heir=one.ledger.server_id)
+    await hand_over(one.ledger, second.ledger)
+    await settled()
+    assert third.wireguard_key not in device.peers
+    assert third.slices[0] in device.peers[wireguard_key_of(one)].allowed_ips
+    await peering.stop()
+
+
+async def test_the_revoked_server_itself_drops_everybody_and_says_why(one, others) -> None:
+    third = others[1]
+    await endpoint_at(third, "laptop")
+    peering, device = await peering_of(third.ledger)
+    assert len(device.peers) == 3
+    await one.services.root_keys.revoke(third.server_id)
+    await hand_over(one.ledger, third.ledger)
+    await settled()
+    assert device.peers == {}
+    peering.address_learnt(one.ledger.server_id)
+    await settled()
+    assert device.peers == {}
+    health = peering.health()
+    assert (health.state, health.detail) == (HealthState.FAILED, "this server was revoked")
+    await peering.stop()
+
+
+async def test_the_heir_releases_blocks_that_the_revoked_server_gave(one, others) -> None:
+    third = others[1]
+    customer = one.enroll.customer_id("default")
+    pool = IpamService(ledger=third.ledger, author=third.author)
+    await pool.start()
+    given = await pool.allocate_block(customer=customer, pool="private", prefix=30)
+    await hand_over(third.ledger, one.ledger)
+    await one.services.root_keys.revoke(third.server_id, heir=one.ledger.server_id)
+    await one.ipam.release_block(given["block"])
+    assert one.ledger.state.get("block", given["block"]) is None
+
+
+def wireguard_key_of(one: OneServer) -> bytes:
+    return one.ledger.charter.server(one.ledger.server_id).wireguard_key
+
+
+async def endpoint_at(server: Neighbour, name: str) -> str:
+    """Let an endpoint in at a server; hand the news to the first one."""
+    one, ledger = server.one, server.ledger
+    ipam = IpamService(ledger=ledger, author=server.author)
+    await ipam.start()
+    enroll = EnrollService(
+        ledger=ledger,
+        author=server.author,
+        allocator=ipam,
+        root_keys=one.services.root_keys,
+        clock=one.clock,
+    )
+    issued = await enroll.invite(Wanted(role="endpoint"), addresses=("127.0.0.1:9100",))
+    invitation, key = decode_token(issued.token), key_of(name)
+    signed = redeem_input(invitation.mesh_id, invitation.invite_id, key.public_key)
+    body = {
+        "invite": invitation.invite_id,
+        "signature": b64u_encode(SigningKey(invitation.seed).sign(signed)),
+        "role": "endpoint",
+        "name": name,
+        "wireguard_key": b64u_encode(generate_x25519()[1]),
+    }
+    author = Author(key=key, mesh_id=ledger.mesh_id, clock=one.clock)
+    node = await enroll.redeem_endpoint(author.record("auth.redeem", body))
+    await hand_over(ledger, one.ledger)
+    return node["address"]
