@@ -11,8 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from services.kernel.budget import Budget
 from services.kernel.errors import WireError
-from services.mesh.gossip.budget import Budget
 from services.mesh.gossip.codec import MAX_DATAGRAM_BYTES, Box, Hello, HelloAck, decode
 from services.mesh.gossip.counters import Count, Counters, DroppedError
 from services.mesh.gossip.effects import Send

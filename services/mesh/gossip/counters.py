@@ -30,6 +30,8 @@ class Count(Enum):
     OWN_FEED_AHEAD = "own_feed_ahead"
     UNKNOWN_FEED = "unknown_feed"
     BAD_FACT = "bad_fact"
+    FACT_OF_UNKNOWN_KIND = "fact_of_unknown_kind"
+    FACT_TOO_OFTEN = "fact_too_often"
     DROPPED_TOO_LARGE = "dropped_too_large"
     DROPPED_MALFORMED = "dropped_malformed"
     DROPPED_UNKNOWN_SENDER = "dropped_unknown_sender"

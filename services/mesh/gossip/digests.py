@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from services.mesh.gossip.facthashes import FactHashes
 from services.mesh.gossip.messages import (
     ABOUT_FACTS,
     ABOUT_FEEDS,
@@ -28,6 +29,7 @@ from services.mesh.gossip.summary import HASH_BYTES, SetSummary
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from services.mesh.facts.envelope import Fact
     from services.mesh.gossip.ports import FeedHead, Rng
 
 MAX_A_ROUND: Final = 4
@@ -40,20 +42,16 @@ class Holdings:
     def __init__(self, *, mesh_id: bytes, rng: Rng) -> None:
         self._rng = rng
         self._feeds = SetSummary(mesh_id)
-        self._facts = SetSummary(mesh_id)
-        self._counters: dict[bytes, int] = {}
+        self._facts = FactHashes(mesh_id)
 
     def set_servers(self, servers: Iterable[str], heads: Mapping[str, FeedHead]) -> None:
         """Have exactly these servers' feeds and facts."""
         names = {raw_id(name): name for name in servers}
         for gone in self._feeds.every() - names.keys():
             self._feeds.remove(gone)
-        for gone in {key for key in self._counters if key[:-1] not in names}:
-            self._facts.remove(gone)
-            del self._counters[gone]
         for name in names.values():
             self.feed(name, heads.get(name))
-            self.fact(address_key(name), self._counters.get(address_key(name), 0))
+        self._facts.set_servers(names)
 
     def feed(self, server_id: str, head: FeedHead | None) -> None:
         """Note how much is held of a feed now."""
@@ -62,14 +60,17 @@ class Holdings:
             value = head.epoch.to_bytes(4) + head.size.to_bytes(8) + head.root
         self._feeds.put(raw_id(server_id), value)
 
-    def fact(self, key: bytes, counter: int) -> None:
-        """Note the counter of a fact that is held now; 0 for none."""
-        self._counters[key] = counter
-        self._facts.put(key, counter.to_bytes(8) if counter else None)
+    def fact(self, fact: Fact, now_ms: int) -> None:
+        """Note a fact that is held now."""
+        self._facts.put(fact, now_ms)
+
+    def advance(self, now_ms: int) -> None:
+        """Let time pass: facts settle and expire."""
+        self._facts.advance(now_ms)
 
     def summary(self) -> Summary:
         """Return what is said of everything in one small message."""
-        return Summary(feeds=self._feeds.total, facts=self._facts.total)
+        return Summary(feeds=self._feeds.total, facts=self._facts.hashes.total)
 
     def answer(self, hashes: Summary | Buckets, heads: Mapping[str, FeedHead]) -> list[Message]:
         """Return what to answer another's hashes with: nothing where they are ours, too."""
@@ -81,7 +82,7 @@ class Holdings:
         """Return the keys of facts that are newer here; as asked, a wish for those newer there."""
         newer_here, newer_there = [], []
         for one in theirs.facts:
-            counter = self._counters.get(one.key)
+            counter = self._facts.counter(one.key)
             if counter is None:
                 continue
             if counter > one.counter:
@@ -99,17 +100,17 @@ class Holdings:
                 answer += self._digests(keys, heads)
             else:
                 answer.append(Buckets(about=ABOUT_FEEDS, hashes=self._feeds.packed))
-        if summary.facts != self._facts.total:
-            if len(self._counters) <= MAX_COUNTERS:
-                answer += self._fact_counters(self._counters)
+        if summary.facts != self._facts.hashes.total:
+            if len(self._facts.counters) <= MAX_COUNTERS:
+                answer += self._fact_counters(self._facts.counters)
             else:
-                answer.append(Buckets(about=ABOUT_FACTS, hashes=self._facts.packed))
+                answer.append(Buckets(about=ABOUT_FACTS, hashes=self._facts.hashes.packed))
         return answer
 
     def _differing(self, buckets: Buckets, heads: Mapping[str, FeedHead]) -> list[Message]:
         if buckets.about == ABOUT_FEEDS:
             return [*self._digests(self._feeds.differing(buckets.hashes), heads)]
-        return [*self._fact_counters(self._facts.differing(buckets.hashes))]
+        return [*self._fact_counters(self._facts.hashes.differing(buckets.hashes))]
 
     def _digests(self, keys: Iterable[bytes], heads: Mapping[str, FeedHead]) -> list[Digest]:
         names = self._some(keys, MAX_A_ROUND * MAX_FEEDS)
@@ -121,7 +122,7 @@ class Holdings:
 
     def _fact_counters(self, keys: Iterable[bytes]) -> list[FactCounters]:
         some = [
-            FactCounter(key=key, counter=self._counters.get(key, 0))
+            FactCounter(key=key, counter=self._facts.counters.get(key, 0))
             for key in self._some(keys, MAX_A_ROUND * MAX_COUNTERS)
         ]
         return [
@@ -133,11 +134,6 @@ class Holdings:
         """Return all of these, or some by chance where that is too much at once."""
         every = sorted(keys)
         return every if len(every) <= count else self._rng.sample(every, count)
-
-
-def address_key(server_id: str) -> bytes:
-    """Return the key of the fact that says where a server is."""
-    return raw_id(server_id) + b"\0"
 
 
 def sizes_of(names: Iterable[str], heads: Mapping[str, FeedHead]) -> list[FeedSize]:

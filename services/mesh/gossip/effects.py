@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from services.mesh.facts.envelope import Fact
     from services.mesh.membership.states import State
     from services.runtime.udp import Address
 
@@ -70,6 +71,13 @@ class AddressChanged:
     server_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class FactLearnt:
+    """Another server says something new about itself, its address included."""
+
+    fact: Fact
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forked:
     """A peer shows a checkpoint of a feed that is not a part of what we hold of it."""
@@ -89,5 +97,14 @@ class MemberChanged:
     new: State
 
 
-Effect = Send | FetchTiles | Ingest | DeliverCosign | AddressChanged | Forked | MemberChanged
+Effect = (
+    Send
+    | FetchTiles
+    | Ingest
+    | DeliverCosign
+    | AddressChanged
+    | FactLearnt
+    | Forked
+    | MemberChanged
+)
 Catching = SendPull | FetchTiles | Ingest

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from services.mesh.gossip.budget import Budget
+from services.kernel.budget import Budget
 
 if TYPE_CHECKING:
     from services.mesh.gossip.ports import Rng

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from services.kernel.errors import SeipdError
 from services.kernel.ids import server_id_of
+from services.mesh.facts.kinds import ADDRESS
 from services.mesh.gossip.channel import Channel
 from services.mesh.gossip.cosigns import CosignOutbox
 from services.mesh.gossip.counters import Count, Counters
-from services.mesh.gossip.digests import Holdings, address_key
+from services.mesh.gossip.digests import Holdings
 from services.mesh.gossip.directory import Directory
 from services.mesh.gossip.effects import (
     AddressChanged,
     DeliverCosign,
     Effect,
+    FactLearnt,
     MemberChanged,
 )
 from services.mesh.gossip.feedtalk import FeedTalk
@@ -47,9 +49,10 @@ from services.mesh.membership.settings import MembershipSettings
 from services.mesh.membership.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from services.base.crypto.signatures import Signer
+    from services.mesh.facts.envelope import Fact
     from services.mesh.gossip.addresses import Advertisement
     from services.mesh.gossip.ports import FeedReader, Moment, Rng
     from services.mesh.gossip.settings import GossipSettings
@@ -58,6 +61,11 @@ if TYPE_CHECKING:
 ROSTER_INTERVAL_S: Final = 0.5
 NEWS_GAP_S: Final = 0.02
 NEWS_PEERS: Final = 8
+FACT_PEERS: Final = 3
+_REFUSED_FACT: Final = {
+    "unknown_kind": Count.FACT_OF_UNKNOWN_KIND,
+    "rate_limited": Count.FACT_TOO_OFTEN,
+}
 _BELIEVED: Final = frozenset({State.ALIVE, State.UNKNOWN, State.SUSPECT})
 
 
@@ -156,6 +164,7 @@ class GossipNode:
     def tick(self, now: Moment) -> list[Effect]:
         """Do what is due; to be called several times an interval."""
         self._now = now
+        self._holdings.advance(now.ms)
         if now.s >= self._next_roster_s:
             self._next_roster_s = now.s + ROSTER_INTERVAL_S
             self._refresh_roster(now)
@@ -198,12 +207,24 @@ class GossipNode:
         """
         self._now = now
         self.directory.announce(advertisement, gossip_port, now)
-        self._note_address(self.server_id)
+        self._note_fact(self.directory.book.fact(self.server_id, ADDRESS))
+        self._tell_news()
+        return self._flush()
+
+    def publish(self, kind: int, payload: bytes, lifetime_ms: int, now: Moment) -> list[Effect]:
+        """Say something about this server from now on, for so long.
+
+        Raises:
+            InputError: it is nothing that a fact of this kind may say.
+            UnavailableError: this server is not in the roster.
+        """
+        self._now = now
+        self._note_fact(self.directory.publish(kind, payload, lifetime_ms, now))
         self._tell_news()
         return self._flush()
 
     def learn(self, data: bytes, now: Moment, *, stored: bool = False) -> list[Effect]:
-        """Take an address fact that did not come by gossip.
+        """Take a fact that did not come by gossip.
 
         Raises:
             WireError: malformed, or of a server that is not in the roster.
@@ -272,18 +293,20 @@ class GossipNode:
         for data in message.facts:
             try:
                 self._learn(data, now)
-            except SeipdError:
-                self.counters.add(Count.BAD_FACT)
+            except SeipdError as error:
+                self.counters.add(_REFUSED_FACT.get(error.code, Count.BAD_FACT))
 
     def _learn(self, data: bytes, now: Moment, *, stored: bool = False) -> None:
         learnt = self.directory.learn(data, now, stored=stored)
         if learnt is None:
             return
-        server_id = learnt.fact.server_id
-        self._note_address(server_id)
+        fact = learnt.fact
+        self._note_fact(fact)
         if learnt.moved:
-            self._channel.moved(server_id, now.s)
-        self._effects.append(AddressChanged(server_id))
+            self._channel.moved(fact.server_id, now.s)
+        if fact.kind == ADDRESS:
+            self._effects.append(AddressChanged(fact.server_id))
+        self._effects.append(FactLearnt(fact))
 
     def _on_cosign(self, peer: str, message: Cosign, _: Moment) -> None:
         server_id = id_of_raw(message.server)
@@ -305,17 +328,21 @@ class GossipNode:
         for peer in self._channel.some_live(self._settings.fanout, self._now.s):
             self._send(peer, summary)
 
-    def _note_address(self, server_id: str) -> None:
-        fact = self.directory.book.fact(server_id)
+    def _note_fact(self, fact: Fact | None) -> None:
         if fact is not None:
-            self._holdings.fact(address_key(server_id), fact.counter)
+            self._holdings.fact(fact, self._now.ms)
 
     def _tell_news(self) -> None:
         if self._now.s < self._next_news_s or not (self._talk.news or self.directory.has_news):
             return
         self._next_news_s = self._now.s + NEWS_GAP_S
-        messages: list[Message] = [*self._talk.news.take(), *self.directory.take_news()]
-        for peer in self._channel.some_live(NEWS_PEERS, self._now.s):
+        self._tell_some(NEWS_PEERS, self._talk.news.take())
+        self._tell_some(FACT_PEERS, self.directory.take_news(self._now))
+
+    def _tell_some(self, count: int, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        for peer in self._channel.some_live(count, self._now.s):
             for message in messages:
                 self._send(peer, message)
 
@@ -323,8 +350,7 @@ class GossipNode:
         self._channel.send(peer, message, self._now)
 
     def _refresh_roster(self, now: Moment) -> None:
-        self.directory.renew(now)
-        self._note_address(self.server_id)
+        self._note_fact(self.directory.renew(now))
         self._holdings.feed(self.server_id, self._feeds.feeds().get(self.server_id))
         if self._feeds.standing == self._standing:
             return
@@ -336,11 +362,12 @@ class GossipNode:
             self.sessions.newest_hello_ms.pop(gone, None)
         self._channel.set_peers(others, now.s)
         self.membership.set_members(servers, now)
-        self.directory.book.keep_only(servers)
+        self.directory.keep_only(servers)
         self._cosigns.keep_only(servers)
         self._holdings.set_servers(self._feeds.authors(), heads)
+        for fact in self.directory.book.all():
+            self._note_fact(fact)
         for name in servers:
-            self._note_address(name)
             if (head := heads.get(name)) is not None:
                 self._talk.news.begin(name, head)
 

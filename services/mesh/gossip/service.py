@@ -16,17 +16,20 @@ from services.kernel.errors import (
     UnavailableError,
 )
 from services.kernel.service import Health, HealthState
+from services.mesh.facts.kinds import kind_of
 from services.mesh.gossip.counters import Count
 from services.mesh.gossip.effects import (
     AddressChanged,
     DeliverCosign,
     Effect,
+    FactLearnt,
     FetchTiles,
     Forked,
     Ingest,
     MemberChanged,
     Send,
 )
+from services.mesh.gossip.listeners import Listeners
 from services.mesh.gossip.node import GossipNode
 from services.mesh.gossip.peers_file import Remembered, load_peers, save_peers
 from services.mesh.gossip.ports import Moment
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
     from services.base.crypto.signatures import Signer
     from services.kernel.clock import Clock
+    from services.mesh.facts.envelope import Fact
     from services.mesh.gossip.addresses import AddressFact, Advertisement
     from services.mesh.gossip.peerstate import PeerState
     from services.mesh.gossip.ports import FeedPort, TileFetcher
@@ -81,8 +85,7 @@ class GossipService:
         self._backbone_of = backbone_of
         self._socket = UdpSocket(self._on_datagram)
         self._tasks = TaskOwner("gossip", on_crash=self._on_crash)
-        self._address_callbacks: list[Callable[[str], None]] = []
-        self._member_callbacks: list[Callable[[str, State], None]] = []
+        self._listeners = Listeners()
         self._advertisement: Advertisement | None = None
         self._node: GossipNode | None = None
         self._state = HealthState.STOPPED
@@ -158,7 +161,7 @@ class GossipService:
             self._run(self._node.announce(advertisement, self.port, self._now()))
 
     def learn(self, fact: bytes) -> None:
-        """Take a server's signed address fact that came by another way, as in joining.
+        """Take a server's signed fact that came by another way, as in joining.
 
         Raises:
             WireError: malformed, or of a server that is not in the roster.
@@ -167,17 +170,38 @@ class GossipService:
         """
         self._run(self._running().learn(fact, self._now()))
 
+    def publish_fact(self, kind: int, payload: bytes, *, lifetime_ms: int | None = None) -> None:
+        """Say something about this server from now on, as long as its kind allows by default.
+
+        Raises:
+            InputError: it is nothing that a fact of this kind may say.
+            UnavailableError: gossip is not running, or this server is not in the roster.
+        """
+        node = self._running()
+        hold_ms = kind_of(kind).max_lifetime_ms if lifetime_ms is None else lifetime_ms
+        self._run(node.publish(kind, payload, hold_ms, self._now()))
+
+    def facts(self, kind: int) -> Mapping[str, Fact]:
+        """Return the facts of one kind that hold now, by server, our own among them."""
+        if self._node is None:
+            return {}
+        return self._node.directory.book.valid(kind, self._clock.now_ms())
+
+    def subscribe_facts(self, callback: Callable[[Fact], None]) -> None:
+        """Call ``callback`` with each fact of another server that is news, of whatever kind."""
+        self._listeners.facts.append(callback)
+
     def own_fact(self) -> bytes | None:
         """Return this server's own signed address fact."""
         node = self._running()
-        fact = node.directory.book.fact(node.server_id)
-        return fact.encoded if fact is not None else None
+        address = node.directory.address(node.server_id)
+        return address.encoded if address is not None else None
 
     def addresses(self) -> Mapping[str, AddressFact]:
         """Return the address facts that hold now, by server, our own among them."""
         if self._node is None:
             return {}
-        return self._node.directory.book.valid(self._clock.now_ms())
+        return self._node.directory.addresses(self._clock.now_ms())
 
     def address_facts(self) -> list[bytes]:
         """Return the signed bytes of the address facts that hold now."""
@@ -185,11 +209,11 @@ class GossipService:
 
     def subscribe_addresses(self, callback: Callable[[str], None]) -> None:
         """Call ``callback`` with the id of a server that has told a new address."""
-        self._address_callbacks.append(callback)
+        self._listeners.addresses.append(callback)
 
     def subscribe_members(self, callback: Callable[[str, State], None]) -> None:
         """Call ``callback`` with a server's id and the state that it is held to be in from now."""
-        self._member_callbacks.append(callback)
+        self._listeners.members.append(callback)
 
     def send_cosign(self, server_id: str, epoch: int, size: int, line: bytes) -> None:
         """Send a witness's signature line to the author of a feed, until it has arrived.
@@ -267,7 +291,9 @@ class GossipService:
         if node is None:
             return
         remembered = Remembered(
-            facts=tuple(fact.encoded for fact in node.directory.book.all()),
+            facts=tuple(
+                fact.encoded for fact in node.directory.book.all() if kind_of(fact.kind).is_kept
+            ),
             newest_hello_ms=dict(node.sessions.newest_hello_ms),
             membership=node.membership.to_plain(),
         )
@@ -290,11 +316,8 @@ class GossipService:
                     self._tasks.spawn(self._fetch_tiles(effect), name="gossip-fetch")
                 case DeliverCosign():
                     self._deliver(effect)
-                case AddressChanged():
-                    for callback in self._address_callbacks:
-                        callback(effect.server_id)
-                case MemberChanged():
-                    self._tell_member(effect)
+                case AddressChanged() | FactLearnt() | MemberChanged():
+                    self._listeners.tell(effect)
                 case Forked():
                     self._tasks.spawn(self._contradict(effect), name="gossip-fork")
 
@@ -342,11 +365,6 @@ class GossipService:
     def _stored(self, server_id: str) -> None:
         if self._node is not None:
             self._run(self._node.stored(server_id, self._now()))
-
-    def _tell_member(self, effect: MemberChanged) -> None:
-        logger.info("%s is %s now", effect.server_id, effect.new.value)
-        for callback in self._member_callbacks:
-            callback(effect.server_id, effect.new)
 
     async def _contradict(self, effect: Forked) -> None:
         try:

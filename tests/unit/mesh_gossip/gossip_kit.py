@@ -209,7 +209,7 @@ class Host:
         return Moment(world.now_s, START_MS + int(world.now_s * 1000) + self.clock_skew_ms)
 
     def fact(self) -> bytes:
-        return self.node.directory.book.fact(self.id).encoded
+        return self.node.directory.address(self.id).encoded
 
     def append(self, *entries: bytes) -> None:
         self.ledger.append(*entries)

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from services.kernel.errors import InputError, SeipdError, WireError
+from services.mesh.facts.book import FactBook
+from services.mesh.facts.kinds import ADDRESS
 from services.mesh.gossip.addresses import (
     LIFETIME_MS,
-    AddressBook,
     Advertisement,
     decode_fact,
     sign_fact,
@@ -26,9 +27,9 @@ def fact_of(name: str, *, counter: int = 1, now_ms: int = START_MS, place=PLACE,
 
 
 @pytest.fixture
-def book() -> AddressBook:
+def book() -> FactBook:
     roster = {id_of(name): key_of(name).public_key for name in ("ann", "bob")}
-    return AddressBook(mesh_id=MESH_ID, key_of=roster.get)
+    return FactBook(mesh_id=MESH_ID, key_of=roster.get)
 
 
 def test_a_fact_tells_what_was_signed():
@@ -55,7 +56,7 @@ def test_gos_10_the_newest_counter_wins_whatever_the_order(book):
     facts = [fact_of("ann", counter=n) for n in (3, 1, 4, 2)]
     news = [book.learn(fact.encoded, now_ms=START_MS) is not None for fact in facts]
     assert news == [True, False, True, False]
-    assert book.fact(id_of("ann")).counter == 4
+    assert book.fact(id_of("ann"), ADDRESS).counter == 4
 
 
 def test_a_fact_of_a_stranger_or_of_another_mesh_is_refused(book):
@@ -72,8 +73,8 @@ def test_a_fact_holds_from_its_time_until_it_expires(book):
     with pytest.raises(WireError):
         book.learn(fact, now_ms=START_MS + LIFETIME_MS)
     assert book.learn(fact, now_ms=START_MS + LIFETIME_MS, stored=True)
-    assert not book.valid(START_MS + LIFETIME_MS)
-    assert book.fact(id_of("ann"))
+    assert not book.valid(ADDRESS, START_MS + LIFETIME_MS)
+    assert book.fact(id_of("ann"), ADDRESS)
 
 
 @pytest.mark.parametrize(
@@ -103,9 +104,9 @@ def test_a_hand_made_fact_with_an_odd_host_or_lifetime_is_refused(book):
         ("203.0.113.5", 0, 31 * 86_400_000),
         ("203.0.113.5", 5, 5),
     ]:
-        value = [key.public_key, host, 9102, 9100, 51940, "eu-west", 9, issued, expires]
-        body = msgspec.msgpack.encode(value)
-        signed = key.sign(b"seipd/address/v1\0" + MESH_ID + body) + body
+        payload = msgspec.msgpack.encode([host, 9102, 9100, 51940, "eu-west"])
+        body = msgspec.msgpack.encode([ADDRESS, key.public_key, 9, issued, expires, payload])
+        signed = key.sign(b"seipd/fact/v1\0" + MESH_ID + body) + body
         with pytest.raises(WireError):
             book.learn(signed, now_ms=0)
 
@@ -119,17 +120,17 @@ def test_an_own_fact_of_an_earlier_life_is_outdone():
         fact_of("ann", counter=later, place=elsewhere).encoded, world["bob"].now(), stored=True
     )
     world.introduce("bob")
-    ann.node.learn(world["bob"].node.directory.book.fact(ann.id).encoded, ann.now())
+    ann.node.learn(world["bob"].node.directory.address(ann.id).encoded, ann.now())
     world.run(5)
-    told = world["bob"].node.directory.book.fact(ann.id)
+    told = world["bob"].node.directory.address(ann.id)
     assert (told.host, told.counter) == (ann.public[0], later + 1)
 
 
 def test_an_own_fact_is_renewed_long_before_it_expires():
     world = World("ann")
     directory = world["ann"].node.directory
-    first = directory.book.fact(id_of("ann"))
+    first = directory.address(id_of("ann"))
     directory.renew(Moment(0.0, START_MS + 3_600_000))
-    assert directory.book.fact(id_of("ann")) == first
+    assert directory.address(id_of("ann")) == first
     directory.renew(Moment(0.0, START_MS + 90_000_000))
-    assert directory.book.fact(id_of("ann")).expires_ms > first.expires_ms
+    assert directory.address(id_of("ann")).expires_ms > first.expires_ms

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.mesh.facts.envelope import Fact, fact_key
+from services.mesh.facts.kinds import ADDRESS
 from services.mesh.gossip.codec import MAX_PLAINTEXT_BYTES
-from services.mesh.gossip.digests import Holdings, address_key
+from services.mesh.gossip.digests import Holdings
 from services.mesh.gossip.messages import (
     MAX_INDEX,
     Buckets,
@@ -34,6 +36,19 @@ def holdings(heads: dict[str, Head], servers: list[str] | None = None) -> Holdin
     one = Holdings(mesh_id=MESH_ID, rng=random.Random(1))  # noqa: S311 (failures repeat)
     one.set_servers(servers if servers is not None else list(heads), heads)
     return one
+
+
+def address(name: str, counter: int) -> Fact:
+    return Fact(
+        kind=ADDRESS,
+        server_id=name,
+        key=bytes(32),
+        counter=counter,
+        issued_ms=0,
+        expires_ms=1000,
+        payload=b"",
+        encoded=b"",
+    )
 
 
 @given(steps=st.lists(st.tuples(KEYS, VALUES), max_size=60), data=st.data())
@@ -103,10 +118,10 @@ def test_the_newer_fact_of_two_is_found_from_either_side(count):
     servers = names(count)
     here, there = holdings({}, servers), holdings({}, servers)
     for name in servers:
-        here.fact(address_key(name), 7)
-        there.fact(address_key(name), 7)
+        here.fact(address(name, 7), 0)
+        there.fact(address(name, 7), 0)
     moved = servers[1]
-    there.fact(address_key(moved), 8)
+    there.fact(address(moved, 8), 0)
     for one, other in ((here, there), (there, here)):
         answers = other.answer(one.summary(), {})
         if isinstance(answers[0], Buckets):
@@ -121,13 +136,13 @@ def test_the_newer_fact_of_two_is_found_from_either_side(count):
             keys, back = other.compare_facts(wish)
             assert back == []
             newer |= set(keys)
-        assert newer == {address_key(moved)}
+        assert newer == {fact_key(moved, ADDRESS)}
 
 
 def test_a_server_that_leaves_the_roster_leaves_the_hashes():
     heads = {name: Head(1, 5, b"r" * 32) for name in names(10)}
     here = holdings(heads)
-    here.fact(address_key(sorted(heads)[0]), 3)
+    here.fact(address(sorted(heads)[0], 3), 0)
     rest = dict(sorted(heads.items())[1:])
     here.set_servers(rest, rest)
     assert here.summary() == holdings(rest).summary()

@@ -73,7 +73,7 @@ def test_a_server_that_knows_one_seed_gets_to_know_and_catches_up_with_all():
         ),
         at_most_s=20,
     )
-    assert len(world["dan"].node.directory.book.valid(world["dan"].now().ms)) == 4
+    assert len(world["dan"].node.directory.addresses(world["dan"].now().ms)) == 4
 
 
 def test_a_newcomer_that_the_others_do_not_know_yet_is_met_with_silence_until_they_do():

@@ -1,0 +1,117 @@
+"""What facts say, by kind: msgpack arrays in one spelling. All bounded. Pure.
+
+    0 address  [host, gossip port, HTTPS port, WireGuard port, region]
+    1 load     [thousandths of the CPUs, endpoints connected, version]
+    2 state    opaque bytes, 256 at most (a witness's word on the state)
+    3 latency  [[[server, ms], ...]]   medians, measured by the signer; the ids in order
+
+A CPU may have more to do than it can: the first number of a load goes beyond 1000.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, ip_address
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from services.kernel.errors import InputError, WireError
+from services.kernel.ids import parse_label
+
+MAX_PAYLOAD_BYTES: Final = 512
+MAX_LATENCIES: Final = 16
+MAX_PERMILLE: Final = 100_000
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+_Version = Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z.+_-]{1,32}\Z")]
+_Permille = Annotated[int, msgspec.Meta(ge=0, le=MAX_PERMILLE)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+_Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=60_000)]
+_RawId = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+
+
+class Payload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Common shape of what facts say."""
+
+
+class AddressPayload(Payload, frozen=True):
+    """Where a server is reached."""
+
+    host: _Text
+    gossip_port: Port
+    http_port: Port
+    wireguard_port: Port
+    region: _Text
+
+
+class LoadPayload(Payload, frozen=True):
+    """How much a server has to do."""
+
+    cpu_permille: _Permille
+    endpoints_count: _Count
+    version: _Version
+
+
+class Latency(Payload, frozen=True):
+    """The median of the round trips to one server."""
+
+    server: _RawId
+    median_ms: _Milliseconds
+
+
+class LatencyPayload(Payload, frozen=True):
+    """How far other servers are from the signer."""
+
+    latencies: Annotated[tuple[Latency, ...], msgspec.Meta(max_length=MAX_LATENCIES)]
+
+
+P = TypeVar("P", bound=Payload)
+
+
+def encode_payload(payload: Payload) -> bytes:
+    """Return the bytes of what a fact says."""
+    return msgspec.msgpack.encode(payload)
+
+
+def decode_payload(data: bytes, shape: type[P]) -> P:
+    """Parse what a fact says.
+
+    Raises:
+        WireError: malformed, out of bounds, or in another spelling than ours.
+    """
+    try:
+        payload = msgspec.msgpack.decode(data, type=shape)
+        _check(payload)
+    except (msgspec.DecodeError, ValueError, RecursionError, InputError) as error:
+        raise WireError("not what a fact of this kind says") from error
+    if encode_payload(payload) != data:
+        raise WireError("a payload in another spelling than ours", code="non_canonical")
+    return payload
+
+
+def check_host(host: str) -> str:
+    """Check the address of a server: an IP address that one host can have.
+
+    Raises:
+        InputError: a name, another spelling, or an address of no host.
+    """
+    try:
+        address = ip_address(host)
+    except ValueError as error:
+        raise InputError(f"{host[:64]!r} is not an IP address") from error
+    if str(address) != host or address.is_multicast or address.is_unspecified:
+        raise InputError(f"{host} is no server's address")
+    if isinstance(address, IPv4Address) and int(address) >> 28 == 15:
+        raise InputError(f"{host} is no server's address")
+    return host
+
+
+def _check(payload: Payload) -> None:
+    if isinstance(payload, AddressPayload):
+        check_host(payload.host)
+        parse_label(payload.region)
+    elif isinstance(payload, LatencyPayload):
+        servers = [one.server for one in payload.latencies]
+        if servers != sorted(set(servers)):
+            raise InputError("servers out of order or twice")
