@@ -53,7 +53,12 @@ def _tunnel_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.argument("token")
-@click.option("--name", default=None, metavar="HOST", help="hostname in the mesh [this machine's]")
+@click.option(
+    "--name",
+    default=None,
+    metavar="HOST",
+    help="hostname in the mesh [the token's, else this machine's]",
+)
 @click.pass_context
 def join(context: click.Context, *, token: str, name: str | None) -> None:
     """Join a mesh with a TOKEN."""

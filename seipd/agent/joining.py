@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 async def join(state: AgentState, token: str, name: str | None) -> dict[str, Any]:
     """Join the mesh of a token; asked again with the same token it answers the same.
 
+    Without a name of its own choice the machine takes the token's, else its own.
+
     Raises:
         TokenInvalidError: not a token for an endpoint.
         ConflictError: this machine is in a mesh already.
@@ -42,7 +44,8 @@ async def join(state: AgentState, token: str, name: str | None) -> dict[str, Any
         raise ConflictError(
             "this machine is in a mesh already", code="already_joined", mend="seip leave first"
         )
-    hostname = parse_hostname(name) if name else own_hostname()
+    wanted = name or invitation.name
+    hostname = parse_hostname(wanted) if wanted else own_hostname()
     keys = state.keys(create=True)
     signed = redeem_input(invitation.mesh_id, invitation.invite_id, keys.identity.public_key)
     body = {

@@ -3,8 +3,9 @@
     seip1_<base64url of (canonical JSON | first 4 bytes of its SHA-256)>
 
 The JSON holds the mesh id, the root's fingerprint and generation, the role, the servers' addresses
-(host:port of the public HTTPS server) and an Ed25519 seed whose public half the ledger knows. The
-four bytes catch a slip in copying; what protects the token is the seed.
+(host:port of the public HTTPS server), an Ed25519 seed whose public half the ledger knows and,
+where it is good for one hostname only, that name. The four bytes catch a slip in copying; what
+protects the token is the seed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from services.kernel.ids import (
     ServerId,
     b64u_decode,
     b64u_encode,
+    parse_hostname,
     parse_mesh_id,
     parse_record_id,
     parse_server_id,
@@ -49,6 +51,7 @@ class Invitation:
     server_id: ServerId
     addresses: tuple[str, ...]
     seed: bytes = field(repr=False)
+    name: str | None = None
 
 
 class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,22 +63,24 @@ class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server: str
     addresses: list[str]
     seed: str
+    name: str | None = None
 
 
 def encode_token(invitation: Invitation) -> str:
     """Return the one line."""
-    data = canonical.encode(
-        {
-            "mesh": invitation.mesh_id,
-            "root": invitation.root_fingerprint,
-            "generation": invitation.root_generation,
-            "role": invitation.role,
-            "invite": invitation.invite_id,
-            "server": invitation.server_id,
-            "addresses": list(invitation.addresses),
-            "seed": b64u_encode(invitation.seed),
-        }
-    )
+    value: dict[str, object] = {
+        "mesh": invitation.mesh_id,
+        "root": invitation.root_fingerprint,
+        "generation": invitation.root_generation,
+        "role": invitation.role,
+        "invite": invitation.invite_id,
+        "server": invitation.server_id,
+        "addresses": list(invitation.addresses),
+        "seed": b64u_encode(invitation.seed),
+    }
+    if invitation.name is not None:
+        value["name"] = invitation.name
+    data = canonical.encode(value)
     return PREFIX + b64u_encode(data + hashlib.sha256(data).digest()[:_CHECK_BYTES])
 
 
@@ -108,6 +113,7 @@ def decode_token(text: str) -> Invitation:
             server_id=parse_server_id(wire.server),
             addresses=tuple(wire.addresses),
             seed=seed,
+            name=None if wire.name is None else parse_hostname(wire.name),
         )
     except TokenInvalidError:
         raise

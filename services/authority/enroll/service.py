@@ -108,13 +108,14 @@ class EnrollService:
         seed = SigningKey(secrets.token_bytes(32))
         invite_id = secrets.token_hex(16)
         expires_ms = self._clock.now_ms() + wanted.expires_s * 1000
+        name = parse_hostname(wanted.name) if wanted.name and endpoint else None
         body = {
             "invite": invite_id,
             "key": b64u_encode(seed.public_key),
             "role": wanted.role,
             "customer": self.customer_id(wanted.customer) if endpoint else None,
             "region": parse_label(wanted.region) if wanted.region else None,
-            "name": parse_hostname(wanted.name) if wanted.name and endpoint else None,
+            "name": name,
             "expires_ms": expires_ms,
             "uses": wanted.uses,
         }
@@ -129,6 +130,7 @@ class EnrollService:
                 server_id=self._ledger.server_id,
                 addresses=addresses,
                 seed=seed.seed,
+                name=name,
             )
         )
         return Issued(token=token, invite_id=invite_id, expires_ms=expires_ms)
