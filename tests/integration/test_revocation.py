@@ -1,0 +1,146 @@
+"""A server is revoked: the others drop it at once, and everybody else goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from seipd.lab import net
+from seipd.lab.mesh import Lab
+from seipd.lab.plan import LabPlan
+from services.kernel import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from seipd.lab.plan import Host
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+PINGS = 60
+
+
+@pytest.fixture(scope="module")
+def three():
+    """Three servers with an endpoint on each; another prefix than the common lab's."""
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces need root")
+    prefix = f"r{os.getpid() % 100000}"
+    plan = LabPlan(
+        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=3, endpoint_count=3
+    )
+    built = Lab(plan)
+    try:
+        built.up(lambda line: None)
+        yield built
+    finally:
+        built.down()
+        assert net.namespaces(prefix) == []
+
+
+def until(probe: Callable[[], object], seconds: float = 30.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if probe():
+            return True
+        time.sleep(0.05)
+    return bool(probe())
+
+
+def on(lab: Lab, host: Host, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*host.enter(), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=lab.environment(host),
+    )
+
+
+def wireguard_keys(lab: Lab, host: Host) -> set[str]:
+    return set(on(lab, host, "wg", "show", host.interface, "peers").stdout.split())
+
+
+def host_id(lab: Lab, name: str) -> str:
+    found: str = lab.status(lab.plan.host(name))["server_id"]
+    return found
+
+
+def customers(lab: Lab, host: Host) -> str:
+    return on(lab, host, "seipd", "tree", "ls", "--json").stdout
+
+
+def test_prv_10_a_revoked_server_is_out_at_once_and_the_rest_goes_on(three: Lab) -> None:
+    first, second, third = three.plan.servers
+    gone = host_id(three, "s3")
+    key = on(three, third, "wg", "show", third.interface, "public-key").stdout.strip()
+    addresses = {row["host"]: row["tunnel_address"] for row in three.overview()}
+    assert on(three, third, "seipd", "tree", "add", "before").returncode == 0
+    assert until(lambda: all("before" in customers(three, one) for one in (first, second)))
+    for server in (first, second):
+        assert key in wireguard_keys(three, server)
+    ping = subprocess.Popen(
+        [
+            *three.plan.host("e1").enter(),
+            *("ping", "-i", "0.2", "-c", str(PINGS), addresses["e2"]),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    done = on(three, first, "seipd", "server", "revoke", gone, "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    revoked = canonical.decode(done.stdout.encode())
+    assert until(lambda: key not in wireguard_keys(three, first), 1.0)
+    assert until(lambda: revoked["record"] in shown(three, second, gone))
+    assert until(lambda: key not in wireguard_keys(three, second), 1.0)
+
+    on(three, third, "seipd", "tree", "add", "after")
+    said, _ = ping.communicate(timeout=60)
+    assert f"{PINGS} packets transmitted, {PINGS} received" in said
+    for server in (first, second):
+        listed = customers(three, server)
+        assert "before" in listed
+        assert "after" not in listed
+        assert key not in wireguard_keys(three, server)
+        row = next(
+            line
+            for line in on(three, server, "seipd", "server", "ls").stdout.splitlines()
+            if gone in line
+        )
+        assert "revoked" in row
+    lost = on(three, three.plan.host("e1"), "ping", "-c", "2", "-W", "1", addresses["e3"])
+    assert lost.returncode != 0
+    assert len({three.status(one)["state_hash"] for one in (first, second)}) == 1
+
+
+def test_an_heir_named_later_takes_the_slice_and_its_endpoints(three: Lab) -> None:
+    first, second, _ = three.plan.servers
+    gone, heir = host_id(three, "s3"), host_id(three, "s2")
+    slices = set(three.status(second)["slices"])
+    done = on(three, first, "seipd", "server", "revoke", gone, "--heir", heir, "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    inherited = canonical.decode(done.stdout.encode())["slices"]
+    assert until(lambda: set(three.status(second)["slices"]) == slices | set(inherited))
+    e3 = three.plan.host("e3")
+    endpoint = on(three, e3, "wg", "show", e3.interface, "public-key").stdout.strip()
+    assert until(lambda: endpoint in wireguard_keys(three, second), 1.0)
+    assert until(lambda: inherited[0] in on(three, second, "ip", "route").stdout, 1.0)
+    allowed = on(three, first, "wg", "show", first.interface, "allowed-ips").stdout
+    (peer,) = [line for line in allowed.splitlines() if inherited[0] in line]
+    assert re.match(re.escape(second_key(three)), peer)
+
+
+def shown(lab: Lab, host: Host, server_id: str) -> str:
+    return on(lab, host, "seipd", "server", "show", server_id, "--json").stdout
+
+
+def second_key(lab: Lab) -> str:
+    host = lab.plan.host("s2")
+    return on(lab, host, "wg", "show", host.interface, "public-key").stdout.strip()
