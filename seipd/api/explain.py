@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from services.base.ledger.changes import record_hash
@@ -50,10 +51,24 @@ async def explain_pair(services: ApiServices, one: str, other: str) -> dict[str,
             raise NotFoundError(f"no endpoint is called {text[:80]}")
     source, target = (str(node_id) for node_id in ids)
     answer = services.acl.may_reach(source, target)
-    state = services.ledger.state
-    servers = [state.get("tree", node_id)["server"] for node_id in (source, target)]
-    path = [source, servers[0], *([servers[1]] if servers[1] != servers[0] else []), target]
+    homes = [_home_of(services, node_id) for node_id in (source, target)]
+    path = [source, homes[0], *([homes[1]] if homes[1] != homes[0] else []), target]
+    for text, home in zip((one, other), homes, strict=True):
+        if _is_revoked(services, home):
+            reason = f"no: {home}, the server of {text[:80]}, was revoked and has no heir"
+            return {"allowed": False, "reason": reason, "path": path}
     return {"allowed": answer.allowed, "reason": answer.reason, "path": path}
+
+
+def _home_of(services: ApiServices, node_id: str) -> ServerId:
+    """Return the server that carries a node: the holder of its address's slice."""
+    node = services.ledger.state.get("tree", node_id)
+    if "address" in node:
+        address = IPv4Address(node["address"])
+        for server_id, certificate in services.ledger.charter.servers().items():
+            if any(address in IPv4Network(text) for text in certificate.slices):
+                return server_id
+    return ServerId(node["server"])
 
 
 def _find_server(services: ApiServices, text: str) -> dict[str, Any] | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.authority.enroll.service import EnrollService, Wanted
+from services.authority.ipam.service import IpamService
 from services.authority.rootkeys.service import Candidate
 from services.base.crypto.agreement import generate_x25519
 from services.base.crypto.signatures import generate_signing_key
 from services.base.ledger.author import Author
 from services.base.ledger.service import LedgerService
 from services.kernel.ids import server_id_of
-from tests.fakes.world import APPLIERS
+from services.kernel.records import record_from_value
+from tests.fakes.world import APPLIERS, key_of
 
 if TYPE_CHECKING:
     from tests.fakes.one_server import OneServer
@@ -53,6 +56,26 @@ class Neighbour:
 
     async def stop(self) -> None:
         await self.ledger.stop()
+
+    def enroll(self, ipam: IpamService) -> EnrollService:
+        return EnrollService(
+            ledger=self.ledger,
+            author=self.author,
+            allocator=ipam,
+            root_keys=self.one.services.root_keys,
+            clock=self.one.clock,
+        )
+
+    async def endpoint(self, name: str) -> str:
+        """Let an endpoint in, hand the news to ``one``; return its address."""
+        ipam = IpamService(ledger=self.ledger, author=self.author)
+        await ipam.start()
+        enroll = self.enroll(ipam)
+        issued = await enroll.invite(Wanted(role="endpoint"), addresses=("127.0.0.1:9100",))
+        record = self.one.join_record(issued.token, key_of(f"endpoint {name}"), name)
+        node = await enroll.redeem_endpoint(record_from_value(record))
+        await hand_over(self.ledger, self.one.ledger)
+        return node["address"]
 
 
 async def hand_over(source: LedgerService, target: LedgerService) -> None:

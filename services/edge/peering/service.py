@@ -113,7 +113,10 @@ class PeeringService:
         own = self._ledger.charter.server(self._ledger.server_id)
         if own is None:
             raise StartError(
-                "the roster does not name this server any more", service=self.name, code="revoked"
+                "the roster does not name this server any more",
+                service=self.name,
+                code="revoked",
+                mend="take another data root and join anew",
             )
         return own
 

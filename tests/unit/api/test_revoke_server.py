@@ -13,8 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from services.authority.enroll.service import EnrollService, Wanted
-from services.base.ledger.author import Author
+from services.authority.enroll.service import Wanted
 from tests.fakes.neighbour import Neighbour, hand_over
 from tests.fakes.one_server import OneServer
 
@@ -125,13 +124,7 @@ async def test_an_invitation_of_a_revoked_server_says_that_nobody_can_redeem_it(
     one, others, operator
 ) -> None:
     third = others[1]
-    enroll = EnrollService(
-        ledger=third.ledger,
-        author=Author(key=third.key, mesh_id=one.ledger.mesh_id, clock=one.clock),
-        allocator=one.ipam,
-        root_keys=one.services.root_keys,
-        clock=one.clock,
-    )
+    enroll = third.enroll(one.ipam)
     issued = await enroll.invite(Wanted(role="endpoint"), addresses=("127.0.0.1:9100",))
     await hand_over(third.ledger, one.ledger)
     subject = f"/api/explain?subject={issued.invite_id}"
@@ -141,6 +134,24 @@ async def test_an_invitation_of_a_revoked_server_says_that_nobody_can_redeem_it(
     told = await (await operator.get(subject)).json()
     assert told["good"] is False
     assert told["why"] == f"only {third.server_id} could redeem it, and that server was revoked"
+
+
+async def test_whether_endpoints_of_a_revoked_server_are_reached(one, others, operator) -> None:
+    second, third = others
+    await second.endpoint("desk")
+    await third.endpoint("laptop")
+    question = "/api/explain?subject=desk&other=laptop"
+    told = await (await operator.get(question)).json()
+    assert (told["allowed"], told["path"][1:3]) == (True, [second.server_id, third.server_id])
+    await revoke(operator, third.server_id)
+    told = await (await operator.get(question)).json()
+    assert told["allowed"] is False
+    assert told["reason"] == (
+        f"no: {third.server_id}, the server of laptop, was revoked and has no heir"
+    )
+    await revoke(operator, third.server_id, heir=one.ledger.server_id)
+    told = await (await operator.get(question)).json()
+    assert (told["allowed"], told["path"][1:3]) == (True, [second.server_id, one.ledger.server_id])
 
 
 async def test_the_command_line(others, seipd) -> None:

@@ -6,20 +6,12 @@ import asyncio
 
 import pytest
 
-from services.authority.enroll.service import EnrollService, Wanted
-from services.authority.enroll.view import redeem_input
 from services.authority.ipam.service import IpamService
-from services.base.crypto.agreement import generate_x25519
-from services.base.crypto.signatures import SigningKey
-from services.base.ledger.author import Author
 from services.edge.peering.service import PeeringService
-from services.kernel.errors import UnavailableError
-from services.kernel.ids import b64u_encode
-from services.kernel.invitations import decode_token
+from services.kernel.errors import StartError, UnavailableError
 from services.kernel.service import HealthState
 from tests.fakes.neighbour import Neighbour, hand_over
 from tests.fakes.one_server import OneServer
-from tests.fakes.world import key_of
 
 ENDPOINT = ("192.0.2.7", 51940)
 
@@ -141,7 +133,7 @@ async def test_the_heir_takes_up_routes_and_endpoints_and_gives_no_address_twice
     one, others
 ) -> None:
     third = others[1]
-    address = await endpoint_at(third, "laptop")
+    address = await third.endpoint("laptop")
     peering, device = await peering_of(one.ledger)
     plans = len(device.plans)
     await one.services.root_keys.revoke(third.server_id, heir=one.ledger.server_id)
@@ -170,7 +162,7 @@ async def test_other_servers_send_to_the_heir(one, others) -> None:
 
 async def test_the_revoked_server_itself_drops_everybody_and_says_why(one, others) -> None:
     third = others[1]
-    await endpoint_at(third, "laptop")
+    await third.endpoint("laptop")
     peering, device = await peering_of(third.ledger)
     assert len(device.peers) == 3
     await one.services.root_keys.revoke(third.server_id)
@@ -183,6 +175,18 @@ async def test_the_revoked_server_itself_drops_everybody_and_says_why(one, other
     health = peering.health()
     assert (health.state, health.detail) == (HealthState.FAILED, "this server was revoked")
     await peering.stop()
+
+
+async def test_a_revoked_server_that_knows_does_not_start_again(one, others) -> None:
+    third = others[1]
+    await one.services.root_keys.revoke(third.server_id)
+    await hand_over(one.ledger, third.ledger)
+    with pytest.raises(StartError) as refused:
+        await peering_of(third.ledger)
+    assert (refused.value.code, refused.value.mend) == (
+        "revoked",
+        "take another data root and join anew",
+    )
 
 
 async def test_the_heir_releases_blocks_that_the_revoked_server_gave(one, others) -> None:
@@ -199,31 +203,3 @@ async def test_the_heir_releases_blocks_that_the_revoked_server_gave(one, others
 
 def wireguard_key_of(one: OneServer) -> bytes:
     return one.ledger.charter.server(one.ledger.server_id).wireguard_key
-
-
-async def endpoint_at(server: Neighbour, name: str) -> str:
-    """Let an endpoint in at a server; hand the news to the first one."""
-    one, ledger = server.one, server.ledger
-    ipam = IpamService(ledger=ledger, author=server.author)
-    await ipam.start()
-    enroll = EnrollService(
-        ledger=ledger,
-        author=server.author,
-        allocator=ipam,
-        root_keys=one.services.root_keys,
-        clock=one.clock,
-    )
-    issued = await enroll.invite(Wanted(role="endpoint"), addresses=("127.0.0.1:9100",))
-    invitation, key = decode_token(issued.token), key_of(name)
-    signed = redeem_input(invitation.mesh_id, invitation.invite_id, key.public_key)
-    body = {
-        "invite": invitation.invite_id,
-        "signature": b64u_encode(SigningKey(invitation.seed).sign(signed)),
-        "role": "endpoint",
-        "name": name,
-        "wireguard_key": b64u_encode(generate_x25519()[1]),
-    }
-    author = Author(key=key, mesh_id=ledger.mesh_id, clock=one.clock)
-    node = await enroll.redeem_endpoint(author.record("auth.redeem", body))
-    await hand_over(ledger, one.ledger)
-    return node["address"]
