@@ -80,9 +80,9 @@ def servers(context: click.Context) -> None:
     if wants_json(context):
         print_json(found)
         return
-    columns = ("server_id", "region", "state", "address", "backbone_address", "lag_records")
+    columns = ("server_id", "region", "state", "address", "backbone_address", "ns", "lag_records")
     print_table(
-        ("server", "region", "state", "address", "backbone", "lag"),
+        ("server", "region", "state", "address", "backbone", "ns", "lag"),
         [[one[column] for column in columns] for one in found],
     )
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seipd.config.model import Settings
+    from services.authority.names.service import NamesService
     from services.base.ledger.service import LedgerService
     from services.edge.wireguard.service import WireGuardService
     from services.kernel.clock import Clock
@@ -47,6 +48,7 @@ class DaemonInfo:
         ledger: LedgerService,
         gossip: GossipService,
         wireguard: WireGuardService,
+        names: NamesService,
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -55,6 +57,7 @@ class DaemonInfo:
         self._ledger = ledger
         self._gossip = gossip
         self._wireguard = wireguard
+        self._name_slots = names
         self._clock = clock
         self.services: Sequence[Service] = ()
         self.http: HttpPorts | None = None
@@ -98,6 +101,7 @@ class DaemonInfo:
                 }
                 for name, head in sorted(ledger.feeds().items())
             ],
+            "ns": self._name_slots.slots().get(ledger.server_id),
             "tier": 1,
             "root": {"generation": 1, "fingerprint": ledger.mesh_id},
         }
@@ -106,6 +110,7 @@ class DaemonInfo:
         """Return the document of ``seipd servers``."""
         known = {one.server_id: one for one in self._gossip.peers()}
         facts = self._gossip.addresses()
+        slots = self._name_slots.slots()
         listed = []
         for server_id, certificate in sorted(self._ledger.charter.servers().items()):
             peer = known.get(server_id)
@@ -126,6 +131,7 @@ class DaemonInfo:
                     if peer and peer.uptime is not None
                     else None,
                     "checks": peer.checks if peer else 0,
+                    "ns": slots.get(server_id),
                     "tier": 1,
                 }
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService
 from services.authority.ipam import view as ipam_view
 from services.authority.ipam.service import IpamService
+from services.authority.names import view as names_view
+from services.authority.names.service import NamesService
 from services.authority.rootkeys.service import RootKeysService
 from services.authority.tree import view as tree_view
 from services.authority.trust import view as trust_view
@@ -69,6 +72,7 @@ def appliers() -> Appliers:
         **ipam_view.APPLIERS,
         **enroll_view.appliers(verify),
         **trust_view.APPLIERS,
+        **names_view.APPLIERS,
     }
 
 
@@ -135,6 +139,7 @@ def compose(
     enroll = EnrollService(
         ledger=ledger, author=author, allocator=ipam, root_keys=root_keys, clock=clock
     )
+    names = NamesService(ledger=ledger, author=author, rng=secrets.SystemRandom())
     gossip = GossipService(
         settings=GossipSettings(
             bind_address=settings.bind_address,
@@ -183,6 +188,7 @@ def compose(
         ledger=ledger,
         gossip=gossip,
         wireguard=wireguard,
+        names=names,
         clock=clock,
     )
     services: list[Service] = [storage]
@@ -216,6 +222,7 @@ def compose(
         ipam,
         root_keys,
         enroll,
+        names,
         gossip,
         auth,
         acl,

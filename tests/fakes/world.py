@@ -9,6 +9,7 @@ from typing import Any
 
 from services.authority.enroll import view as enroll
 from services.authority.ipam import view as ipam
+from services.authority.names import view as names
 from services.authority.tree import view as tree
 from services.authority.trust import view as trust
 from services.base.crypto.signatures import SigningKey, verify
@@ -32,6 +33,7 @@ APPLIERS = {
     **ipam.APPLIERS,
     **enroll.appliers(verify),
     **trust.APPLIERS,
+    **names.APPLIERS,
 }
 START_MS = 1_800_000_000_000
 HOUR_MS = 3_600_000

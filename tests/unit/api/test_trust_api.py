@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
@@ -144,6 +145,7 @@ async def test_led_05_whoever_watches_the_servers_sees_it(server, operator) -> N
         ledger=server.ledger,
         gossip=SilentGossip(),
         wireguard=None,
+        names=SimpleNamespace(slots=dict),
         clock=server.clock,
     )
     for state, count in (("alive", "0.0"), ("untrusted", "1.0")):
