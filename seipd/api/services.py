@@ -38,6 +38,9 @@ class MeshInfo(Protocol):
     def address_facts(self) -> list[bytes]:
         """Return the signed address facts of the servers known."""
 
+    def state_facts(self) -> list[bytes]:
+        """Return what the servers said of the state of late, as signed."""
+
     def learn_address(self, fact: bytes) -> None:
         """Take a server's signed address fact."""
 

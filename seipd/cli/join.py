@@ -13,17 +13,30 @@ from seipd.cli.output import print_facts, print_json, progress
 @click.command()
 @click.argument("token")
 @click.option("--region", default=None, help="this server's region [eu-central]")
+@click.option(
+    "--from-genesis",
+    is_flag=True,
+    help="fold the whole ledger instead of beginning with the state that the witnesses agree on",
+)
 @network_options
 @click.pass_context
-def join(context: click.Context, /, token: str, region: str | None, **flags: object) -> None:
+def join(
+    context: click.Context,
+    /,
+    token: str,
+    region: str | None,
+    *,
+    from_genesis: bool,
+    **flags: object,
+) -> None:
     """Join the mesh of TOKEN as a server; ``seipd run`` is then all that is left."""
     from seipd.daemon.joining import join_mesh
 
     settings = settings_of(context, **flags)
     with progress("joining"):
-        joined = asyncio.run(join_mesh(settings, token, region))
+        joined = asyncio.run(join_mesh(settings, token, region, from_genesis=from_genesis))
     if wants_json(context):
         print_json(joined)
         return
     print_facts([(name.replace("_", " "), value) for name, value in joined.items()])
-    click.echo("joined; start it with: sudo seipd run", err=True)
+    click.echo("joined; start it with: sudo seipd run, or scripts/up with systemd", err=True)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 import secrets
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seipd.client.trust import trust_server
 from seipd.daemon.feed_copy import LedgerCopy
+from seipd.daemon.login import login_server
 from seipd.daemon.tile_source import HttpTileSource
-from services.base.ledger.checkpoint import parse_checkpoint
-from services.base.ledger.note import parse_note
-from services.base.ledger.tiles import TILE_WIDTH, TileRef, decode_bundle
-from services.edge.auth.sessions import auth_input
-from services.kernel.errors import ForbiddenError, UnavailableError, UnreachableError, WireError
-from services.kernel.ids import ServerId, b64u_decode, b64u_encode, parse_server_id
+from services.kernel.errors import UnreachableError, WireError
+from services.kernel.ids import ServerId
 from services.mesh.bulk.service import catch_up
 from services.runtime.outbound import HttpClient, Response
 
@@ -24,11 +21,11 @@ if TYPE_CHECKING:
 
     from services.base.crypto.signatures import SigningKey
     from services.base.ledger.service import LedgerService
+    from services.base.ledger.tiles import TileRef
     from services.kernel.clock import Clock
     from services.mesh.bulk.ports import Outcome, Place
 
-MAX_TILE_BYTES = 256 * 65_537
-MAX_TILES_A_FETCH = 4096
+MAX_ANSWER_BYTES = 1 << 20
 
 
 class HttpTileFetcher:
@@ -41,48 +38,6 @@ class HttpTileFetcher:
         self._rng = secrets.SystemRandom()
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._tokens: dict[str, str] = {}
-
-    async def fetch(
-        self,
-        source_host: str,
-        source_port: int,
-        server_id: str,
-        epoch: int,
-        start: int,
-        stop: int,
-    ) -> tuple[list[bytes], bytes]:
-        """Return the entries from ``start`` that the source has published, and their checkpoint.
-
-        Raises:
-            UnreachableError: the source can't be reached or proven.
-            UnavailableError: it has nothing published beyond ``start``, or refuses.
-            WireError: what it sent is no tile.
-        """
-        base = _base_of(source_host, source_port)
-        context = self._contexts.get(base) or await self._pin(base)
-        prefix = f"{base}/ledger/feeds/{server_id}"
-        async with HttpClient(tls=context) as client:
-            token = self._tokens.get(base) or await self._login(client, base)
-            headers = {"Authorization": f"Bearer {token}"}
-            note = (await _get(client, f"{prefix}/checkpoint", headers)).body
-            size = parse_checkpoint(parse_note(note).text).size
-            if size <= start:
-                raise UnavailableError(f"{server_id}: nothing published beyond {start}")
-            entries: list[bytes] = []
-            first = start // TILE_WIDTH
-            last = (size - 1) // TILE_WIDTH
-            if last - first >= MAX_TILES_A_FETCH:
-                raise UnavailableError("too far behind for one fetch", code="range_too_large")
-            for index in range(first, last + 1):
-                width = min(TILE_WIDTH, size - index * TILE_WIDTH)
-                ref = TileRef(level=None, index=index, width=width)
-                try:
-                    answer = await _get(client, f"{prefix}/{ref.path()}", headers)
-                except UnreachableError:
-                    self._tokens.pop(base, None)
-                    raise
-                entries.extend(decode_bundle(answer.body, width))
-        return entries[start - first * TILE_WIDTH :], note
 
     async def catch_up(self, places: Sequence[Place], server_id: str, epoch: int) -> Outcome:
         """Bring this server's copy of a feed up to date from several servers at once.
@@ -156,16 +111,7 @@ class HttpTileFetcher:
         return context
 
     async def _login(self, client: HttpClient, base: str) -> str:
-        given = _object(await client.fetch("POST", f"{base}/api/auth/challenge", json={}))
-        nonce = b64u_decode(given["nonce"])
-        named: ServerId = parse_server_id(given["server_id"])
-        signature = self._key.sign(auth_input(self._ledger.mesh_id, named, nonce))
-        answer = {
-            "key": b64u_encode(self._key.public_key),
-            "nonce": given["nonce"],
-            "signature": b64u_encode(signature),
-        }
-        token = str(_object(await client.fetch("POST", f"{base}/api/auth", json=answer))["token"])
+        token = await login_server(client, base, mesh_id=self._ledger.mesh_id, key=self._key)
         self._tokens[base] = token
         return token
 
@@ -206,16 +152,7 @@ def _base_of(host: str, port: int) -> str:
 
 
 async def _get(client: HttpClient, url: str, headers: dict[str, str]) -> Response:
-    answer = await client.fetch("GET", url, headers=headers, max_bytes=MAX_TILE_BYTES)
+    answer = await client.fetch("GET", url, headers=headers, max_bytes=MAX_ANSWER_BYTES)
     if answer.status != 200:
         raise UnreachableError(f"{url}: status {answer.status}")
     return answer
-
-
-def _object(answer: Response) -> dict[str, Any]:
-    if answer.status in {401, 403}:
-        raise ForbiddenError("authentication refused")
-    value = answer.json()
-    if answer.status != 200 or not isinstance(value, dict):
-        raise UnreachableError(f"authentication refused with status {answer.status}")
-    return value

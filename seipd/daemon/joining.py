@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from seipd.api.tls import load_tls_identity
@@ -12,36 +13,53 @@ from seipd.client.session import reach_server
 from seipd.config.paths import Paths
 from seipd.daemon.app import open_identity
 from seipd.daemon.genesis import save_charter, verify_charter
+from seipd.daemon.login import login_server
 from seipd.daemon.network import public_address_of
 from services.authority.enroll.view import redeem_input
-from services.base.crypto.signatures import SigningKey
+from services.base.crypto.signatures import SigningKey, verify
 from services.base.ledger.author import Author
+from services.base.ledger.statefile import adopt_state
+from services.base.storage.files import make_private_dir, write_atomic
 from services.base.storage.root import DataRoot
+from services.kernel import canonical
 from services.kernel.certificates import certificate_from_value
-from services.kernel.errors import ConflictError, UnauthenticatedError, WireError
+from services.kernel.errors import ConflictError, SeipdError, UnauthenticatedError, WireError
 from services.kernel.ids import b64u_decode, b64u_encode
 from services.kernel.invitations import Invitation, TokenInvalidError, decode_token
 from services.kernel.records import record_from_value
+from services.mesh.facts.statewords import words_of
 from services.mesh.gossip.addresses import Advertisement, sign_fact
 from services.mesh.gossip.peers_file import Remembered, save_peers
 from services.runtime.clock import SystemClock
 from services.runtime.outbound import HttpClient
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from seipd.config.model import Settings
     from services.base.keywrap.identity import ServerIdentity
+    from services.base.ledger.roster import Charter
+    from services.kernel.certificates import ServerCertificate
     from services.kernel.clock import Clock
 
 JOIN_TIMEOUT_S = 30.0
+STATE_TIMEOUT_S = 600.0
+MAX_STATE_BYTES = 4 << 30
 
 
-async def join_mesh(settings: Settings, token: str, region: str | None) -> dict[str, Any]:
+async def join_mesh(
+    settings: Settings, token: str, region: str | None, *, from_genesis: bool = False
+) -> dict[str, Any]:
     """Make this data root a server of the token's mesh.
 
+    Args:
+        settings: of this server.
+        token: what ``seipd invite server`` printed.
+        region: where this server is; as in the settings unless given.
+        from_genesis: fold the ledger from its first record instead of beginning with the state
+            that the witnesses agree on.
+
     Returns:
-        ``mesh_id``, ``server_id``, ``backbone_address`` and ``slices``.
+        ``mesh_id``, ``server_id``, ``backbone_address``, ``slices`` and ``begins_with``: the state
+        of which time, or the first record and why.
 
     Raises:
         TokenInvalidError: not a token for a server.
@@ -64,17 +82,28 @@ async def join_mesh(settings: Settings, token: str, region: str | None) -> dict[
                 mend="choose another --data-root",
             )
         identity = await asyncio.to_thread(open_identity, settings, paths, create=True)
-        return await _join(settings, paths, invitation, identity, region, clock)
+        joining = _Joining(paths=paths, invitation=invitation, identity=identity)
+        return await _join(settings, joining, region, clock, from_genesis=from_genesis)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Joining:
+    """Who joins by which invitation, and where that is kept."""
+
+    paths: Paths
+    invitation: Invitation
+    identity: ServerIdentity
 
 
 async def _join(
     settings: Settings,
-    paths: Paths,
-    invitation: Invitation,
-    identity: ServerIdentity,
+    joining: _Joining,
     region: str | None,
     clock: Clock,
+    *,
+    from_genesis: bool,
 ) -> dict[str, Any]:
+    paths, invitation, identity = joining.paths, joining.invitation, joining.identity
     chosen = region or settings.region
     tls = load_tls_identity(paths.tls, name=identity.server_id, clock=clock)
     advertisement = Advertisement(
@@ -106,9 +135,58 @@ async def _join(
         answer = await client.fetch(
             "POST", f"{base}/api/servers/join", json=body, timeout_s=JOIN_TIMEOUT_S
         )
-    if answer.status != 201:
-        raise error_of(answer)
-    return _accept(answer.json(), paths.identity, paths.peers, invitation, identity, chosen)
+        if answer.status != 201:
+            raise error_of(answer)
+        charter, joined = _accept(answer.json(), joining, chosen)
+        if from_genesis:
+            return {**joined, "begins_with": "the first record, as asked"}
+        source = trusted.certificate
+        begins_with = await _begin_with_state(client, base, source, charter, joining)
+    return {**joined, "begins_with": begins_with}
+
+
+async def _begin_with_state(
+    client: HttpClient,
+    base: str,
+    source: ServerCertificate,
+    charter: Charter,
+    joining: _Joining,
+) -> str:
+    """Take the state that the witnesses agree on; without it the ledger is folded from scratch."""
+    identity = joining.identity
+    key = identity.signing_key
+    mesh_id = charter.genesis.mesh_id
+    try:
+        token = await login_server(client, base, mesh_id=mesh_id, key=key)
+        answer = await client.fetch(
+            "GET",
+            f"{base}/ledger/state",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout_s=STATE_TIMEOUT_S,
+            max_bytes=MAX_STATE_BYTES,
+        )
+        if answer.status != 200:
+            raise error_of(answer)
+        line, _, data = answer.body.partition(b"\n")
+        shown = canonical.decode(line)
+        facts = shown.get("facts") if isinstance(shown, dict) else None
+        if not isinstance(facts, list):
+            raise WireError("the state file comes without the witnesses' words")
+        words = words_of([b64u_decode(str(fact)) for fact in facts], mesh_id)
+        state = await asyncio.to_thread(
+            adopt_state,
+            data,
+            charter=charter,
+            words=words,
+            source_key=source.key,
+            sign=key.sign,
+            verify=verify,
+        )
+    except SeipdError as error:
+        return f"the first record: {error}"
+    make_private_dir(joining.paths.ledger)
+    await asyncio.to_thread(write_atomic, joining.paths.ledger / "state", state)
+    return f"the state that the witnesses agree on, from {source.server_id}"
 
 
 def _redeem_record(
@@ -126,12 +204,10 @@ def _redeem_record(
 
 def _accept(
     answer: Any,  # noqa: ANN401 (JSON)
-    identity_folder: Path,
-    peers_file: Path,
-    invitation: Invitation,
-    identity: ServerIdentity,
+    joining: _Joining,
     region: str,
-) -> dict[str, Any]:
+) -> tuple[Charter, dict[str, Any]]:
+    invitation, identity = joining.invitation, joining.identity
     if not isinstance(answer, dict):
         raise WireError("the server's answer is not an object")
     records = [record_from_value(value) for value in answer["charter"]]
@@ -140,9 +216,9 @@ def _accept(
     if charter.server(identity.server_id) != certificate or certificate.key != identity.public_key:
         raise UnauthenticatedError("the certificate that came back is not for this server")
     facts = tuple(b64u_decode(fact) for fact in answer["peers"])
-    save_peers(peers_file, Remembered(facts=facts))
-    save_charter(identity_folder, records, region)
-    return {
+    save_peers(joining.paths.peers, Remembered(facts=facts))
+    save_charter(joining.paths.identity, records, region)
+    return charter, {
         "mesh_id": invitation.mesh_id,
         "server_id": certificate.server_id,
         "backbone_address": certificate.backbone,

@@ -83,6 +83,9 @@ class StillMesh:
     def addresses(self) -> tuple[str, ...]:
         return ("127.0.0.1:9100",)
 
+    def state_facts(self) -> list[bytes]:
+        return []
+
     def address_facts(self) -> list[bytes]:
         return []
 

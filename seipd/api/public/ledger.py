@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from seipd.api.routes import Access, Route
-from services.kernel.errors import NotFoundError
-from services.kernel.ids import ServerId
+from services.base.ledger.ticks import agreed_word
+from services.kernel import canonical
+from services.kernel.errors import NotFoundError, UnavailableError
+from services.kernel.ids import ServerId, b64u_encode
+from services.mesh.facts.statewords import words_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +44,22 @@ async def _bundle(call: Call) -> Reply:
     log = call.services.ledger.log(_server_of(call))
     path = log.bundle_path(call.match("tile"))
     return await _send(path)
+
+
+async def _state(call: Call) -> Reply:
+    """A line of JSON with the witnesses' words, then the state file that they agree on."""
+    ledger = call.services.ledger
+    facts = call.services.mesh.state_facts()
+    word = agreed_word(ledger.charter, words_of(facts, ledger.mesh_id))
+    if word is None:
+        raise UnavailableError(
+            "too few witnesses agree on a state now",
+            code="no_agreed_state",
+            mend="try again in half a minute, or begin from the first record",
+        )
+    data = await ledger.state_file(word)
+    line = canonical.encode({"facts": [b64u_encode(fact) for fact in facts]})
+    return web.Response(body=line + b"\n" + data, content_type="application/octet-stream")
 
 
 async def _send(path: Path) -> Reply:
@@ -106,6 +125,13 @@ ROUTES = (
         handler=_verify,
         summary="Is this certificate, node or record good?",
         access=Access.ANYONE,
+    ),
+    Route(
+        method="GET",
+        path="/ledger/state",
+        handler=_state,
+        summary="The state that the witnesses agree on, for a server that begins",
+        access=Access.SERVER,
     ),
     *_module_routes("feeds/{server}"),
     *_module_routes("feed"),

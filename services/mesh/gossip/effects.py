@@ -39,6 +39,7 @@ class FetchTiles:
     start: int
     stop: int
     source: str
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

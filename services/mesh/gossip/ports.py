@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 
+    from services.mesh.bulk.ports import Outcome, Place
+
 T = TypeVar("T")
 
 
@@ -100,19 +102,11 @@ class FeedPort(FeedReader, Protocol):
 class TileFetcher(Protocol):
     """Gets long ranges over HTTPS."""
 
-    async def fetch(
-        self,
-        source_host: str,
-        source_port: int,
-        server_id: str,
-        epoch: int,
-        start: int,
-        stop: int,
-    ) -> tuple[list[bytes], bytes]:
-        """Return the entries from ``start`` and the checkpoint that ends with the last of them.
+    async def catch_up(self, places: Sequence[Place], server_id: str, epoch: int) -> Outcome:
+        """Bring the copy of a feed up to date from several servers, the preferred first.
 
         Raises:
-            SeipdError: the source can't be reached, refuses, or has nothing new.
+            SeipdError: an entry can't be stored, or the feed is another than the one held.
         """
 
 

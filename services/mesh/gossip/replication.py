@@ -31,6 +31,7 @@ MAX_REASSEMBLY_S: Final = 30.0
 MAX_PULLS: Final = 64
 MAX_PULLS_A_PEER: Final = 8
 MAX_FETCHES: Final = 4
+MAX_OTHER_SOURCES: Final = 2
 MAX_GAPS: Final = 4
 MAX_TRIES: Final = 5
 PULL_TIMEOUT_S: Final = 0.5
@@ -286,6 +287,7 @@ class Replicator:
                     start=feed.have,
                     stop=size,
                     source=source,
+                    others=self._others(sources, source),
                 )
             ]
         if self._busy(_Doing.PULLING) >= MAX_PULLS:
@@ -295,6 +297,11 @@ class Replicator:
         feed.doing, feed.source, feed.started_s = _Doing.PULLING, source, now_s
         feed.tries = 0
         return self._pull(feed, now_s)
+
+    def _others(self, sources: list[str], source: str) -> tuple[str, ...]:
+        """Return who else may be asked for tiles at the same time."""
+        rest = [one for one in sources if one != source]
+        return tuple(self._rng.sample(rest, min(len(rest), MAX_OTHER_SOURCES)))
 
     def _busy(self, doing: _Doing, source: str | None = None) -> int:
         return sum(

@@ -16,6 +16,8 @@ from services.kernel.errors import (
     UnavailableError,
 )
 from services.kernel.service import Health, HealthState
+from services.mesh.bulk.download import ForkedError
+from services.mesh.bulk.ports import Place
 from services.mesh.facts.kinds import kind_of
 from services.mesh.gossip.counters import Count
 from services.mesh.gossip.effects import (
@@ -54,7 +56,7 @@ logger = logging.getLogger(__name__)
 
 TICK_S: Final = 0.1
 SAVE_INTERVAL_S: Final = 10.0
-FETCH_TIMEOUT_S: Final = 120.0
+FETCH_TIMEOUT_S: Final = 600.0
 MAX_COSIGNS_WAITING: Final = 256
 
 
@@ -336,26 +338,35 @@ class GossipService:
             self._stored(effect.server_id)
 
     async def _fetch_tiles(self, effect: FetchTiles) -> None:
+        known = self.addresses()
+        places = [
+            Place(server_id=name, host=known[name].host, port=known[name].http_port)
+            for name in (effect.source, *effect.others)
+            if name in known
+        ]
         try:
-            place = self.addresses().get(effect.source)
-            if place is None:
-                raise UnavailableError(f"the address of {effect.source} is not known")
             async with asyncio.timeout(FETCH_TIMEOUT_S):
-                entries, checkpoint = await self._fetch.fetch(
-                    place.host,
-                    place.http_port,
-                    effect.server_id,
-                    effect.epoch,
-                    effect.start,
-                    effect.stop,
-                )
-            await self._ledger.ingest(
-                effect.server_id, effect.epoch, effect.start, entries, checkpoint
+                outcome = await self._fetch.catch_up(places, effect.server_id, effect.epoch)
+        except ForkedError as error:
+            self._give_up(effect, error, Count.FETCHES_FAILED)
+            forked = Forked(
+                server_id=effect.server_id,
+                epoch=effect.epoch,
+                checkpoint=error.checkpoint,
+                source=effect.source,
             )
+            await self._contradict(forked)
+            return
         except (SeipdError, TimeoutError) as error:
             self._give_up(effect, error, Count.FETCHES_FAILED)
-        else:
+            return
+        for name, what in outcome.blamed.items():
+            logger.warning("%s sent something false: %s", name, what)
+        if outcome.size > effect.start:
             self._stored(effect.server_id)
+        else:
+            why = "; ".join({**outcome.failed, **outcome.blamed}.values()) or "nothing newer"
+            self._give_up(effect, UnavailableError(why), Count.FETCHES_FAILED)
 
     def _give_up(self, effect: Ingest | FetchTiles, error: Exception, count: Count) -> None:
         logger.info("feed of %s from %s: %s", effect.server_id, effect.source, error)

@@ -32,7 +32,7 @@ PLACE = Advertisement(host="127.0.0.1", http_port=9100, wireguard_port=51940, re
 class NoHttps:
     """What is small has to come by gossip alone."""
 
-    async def fetch(self, source_host, source_port, server_id, epoch, start, stop):
+    async def catch_up(self, places, server_id, epoch):
         raise UnreachableError("nobody there")
 
 

@@ -8,9 +8,10 @@ import stat
 
 import pytest
 
-from services.kernel.errors import StartError, UnreachableError
+from services.kernel.errors import StartError
 from services.kernel.ids import server_id_of
 from services.kernel.service import HealthState
+from services.mesh.bulk.ports import Outcome
 from services.mesh.gossip.addresses import Advertisement, sign_fact
 from services.mesh.gossip.peers_file import Remembered, load_peers, save_peers
 from services.mesh.gossip.service import GossipService
@@ -27,14 +28,16 @@ class CopyFetcher:
 
     def __init__(self) -> None:
         self.ledger: FakeLedger | None = None
+        self.into: FakeLedger | None = None
         self.asked: list[tuple[str, int]] = []
 
-    async def fetch(self, source_host, source_port, server_id, epoch, start, stop):
-        self.asked.append((source_host, source_port))
+    async def catch_up(self, places, server_id, epoch):
+        self.asked += [(place.host, place.port) for place in places]
         if self.ledger is None:
-            raise UnreachableError("nobody there")
+            return Outcome(size=0, target_size=0, failed={places[0].server_id: "nobody there"})
         feed = self.ledger.held[server_id]
-        return feed.entries[start:], feed.note
+        size = await self.into.ingest(server_id, epoch, 0, feed.entries, feed.note)
+        return Outcome(size=size, target_size=size)
 
 
 def make(name, roster, folder, *, port=0, fetch=None, interval_s=INTERVAL_S):
@@ -131,7 +134,7 @@ async def test_a_long_range_is_fetched_from_the_address_that_the_source_tells(tm
         await bob.start()
         bob.learn(ann.own_fact())
         await until(lambda: bob.counters()["fetches_failed"] > 0)
-        fetcher.ledger = ann_ledger
+        fetcher.ledger, fetcher.into = ann_ledger, bob_ledger
         await until(lambda: len(bob_ledger.contents().get(ann_ledger.own_id, ())) == 500)
         assert set(fetcher.asked) == {("127.0.0.1", 9100)}
     finally:
