@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -60,6 +61,7 @@ class PeeringService:
         self._tunnels = tunnels
         self._endpoint_of = endpoint_of
         self._wishes = Wishes()
+        self._news = asyncio.Event()
         self._tasks = TaskOwner("peering")
         self._peers: set[bytes] = set()
         self._is_revoked = False
@@ -108,6 +110,7 @@ class PeeringService:
             return
         if server_id != self._ledger.server_id:
             self._wishes.want(self._server_peer(certificate))
+            self._news.set()
 
     def _own(self) -> ServerCertificate:
         own = self._ledger.charter.server(self._ledger.server_id)
@@ -139,6 +142,7 @@ class PeeringService:
 
     def _on_changes(self, changes: list[Change]) -> None:
         own = self._ledger.charter.server(self._ledger.server_id)
+        self._news.set()
         if own is None:
             self._give_up()
             return
@@ -185,7 +189,7 @@ class PeeringService:
 
     async def _apply_forever(self) -> None:
         while True:
-            await self._wishes.wait(RETRY_S)
+            await self._news_or_retry()
             while (wish := self._wishes.take()) is not None:
                 try:
                     await self._apply(wish)
@@ -193,6 +197,13 @@ class PeeringService:
                     logger.warning("WireGuard refused a change: %s", error)
                     self._wishes.put_off(wish)
             self._state = HealthState.DEGRADED if self._wishes.put_off_count else HealthState.OK
+
+    async def _news_or_retry(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RETRY_S if self._wishes.put_off_count else None):
+                await self._news.wait()
+        self._news.clear()
+        self._wishes.try_again()
 
     async def _apply(self, wish: Wish) -> None:
         if isinstance(wish, InterfacePlan):

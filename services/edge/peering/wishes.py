@@ -1,13 +1,11 @@
 """What WireGuard has yet to be told: the newest wish for each peer, those who go first.
 
 A wish that was refused is put off and never overtakes a newer one for the same peer: whoever was
-revoked meanwhile does not come back by it.
+revoked meanwhile does not come back by it. Pure.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from services.edge.wireguard.model import InterfacePlan
@@ -29,7 +27,6 @@ class Wishes:
         self._plan: InterfacePlan | None = None
         self._wanted: dict[bytes, PeerConfig] = {}
         self._put_off: dict[bytes, Wish] = {}
-        self._news = asyncio.Event()
 
     def __len__(self) -> int:
         """How many wait, those that were put off among them."""
@@ -46,20 +43,17 @@ class Wishes:
         self._wanted.pop(key, None)
         self._put_off.pop(key, None)
         self._removed[key] = None
-        self._news.set()
 
     def plan(self, plan: InterfacePlan) -> None:
         """Have these addresses and routes."""
         self._put_off.pop(_PLAN, None)
         self._plan = plan
-        self._news.set()
 
     def want(self, peer: PeerConfig) -> None:
         """Have this peer so."""
         self._removed.pop(peer.public_key, None)
         self._put_off.pop(peer.public_key, None)
         self._wanted[peer.public_key] = peer
-        self._news.set()
 
     def take(self) -> Wish | None:
         """Return the next wish, or None."""
@@ -80,7 +74,7 @@ class Wishes:
         self._put_off.clear()
 
     def put_off(self, wish: Wish) -> None:
-        """Keep a wish that was refused until the next ``wait``, unless there is a newer one."""
+        """Keep a wish that was refused until ``try_again``, unless there is a newer one."""
         if isinstance(wish, InterfacePlan):
             if self._plan is None:
                 self._put_off[_PLAN] = wish
@@ -89,12 +83,8 @@ class Wishes:
         if key not in self._removed and key not in self._wanted:
             self._put_off[key] = wish
 
-    async def wait(self, retry_s: float) -> None:
-        """Wait for a wish; where some were put off, not longer than ``retry_s``."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(retry_s if self._put_off else None):
-                await self._news.wait()
-        self._news.clear()
+    def try_again(self) -> None:
+        """Wish anew what was put off."""
         again, self._put_off = self._put_off, {}
         for key, wish in again.items():
             if isinstance(wish, InterfacePlan):
