@@ -22,6 +22,7 @@ from services.authority.ipam import view as ipam_view
 from services.authority.ipam.service import IpamService
 from services.authority.names import view as names_view
 from services.authority.names.service import NamesService
+from services.authority.rootkeys import view as rootkeys_view
 from services.authority.rootkeys.service import RootKeysService
 from services.authority.tree import view as tree_view
 from services.authority.trust import view as trust_view
@@ -73,6 +74,7 @@ def appliers() -> Appliers:
         **enroll_view.appliers(verify),
         **trust_view.APPLIERS,
         **names_view.APPLIERS,
+        **rootkeys_view.APPLIERS,
     }
 
 

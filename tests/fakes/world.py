@@ -10,6 +10,7 @@ from typing import Any
 from services.authority.enroll import view as enroll
 from services.authority.ipam import view as ipam
 from services.authority.names import view as names
+from services.authority.rootkeys import view as rootkeys
 from services.authority.tree import view as tree
 from services.authority.trust import view as trust
 from services.base.crypto.signatures import SigningKey, verify
@@ -34,6 +35,7 @@ APPLIERS = {
     **enroll.appliers(verify),
     **trust.APPLIERS,
     **names.APPLIERS,
+    **rootkeys.APPLIERS,
 }
 START_MS = 1_800_000_000_000
 HOUR_MS = 3_600_000

@@ -32,6 +32,7 @@ from services.base.ledger.standing import (
 from services.kernel.errors import InputError, RejectedError, SeipdError
 from services.kernel.hlc import hlc_ms
 from services.kernel.records import PLATFORM
+from services.kernel.versions import require_in_version
 from services.kernel.views import FoldContext
 
 if TYPE_CHECKING:
@@ -302,8 +303,7 @@ class Fold:
 
     def _integrate(self, fresh: list[Item]) -> None:
         last = self._items[-1].order_key if self._items else self._horizon
-        kept = not self._rekeyed and not self._judge_anew
-        if kept and all(item.order_key > last for item in fresh):
+        if not (self._rekeyed or self._judge_anew) and all(one.order_key > last for one in fresh):
             fresh.sort(key=lambda item: item.order_key)
             self._items.extend(fresh)
             for item in fresh:
@@ -354,6 +354,7 @@ class Fold:
         applier = self._appliers.get(record.kind)
         if applier is None:
             raise RejectedError(f"unknown kind {record.kind}", code="unknown_kind")
+        require_in_version(applier, self.state)
         roster = self.charter.at(item.roster_number)
         author = roster.server(item.author)
         if author is None:

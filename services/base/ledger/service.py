@@ -41,6 +41,7 @@ from services.kernel.errors import (
 from services.kernel.hlc import hlc_ms
 from services.kernel.ids import MeshId, ServerId, server_id_of
 from services.kernel.service import Health, HealthState
+from services.kernel.versions import unknown_version
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
@@ -192,8 +193,8 @@ class LedgerService:
 
     def health(self) -> Health:
         """Report the number of feeds and records, and why writes are refused if they are."""
-        if self._state_text is HealthState.OK and self._writer.read_only:
-            return Health(state=HealthState.FAILED, detail=self._writer.read_only)
+        if self._state_text is HealthState.OK and self._writer.refuses():
+            return Health(state=HealthState.FAILED, detail=self._writer.refuses())
         total = sum(log.size for log in self._shelf)
         return Health(state=self._state_text, detail=f"{len(self._shelf)} feeds, {total} records")
 
@@ -357,13 +358,20 @@ class LedgerService:
 
     async def name_roster(self) -> None:
         """Say on this feed which roster its records go by, if there is a newer one."""
+        if self._writer.refuses():
+            return
         feed = self._fold.feeds.get(self.server_id)
         named = feed.roster_number if feed else 0
         if self.charter.number > named and self.charter.server(self.server_id) is not None:
             await self.submit([self._attestor.roster_record(self.charter)])
 
     async def save_snapshot(self) -> None:
-        """Write the signed state file of the settled point."""
+        """Write the signed state file of the settled point.
+
+        None under an unknown protocol version: what it voids here may count once it is known.
+        """
+        if unknown_version(self._fold.state):
+            return
         async with self._writer.quiet():
             with self._unwatched():
                 data = settled_state(self._fold, sign=self._key.sign)
@@ -519,7 +527,7 @@ class LedgerService:
             if log_of is None or not self._fold.limits.is_untrusted(name):
                 continue
             kept = await asyncio.to_thread(kept_of, self._fold, self._author, log_of, certificate)
-            if kept is not None:
+            if kept is not None and not self._writer.refuses():
                 await self.submit([kept])
 
     def _lock(self, server_id: ServerId) -> asyncio.Lock:
@@ -584,6 +592,8 @@ class LedgerService:
         is_witness = self.server_id in self.charter.at(self.charter.number).witnesses
         if tick_ms == self._tick_ms or not is_witness or self._on_state_word is None:
             return
+        if unknown_version(self._fold.state):
+            return
         self._tick_ms = tick_ms
         word = await self.state_word()
         if word is not None:
@@ -593,7 +603,9 @@ class LedgerService:
         last_snapshot_s = self._clock.monotonic_s()
         while True:
             await asyncio.sleep(self._settings.attest_interval_s)
-            await self._attestor.settle(self._shelf.own)
+            # Who takes no writes attests nothing, and goes on storing and publishing.
+            with contextlib.suppress(UnavailableError):
+                await self._attestor.settle(self._shelf.own)
             await self.publish()
             await self._give_word()
             if self._clock.monotonic_s() - last_snapshot_s > self._settings.snapshot_interval_s:

@@ -23,6 +23,7 @@ from services.kernel.errors import (
 )
 from services.kernel.hlc import Hlc, format_hlc, next_hlc
 from services.kernel.records import MAX_RECORD_BYTES, Entry, Record
+from services.kernel.versions import unknown_version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -116,14 +117,22 @@ class Writer:
             RejectedError: a rule of a view forbids one of them; nothing was appended.
             UnavailableError: the queue is full, or this server takes no writes now.
         """
-        if self.read_only:
-            raise UnavailableError(self.read_only, code="read_only")
+        self._require_writable()
         future: asyncio.Future[list[Receipt]] = asyncio.get_running_loop().create_future()
         try:
             self._queue.put_nowait(_Transaction(tuple(records), future))
         except asyncio.QueueFull:
             raise UnavailableError("too many writes are waiting", mend="try again") from None
         return await future
+
+    def refuses(self) -> str:
+        """Say why no writes are taken; empty where they are."""
+        return self.read_only or unknown_version(self.fold.state)
+
+    def _require_writable(self) -> None:
+        why = self.refuses()
+        if why:
+            raise UnavailableError(why, code="read_only")
 
     def observe(self, stamp: Hlc) -> None:
         """Never stamp below what was seen on another feed."""
@@ -241,6 +250,7 @@ class Writer:
     def _accept(self, transaction: _Transaction) -> tuple[list[Receipt], list[bytes]]:
         if transaction.error is not None:
             raise transaction.error
+        self._require_writable()
         receipts: list[Receipt] = []
         encoded: list[bytes] = []
         items: list[Item] = []
