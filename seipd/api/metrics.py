@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from services.authority.trust import view as trust_view
 from services.kernel.service import HealthState
+from services.mesh.membership.states import State
 
 if TYPE_CHECKING:
     from seipd.api.services import ApiServices
@@ -31,4 +33,17 @@ def render_metrics(services: ApiServices) -> bytes:
     Gauge("seipd_addresses_free", "Tunnel addresses left here", registry=registry).set(
         services.ipam.describe()["free"]
     )
+    _gossip(services, registry)
     return generate_latest(registry)
+
+
+def _gossip(services: ApiServices, registry: CollectorRegistry) -> None:
+    for name, value in services.mesh.counters().items():
+        what = f"Gossip: {name.replace('_', ' ')}"
+        Counter(f"seipd_gossip_{name}", what, registry=registry).inc(value)
+    members = Gauge(
+        "seipd_members", "Servers by what they are held to be", ["state"], registry=registry
+    )
+    held = collections.Counter(one["state"] for one in services.mesh.servers())
+    for state in (*(state.value for state in State), trust_view.UNTRUSTED):
+        members.labels(state).set(held[state])

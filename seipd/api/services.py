@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from seipd.api.tls import TlsIdentity
     from services.authority.enroll.service import EnrollService
@@ -28,6 +28,9 @@ class MeshInfo(Protocol):
 
     def servers(self) -> list[dict[str, Any]]:
         """Return the document of ``seipd servers``."""
+
+    def counters(self) -> Mapping[str, int]:
+        """Return what gossip and membership count, under names that are fixed."""
 
     async def peers(self) -> list[dict[str, Any]]:
         """Return the document of ``seipd peers``."""

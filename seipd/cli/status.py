@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from seipd.cli.daemon_client import ask
 from seipd.cli.exits import NO
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 @click.command()
@@ -82,8 +87,8 @@ def servers(context: click.Context) -> None:
         return
     columns = ("server_id", "region", "state", "address", "backbone_address", "ns", "lag_records")
     print_table(
-        ("server", "region", "state", "address", "backbone", "ns", "lag"),
-        [[one[column] for column in columns] for one in found],
+        ("server", "region", "state", "address", "backbone", "ns", "lag", "cpu", "endpoints"),
+        [[*(one[column] for column in columns), *_load(one["load"])] for one in found],
     )
 
 
@@ -104,6 +109,10 @@ def doctor(context: click.Context) -> int:
     for one in () if wants_json(context) else findings:
         click.echo(f"{one['level']}: {one['what']} — {one['mend']}")
     return NO if findings else 0
+
+
+def _load(load: dict[str, Any] | None) -> tuple[str | None, int | None]:
+    return (f"{load['cpu_percent']} %", load["endpoints"]) if load else (None, None)
 
 
 def _ago(seconds: int | None) -> str:

@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from seipd.daemon.doctor import examine
 from services.authority.trust import view as trust_view
+from services.base.ledger.ticks import agreed_word
 from services.kernel.addr import own_tunnel_address
 from services.kernel.ids import b64u_encode
 from services.kernel.service import HealthState
+from services.mesh.facts.kinds import LOAD, STATE
+from services.mesh.facts.payloads import LoadPayload, decode_payload
+from services.mesh.facts.statewords import words_of
 from services.mesh.membership.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from seipd.config.model import Settings
     from services.authority.names.service import NamesService
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from services.edge.wireguard.service import WireGuardService
     from services.kernel.clock import Clock
     from services.kernel.service import Service
+    from services.mesh.facts.envelope import Fact
     from services.mesh.gossip.peerstate import PeerState
     from services.mesh.gossip.service import GossipService
 
@@ -91,6 +96,7 @@ class DaemonInfo:
             },
             "ports": self._ports(),
             "records": sum(head.size for head in ledger.feeds().values()),
+            "agreed_state": self._agreed_state(),
             "state_hash": ledger.state.root().hex(),
             "feeds": [
                 {
@@ -111,6 +117,7 @@ class DaemonInfo:
         known = {one.server_id: one for one in self._gossip.peers()}
         facts = self._gossip.addresses()
         slots = self._name_slots.slots()
+        loads = self._gossip.facts(LOAD)
         listed = []
         for server_id, certificate in sorted(self._ledger.charter.servers().items()):
             peer = known.get(server_id)
@@ -127,15 +134,20 @@ class DaemonInfo:
                     "latency_ms": round(peer.latency_ms)
                     if peer and peer.latency_ms is not None
                     else None,
-                    "uptime_percent": round(100 * peer.uptime, 1)
+                    "uptime_percent": int(100 * peer.uptime)
                     if peer and peer.uptime is not None
                     else None,
                     "checks": peer.checks if peer else 0,
+                    "load": _load(loads[server_id]) if server_id in loads else None,
                     "ns": slots.get(server_id),
                     "tier": 1,
                 }
             )
         return listed
+
+    def counters(self) -> Mapping[str, int]:
+        """Return what gossip and membership count, under names that are fixed."""
+        return self._gossip.counters()
 
     async def peers(self) -> list[dict[str, Any]]:
         """Return the document of ``seipd peers``."""
@@ -167,6 +179,14 @@ class DaemonInfo:
             if name != self._ledger.server_id
         )
         return tuple(dict.fromkeys((own, *others)))[:9]
+
+    def _agreed_state(self) -> dict[str, Any] | None:
+        word = agreed_word(self._ledger.charter, words_of(self.state_facts(), self._ledger.mesh_id))
+        return None if word is None else {"time_ms": word.time_ms, "root": word.root.hex()}
+
+    def state_facts(self) -> list[bytes]:
+        """Return what the servers said of the state of late, as signed."""
+        return [fact.encoded for fact in self._gossip.facts(STATE).values()]
 
     def address_facts(self) -> list[bytes]:
         """Return the signed address facts of the servers known, this one's among them."""
@@ -219,3 +239,12 @@ class DaemonInfo:
         node_id = self._ledger.state.get("wg", wireguard_key)
         node = self._ledger.state.get("tree", node_id) if node_id else None
         return str(node["name"]) if node else None
+
+
+def _load(fact: Fact) -> dict[str, Any]:
+    said = decode_payload(fact.payload, LoadPayload)
+    return {
+        "cpu_percent": round(said.cpu_permille / 10),
+        "endpoints": said.endpoints_count,
+        "version": said.version,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from seipd.api.tls import load_tls_identity
 from seipd.config.check import refuse_other_ranges
 from seipd.config.paths import Paths
 from seipd.daemon.fetcher import HttpTileFetcher
+from seipd.daemon.load import LoadService
 from seipd.daemon.mesh_info import DaemonInfo
 from seipd.daemon.network import public_address_of
 from seipd.daemon.signer_process import SignerProcess
@@ -37,7 +39,9 @@ from services.edge.peering.plan import interface_plan
 from services.edge.peering.service import PeeringService
 from services.edge.wireguard.service import WireGuardService
 from services.kernel.addr import own_tunnel_address
+from services.kernel.errors import UnavailableError
 from services.kernel.ids import ServerId
+from services.mesh.facts.kinds import STATE
 from services.mesh.gossip.addresses import Advertisement
 from services.mesh.gossip.service import GossipService
 from services.mesh.gossip.settings import GossipSettings
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
 
     from seipd.config.model import Settings
     from services.base.keywrap.identity import ServerIdentity
+    from services.base.ledger.ticks import StateWord
     from services.kernel.certificates import ServerCertificate
     from services.kernel.clock import Clock
     from services.kernel.records import Record
@@ -165,6 +170,7 @@ def compose(
         )
     )
     ledger.on_cosign(gossip.send_cosign)
+    ledger.on_state_word(_telling_state(gossip))
     auth = AuthService(ledger=ledger, session_key=identity.session_signing_key, clock=clock)
     acl = AclService(ledger=ledger)
     wireguard = WireGuardService(
@@ -183,6 +189,9 @@ def compose(
     )
     gossip.subscribe_addresses(lambda server_id: peering.address_learnt(ServerId(server_id)))
     tls = load_tls_identity(paths.tls, name=identity.server_id, clock=clock)
+    load = LoadService(
+        ledger=ledger, tell=gossip, tunnels=wireguard, version=__version__, clock=clock
+    )
     info = DaemonInfo(
         settings=settings,
         public_address=public_address,
@@ -230,6 +239,7 @@ def compose(
         acl,
         wireguard,
         peering,
+        load,
         http,
     ]
     services += [*([signer_process] if signer_process else []), *started]
@@ -254,6 +264,16 @@ def _names(
         own.backbone,
         "127.0.0.1",
     )
+
+
+def _telling_state(gossip: GossipService) -> Callable[[StateWord], None]:
+    """Return what tells the others of our word on the state, as soon as gossip is there."""
+
+    def tell(word: StateWord) -> None:
+        with contextlib.suppress(UnavailableError):
+            gossip.publish_fact(STATE, word.encode())
+
+    return tell
 
 
 def _backbone_of(ledger: LedgerService, server_id: str) -> str | None:

@@ -77,6 +77,9 @@ class StillMesh:
     def servers(self) -> list[dict[str, Any]]:
         return []
 
+    def counters(self) -> dict[str, int]:
+        return {"sent": 7, "refused_jump": 1}
+
     async def peers(self) -> list[dict[str, Any]]:
         return []
 

@@ -40,14 +40,15 @@ async def _stats(call: Call) -> Reply:
 
 async def _servers(call: Call) -> Reply:
     charter = call.services.ledger.charter
-    addresses = {one["server_id"]: one["address"] for one in call.services.mesh.servers()}
+    known = {one["server_id"]: one for one in call.services.mesh.servers()}
     listed: list[dict[str, Any]] = [
         {
             "server_id": server_id,
             "region": one.region,
             "key": b64u_encode(one.key),
             "wireguard_key": b64u_encode(one.wireguard_key),
-            "address": addresses.get(server_id),
+            "address": known.get(server_id, {}).get("address"),
+            "load": known.get(server_id, {}).get("load"),
         }
         for server_id, one in charter.servers().items()
     ]

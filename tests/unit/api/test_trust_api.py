@@ -137,6 +137,7 @@ async def test_led_05_whoever_watches_the_servers_sees_it(server, operator) -> N
     class SilentGossip:
         peers = staticmethod(list)
         addresses = staticmethod(dict)
+        facts = staticmethod(lambda _: {})
 
     info = DaemonInfo(
         settings=Settings(data_root=server.folder),
