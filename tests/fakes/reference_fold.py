@@ -130,6 +130,9 @@ def _items(  # noqa: C901 (the page read from top to bottom)
         elif record.kind == "feed.attest":
             size = record.body["size"]
             time_ms = _attested(world, charter, server, record, number) if own else None
+            removal = charter.removal(server.id)
+            if removal is not None and index >= removal.size:
+                continue
             if time_ms is None or not attested < size <= index:
                 continue
             attested, settled_ms = size, max(settled_ms, time_ms)

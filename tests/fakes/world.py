@@ -16,9 +16,10 @@ from services.authority.trust import view as trust
 from services.base.crypto.signatures import SigningKey, verify
 from services.base.ledger.checkpoint import Checkpoint
 from services.base.ledger.feed import ATTEST_KIND, ROSTER_KIND, Attest, Cosignature, feed_origin
-from services.base.ledger.fold import Fold
+from services.base.ledger.fold import Fold, HorizonError
 from services.base.ledger.merkle import leaf_hash, root_of_row
 from services.base.ledger.note import cosignature_input
+from services.base.ledger.replay import Replay
 from services.base.ledger.roster import Charter
 from services.base.ledger.standing import Checked
 from services.base.ledger.state import State
@@ -57,6 +58,19 @@ class Server:
         self.id: ServerId = server_id_of(self.key.public_key)
         self.entries: list[Entry] = []
         self.hlc = START_MS << 16
+
+
+class Held:
+    """A feed of the little mesh as a log holds it."""
+
+    path = "ledger/feed"
+
+    def __init__(self, server: Server, size: int) -> None:
+        self._data = [entry.encode() for entry in server.entries[:size]]
+        self.size = size
+
+    def read(self, start: int, stop: int) -> list[bytes]:
+        return self._data[start:stop]
 
 
 class World:
@@ -263,8 +277,18 @@ class World:
         fold.add(server.id, held, [self.checked(one) for one in server.entries[held:stop]])
 
     def folded(self, **options: Any) -> Fold:
+        """Fold all feeds whole, as a start does."""
         fold = self.fold(**options)
         fold.publish_charter()
-        for server in self.servers:
-            self.deliver(fold, server)
+        logs = {server.id: Held(server, len(server.entries)) for server in self.servers}
+        Replay(fold, own_id=server_id_of(self.root.public_key), verify=verify).run(lambda: logs)
+        return fold
+
+    def updated(self, fold: Fold) -> Fold:
+        """Deliver what is new; fold anew where that is asked for, as the ledger does."""
+        try:
+            for server in self.servers:
+                self.deliver(fold, server)
+        except HorizonError:
+            return self.folded()
         return fold

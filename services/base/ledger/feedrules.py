@@ -36,6 +36,21 @@ class Heard:
 _NOTHING = Heard()
 
 
+def settle(feed: Feed, size: int, time_ms: int) -> bool:
+    """Settle a feed up to a size; say whether entries that were known already are settled now."""
+    feed.attested = size
+    # A witness's clock may step back; the entries of one feed keep their order nevertheless.
+    feed.settled_ms = max(feed.settled_ms, time_ms)
+    feed.attests.append(Attested(size, feed.settled_ms))
+    rekeyed = False
+    while feed.unsettled and feed.unsettled[0].index < size:
+        item = feed.unsettled.popleft()
+        item.settled_ms = feed.settled_ms
+        feed.settled_hlc = item.hlc
+        rekeyed = True
+    return rekeyed
+
+
 class FeedRules:
     """Reads the entries by which feeds go."""
 
@@ -81,25 +96,16 @@ class FeedRules:
             return False
         if attest.size > index or attest.size <= feed.attested:
             return False
-        time_ms = self._attested_ms(feed, attest)
+        time_ms = self._attested_ms(feed, feed.roster_number_at(index), attest)
         if time_ms is None:
             return False
-        feed.attested = attest.size
-        feed.attested_roster = feed.roster_number
-        # A witness's clock may step back; the entries of one feed keep their order nevertheless.
-        feed.settled_ms = max(feed.settled_ms, time_ms)
-        feed.attests.append(Attested(attest.size, feed.settled_ms))
-        rekeyed = False
-        while feed.unsettled and feed.unsettled[0].index < attest.size:
-            item = feed.unsettled.popleft()
-            item.settled_ms = feed.settled_ms
-            feed.settled_hlc = item.hlc
-            rekeyed = True
-        return rekeyed
+        feed.attested_roster = feed.roster_number_at(index)
+        feed.attested_at = index
+        return settle(feed, attest.size, time_ms)
 
-    def _attested_ms(self, feed: Feed, attest: feeds.Attest) -> int | None:
+    def _attested_ms(self, feed: Feed, number: int, attest: feeds.Attest) -> int | None:
         """Return the median time if more than half of the witnesses signed this feed's root."""
-        roster = self._charter.at(feed.roster_number)
+        roster = self._charter.at(number)
         certificate = roster.server(feed.author)
         if certificate is None or self._root_at(feed.author, attest.size) != attest.root:
             return None

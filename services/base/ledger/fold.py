@@ -17,12 +17,13 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from services.base.ledger.changes import CHANGE_KIND, change_number
-from services.base.ledger.feedrules import FeedRules, item_of
+from services.base.ledger.feed import ATTEST_KIND
+from services.base.ledger.feedrules import FeedRules, item_of, settle
 from services.base.ledger.limits import Limits
+from services.base.ledger.rosterview import put_roster
 from services.base.ledger.rulestate import RuleState
 from services.base.ledger.standing import (
     UNSETTLED_MS,
-    Attested,
     Checked,
     Feed,
     FeedPoint,
@@ -95,20 +96,7 @@ class Fold:
     def resume(self, points: dict[ServerId, FeedPoint], horizon_ms: int) -> None:
         """Continue from a state file: its feeds' settled sizes and its newest settled time."""
         for author, point in points.items():
-            self.feeds[author] = Feed(
-                author=author,
-                size=point.size,
-                processed=point.size,
-                attested=point.size,
-                attested_roster=point.roster_number,
-                last_hlc=point.settled_hlc,
-                settled_hlc=point.settled_hlc,
-                settled_ms=point.settled_ms,
-                named=[(0, point.roster_number)],
-                trimmed=point.size,
-                trimmed_hlc=point.settled_hlc,
-            )
-            self.feeds[author].attests.append(Attested(point.size, point.settled_ms))
+            self.feeds[author] = Feed.resumed(author, point)
         self._horizon = (horizon_ms, 1 << 64, "", 0) if points else self._horizon
 
     def publish_charter(self, standing: Iterable[Record] = ()) -> None:
@@ -189,6 +177,19 @@ class Fold:
     def _count_until(self, horizon_ms: int) -> int:
         return bisect.bisect_right(self._items, horizon_ms, key=lambda item: item.settled_ms)
 
+    def is_beyond(self, author: ServerId, index: int) -> bool:
+        """Say whether an entry stands beyond what counts of its feed: nobody need hold it."""
+        limit = self._limit_of.get(author)
+        return limit is not None and index >= limit.size
+
+    def settle_kept(self, feed: Feed) -> bool:
+        """Settle what witnesses are known to have seen of a liar's feed; say if that is news."""
+        limit = self._limit_of.get(feed.author)
+        if limit is None or limit.settled_ms is None or limit.size <= feed.attested:
+            return False
+        self._rekeyed = settle(feed, limit.size, limit.settled_ms) or self._rekeyed
+        return True
+
     def limit_of(self, author: ServerId) -> Prefix | None:
         """Return what counts of a feed; None where all of it does."""
         return self._limit_of.get(author)
@@ -220,7 +221,9 @@ class Fold:
 
     def _check_horizon(self) -> None:
         for author, first in self._judge_anew.items():
-            if author in self.feeds and first < self.feeds[author].trimmed:
+            feed = self.feeds.get(author)
+            if feed is not None and first < max(feed.trimmed, feed.attested_at + 1):
+                # Also where an attest was heard that stands beyond what counts.
                 raise HorizonError("what can't be taken back is to be judged anew")
 
     def offer_changes(self, entries: Sequence[Checked]) -> bool:
@@ -244,30 +247,19 @@ class Fold:
     def as_of(self, time_ms: int, roster_number: int) -> Iterator[None]:
         """Have the state for a while as it was settled at a time, under a roster."""
         later = self.rewind(time_ms)
-        self._put_charter(roster_number)
+        put_roster(self.state, self.charter, roster_number)
         try:
             yield
         finally:
-            self._put_charter(self.charter.number)
+            put_roster(self.state, self.charter, self.charter.number)
             self.forward(later)
 
     def _publish_charter(self) -> None:
         self.state.put("mesh", "genesis", self.charter.records[0].value())
-        self._put_charter(self.charter.number)
+        put_roster(self.state, self.charter, self.charter.number)
         for server_id in self.charter.former():
             self._limit_changed(server_id)
         logger.debug("charter of %s published", self.mesh_id)
-
-    def _put_charter(self, number: int) -> None:
-        text = self.charter.hash_at(number) or self.charter.head
-        self.state.put("roster", "head", {"number": number, "hash": text})
-        roster = self.charter.at(number)
-        for server_id in self.charter.certificates():
-            certificate = roster.server(server_id)
-            if certificate is not None:
-                self.state.put("roster", server_id, certificate.value())
-            else:
-                self.state.delete("roster", server_id)
 
     def _process(self, feed: Feed) -> list[Item]:
         """Go through what is not blocked by a roster that is not known yet."""
@@ -286,6 +278,8 @@ class Fold:
 
     def hear(self, feed: Feed, index: int, record: Record) -> None:
         """Take what an entry says about its own feed or what counts of another."""
+        if record.kind == ATTEST_KIND and self.is_beyond(feed.author, index):
+            return
         heard = self.rules.hear(feed, index, record)
         self._rekeyed = self._rekeyed or heard.rekeyed
         if heard.limited is not None:
@@ -300,6 +294,8 @@ class Fold:
         self.limit_count += 1
         sizes = [limit.size, before.size if before is not None else NO_LIMIT]
         self._judge_anew[author] = min(*sizes, self._judge_anew.get(author, NO_LIMIT))
+        if author in self.feeds:
+            self.settle_kept(self.feeds[author])
 
     def _integrate(self, fresh: list[Item]) -> None:
         last = self._items[-1].order_key if self._items else self._horizon
@@ -359,8 +355,7 @@ class Fold:
         author = roster.server(item.author)
         if author is None:
             raise RejectedError("the author is no server", code="rejected_unauthorised")
-        limit = self._limit_of.get(item.author)
-        if limit is not None and item.index >= limit.size:
+        if self.is_beyond(item.author, item.index):
             code = "untrusted" if self.limits.is_untrusted(item.author) else "revoked"
             raise RejectedError("this part of the author's feed does not count", code=code)
         if record.module != PLATFORM:

@@ -11,6 +11,7 @@ None of this depends on the order in which records came. Pure.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import msgspec
 
 from services.base.ledger.checkpoint import Checkpoint
 from services.base.ledger.equivocation import EQUIVOCATION_KIND, proof_from_body
-from services.base.ledger.feed import Attest, attest_from_body, feed_origin
+from services.base.ledger.feed import Attest, attest_from_body, feed_origin, settled_ms
 from services.base.ledger.note import cosignature_input
 from services.kernel.errors import InputError, RejectedError
 from services.kernel.ids import b64u_encode, parse_key, server_id_of
@@ -36,13 +37,16 @@ LIMIT_KINDS = frozenset({EQUIVOCATION_KIND, KEPT_KIND})
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """The beginning of a feed, and the root over it."""
+    """The beginning of a feed, the root over it, and when witnesses settled all of it, if so."""
 
     size: int
     root: bytes
+    settled_ms: int | None = None
 
 
 NOTHING = Prefix(0, bytes(32))
+
+_Rank = tuple[int, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +119,12 @@ class Limits:
         self._charter = charter
         self._verify = verify
         self._proofs: dict[bytes, Record] = {}
-        self._kept: dict[bytes, tuple[Prefix, Record]] = {}
+        self._kept: dict[bytes, tuple[_Rank, Prefix, Record]] = {}
 
     @property
     def records(self) -> list[Record]:
         """The records that the limits rest on."""
-        return [*self._proofs.values(), *(record for _, record in self._kept.values())]
+        return [*self._proofs.values(), *(record for _, _, record in self._kept.values())]
 
     def offer(self, record: Record, *, roster_number: int) -> ServerId | None:
         """Take a record of a feed that goes by a roster; return whose limit it changed."""
@@ -147,7 +151,7 @@ class Limits:
         if not self.is_untrusted(server_id):
             return removed
         key = self._charter.key_of(server_id)
-        kept = self._kept[key][0] if key in self._kept else NOTHING
+        kept = self._kept[key][1] if key in self._kept else NOTHING
         return kept if removed is None or kept.size <= removed.size else removed
 
     def _untrust(self, record: Record) -> ServerId | None:
@@ -161,15 +165,17 @@ class Limits:
     def _keep(self, record: Record, roster_number: int) -> ServerId | None:
         kept = kept_from_body(record.body)
         known = self._kept.get(kept.key)
-        prefix = Prefix(kept.attest.size, kept.attest.root)
-        if kept.roster > roster_number or (known and _rank(prefix) <= _rank(known[0])):
+        rank = _rank(kept, record)
+        if kept.roster > roster_number or (known and rank <= known[0]):
             return None
         server_id = server_id_of(kept.key)
         origin = feed_origin(self._mesh_id, server_id, kept.epoch)
         roster = self._charter.at(kept.roster)
-        if cosigned_times(kept.attest, origin=origin, roster=roster, verify=self._verify) is None:
+        times_s = cosigned_times(kept.attest, origin=origin, roster=roster, verify=self._verify)
+        if times_s is None:
             return None
-        self._kept[kept.key] = (prefix, record)
+        prefix = Prefix(kept.attest.size, kept.attest.root, settled_ms(times_s))
+        self._kept[kept.key] = (rank, prefix, record)
         return server_id
 
     @property
@@ -177,5 +183,6 @@ class Limits:
         return self._charter.genesis.mesh_id
 
 
-def _rank(prefix: Prefix) -> tuple[int, bytes]:
-    return prefix.size, prefix.root
+def _rank(kept: Kept, record: Record) -> _Rank:
+    """Return what makes the larger prefix win, and of equal ones the same on every server."""
+    return kept.attest.size, hashlib.sha256(record.encode()).digest()

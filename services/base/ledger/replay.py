@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from services.base.ledger.feed import ATTEST_KIND
 from services.base.ledger.feedrules import item_of
 from services.base.ledger.standing import UNSETTLED_MS, Checked
 from services.kernel.errors import CorruptError, WireError
@@ -101,6 +102,11 @@ class _Source:
             checked = self.check([entries[number] for number in indexes])
             self.marked += zip((at + number for number in indexes), checked, strict=True)
 
+    def settled(self, feed: Feed) -> None:
+        """Note how much of the feed is settled now, and when."""
+        self.sizes.append(feed.attested)
+        self.times_ms.append(feed.settled_ms)
+
     def settled_ms(self, index: int) -> int:
         """Return when an entry was settled."""
         at = bisect_right(self.sizes, index)
@@ -134,7 +140,9 @@ class Replay:
                 self._sources[server_id] = self._open(server_id, logs[server_id])
             self._offer_changes(fresh)
         for source in self._sources.values():
-            self._go_through_marks(source)
+            self._hear_rosters(source)
+        for source in self._sources.values():
+            self._hear_attests(source)
         self._fold.begin()
         self._merge()
         for server_id, source in self._sources.items():
@@ -168,20 +176,29 @@ class Replay:
         marked = [checked for name in names for _, checked in self._sources[name].marked]
         self._fold.offer_changes(marked)
 
-    def _go_through_marks(self, source: _Source) -> None:
-        """Learn which roster the feed goes by and what is settled, up to a roster not known."""
-        feed = source.feed
+    def _hear_rosters(self, source: _Source) -> None:
+        """Learn which roster the feed goes by, up to one not known, and what counts of others."""
         for index, checked in source.marked:
-            if self._fold.rules.is_blocked(feed, checked):
+            if self._fold.rules.is_blocked(source.feed, checked):
                 source.stop = index
                 break
-            if checked.entry is None:
+            if checked.entry is not None and checked.entry.record.kind != ATTEST_KIND:
+                self._fold.hear(source.feed, index, checked.entry.record)
+
+    def _hear_attests(self, source: _Source) -> None:
+        """Learn what of the feed was settled when, now that all rosters and limits are known."""
+        feed = source.feed
+        for index, checked in source.marked:
+            if index >= source.stop:
+                break
+            if checked.entry is None or checked.entry.record.kind != ATTEST_KIND:
                 continue
             before = feed.attested
             self._fold.hear(feed, index, checked.entry.record)
             if feed.attested > before:
-                source.sizes.append(feed.attested)
-                source.times_ms.append(feed.settled_ms)
+                source.settled(feed)
+        if self._fold.settle_kept(feed):
+            source.settled(feed)
 
     def _merge(self) -> None:
         count = max(len(self._sources), 1)

@@ -78,6 +78,7 @@ class Feed:
     processed: int = 0
     attested: int = 0
     attested_roster: int = 0  # the roster whose witnesses attested it
+    attested_at: int = -1  # where the attest stands
     last_hlc: int = 0
     settled_hlc: int = 0
     settled_ms: int = 0
@@ -87,6 +88,25 @@ class Feed:
     named: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
     blocked: deque[Checked] = field(default_factory=deque)
     unsettled: deque[Item] = field(default_factory=deque)
+
+    @classmethod
+    def resumed(cls, author: ServerId, point: FeedPoint) -> Feed:
+        """Return a feed as it stood at a settled point."""
+        feed = cls(
+            author=author,
+            size=point.size,
+            processed=point.size,
+            attested=point.size,
+            attested_roster=point.roster_number,
+            last_hlc=point.settled_hlc,
+            settled_hlc=point.settled_hlc,
+            settled_ms=point.settled_ms,
+            named=[(0, point.roster_number)],
+            trimmed=point.size,
+            trimmed_hlc=point.settled_hlc,
+        )
+        feed.attests.append(Attested(point.size, point.settled_ms))
+        return feed
 
     @property
     def roster_number(self) -> int:

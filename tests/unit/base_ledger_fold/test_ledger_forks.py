@@ -98,6 +98,9 @@ class Scene:
         for _ in range(4):
             await self.share(first, second)
             await self.share(second, first)
+            async with asyncio.timeout(10):
+                while first._behind or second._behind:
+                    await asyncio.sleep(0.05)
             await asyncio.sleep(0.05)
 
     def common(self, count: int) -> None:
