@@ -6,6 +6,7 @@ those of strangers, and gossip fills it again.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -16,10 +17,13 @@ from services.base.storage.files import read_file, write_atomic
 from services.kernel.canonical import decode, encode
 from services.kernel.errors import InputError, NotFoundError, SeipdError
 from services.kernel.ids import b64u_decode, b64u_encode
+from services.mesh.facts.kinds import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from services.mesh.gossip.node import GossipNode
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +45,39 @@ class Remembered:
     facts: tuple[bytes, ...] = ()
     newest_hello_ms: Mapping[str, int] = field(default_factory=dict)
     membership: Mapping[str, object] = field(default_factory=dict)
+
+
+def memory_of(node: GossipNode) -> Remembered:
+    """Return what of a node is worth knowing after a restart."""
+    facts = node.directory.book.all()
+    return Remembered(
+        facts=tuple(fact.encoded for fact in facts if kind_of(fact.kind).is_kept),
+        newest_hello_ms=dict(node.sessions.newest_hello_ms),
+        membership=node.membership.to_plain(),
+    )
+
+
+class PeersFile:
+    """The file at one place, written only when there is something new to remember."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._saved = Remembered()
+
+    async def load(self) -> Remembered:
+        """Read the file; nothing is remembered where it is missing or damaged."""
+        self._saved = await asyncio.to_thread(load_peers, self._path)
+        return self._saved
+
+    async def save(self, remembered: Remembered) -> None:
+        """Write the file if it does not say this yet; a disk that refuses is no reason to stop."""
+        if remembered == self._saved:
+            return
+        try:
+            await asyncio.to_thread(save_peers, self._path, remembered)
+            self._saved = remembered
+        except SeipdError as error:
+            logger.warning("the peers could not be remembered: %s", error)
 
 
 def load_peers(path: Path) -> Remembered:

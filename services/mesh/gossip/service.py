@@ -33,7 +33,7 @@ from services.mesh.gossip.effects import (
 )
 from services.mesh.gossip.listeners import Listeners
 from services.mesh.gossip.node import GossipNode
-from services.mesh.gossip.peers_file import Remembered, load_peers, save_peers
+from services.mesh.gossip.peers_file import PeersFile, memory_of
 from services.mesh.gossip.ports import Moment
 from services.runtime.tasks import TaskOwner
 from services.runtime.udp import UdpSocket
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from services.kernel.clock import Clock
     from services.mesh.facts.envelope import Fact
     from services.mesh.gossip.addresses import AddressFact, Advertisement
+    from services.mesh.gossip.peers_file import Remembered
     from services.mesh.gossip.peerstate import PeerState
     from services.mesh.gossip.ports import FeedPort, TileFetcher
     from services.mesh.gossip.settings import GossipSettings
@@ -83,7 +84,7 @@ class GossipService:
         self._ledger = ledger
         self._fetch = fetch
         self._clock = clock
-        self._peers_file = peers_file
+        self._peers_file = PeersFile(peers_file)
         self._backbone_of = backbone_of
         self._socket = UdpSocket(self._on_datagram)
         self._tasks = TaskOwner("gossip", on_crash=self._on_crash)
@@ -92,7 +93,6 @@ class GossipService:
         self._node: GossipNode | None = None
         self._state = HealthState.STOPPED
         self._trouble = ""
-        self._saved = Remembered()
         self._cosigns_waiting = 0
         self.port = 0
 
@@ -103,8 +103,7 @@ class GossipService:
             StartError: the port can't be opened, or what was announced is no address.
         """
         self._state, self._trouble = HealthState.STARTING, ""
-        remembered = await asyncio.to_thread(load_peers, self._peers_file)
-        self._saved = remembered
+        remembered = await self._peers_file.load()
         now = self._now()
         node = self._new_node(remembered, now)
         for fact in remembered.facts:
@@ -289,23 +288,8 @@ class GossipService:
             await self._save()
 
     async def _save(self) -> None:
-        node = self._node
-        if node is None:
-            return
-        remembered = Remembered(
-            facts=tuple(
-                fact.encoded for fact in node.directory.book.all() if kind_of(fact.kind).is_kept
-            ),
-            newest_hello_ms=dict(node.sessions.newest_hello_ms),
-            membership=node.membership.to_plain(),
-        )
-        if remembered == self._saved:
-            return
-        try:
-            await asyncio.to_thread(save_peers, self._peers_file, remembered)
-            self._saved = remembered
-        except SeipdError as error:
-            logger.warning("the peers could not be remembered: %s", error)
+        if self._node is not None:
+            await self._peers_file.save(memory_of(self._node))
 
     def _run(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
