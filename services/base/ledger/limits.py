@@ -141,8 +141,12 @@ class Limits:
 
     def is_untrusted(self, server_id: ServerId) -> bool:
         """Say whether a server was proved to have told two stories."""
+        return self.proof_against(server_id) is not None
+
+    def proof_against(self, server_id: ServerId) -> Record | None:
+        """Return the record that proves that a server told two stories."""
         key = self._charter.key_of(server_id)
-        return key is not None and key in self._proofs
+        return None if key is None else self._proofs.get(key)
 
     def of(self, server_id: ServerId) -> Prefix | None:
         """Return what counts of a feed; None where all of it does."""

@@ -59,6 +59,7 @@ logger = logging.getLogger(__name__)
 MAX_AHEAD_MS = 30_000
 CALM_S = 0.25
 MAX_CALMS = 240
+COSIGN_AGAIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +125,7 @@ class LedgerService:
         self._ingest_count = 0
         self._on_state_word: Callable[[StateWord], None] | None = None
         self._tick_ms = 0
+        self._next_cosign_s = 0.0
         self._state_text = HealthState.STOPPED
         self.server_id = server_id_of(signing_key.public_key)
 
@@ -363,7 +365,9 @@ class LedgerService:
         feed = self._fold.feeds.get(self.server_id)
         named = feed.roster_number if feed else 0
         if self.charter.number > named and self.charter.server(self.server_id) is not None:
-            await self.submit([self._attestor.roster_record(self.charter)])
+            # Who takes no writes now names it later: each new roster and each start asks again.
+            with contextlib.suppress(UnavailableError):
+                await self.submit([self._attestor.roster_record(self.charter)])
 
     async def save_snapshot(self) -> None:
         """Write the signed state file of the settled point.
@@ -489,7 +493,7 @@ class LedgerService:
         self._flush_changes()
         if self.charter.number > number:
             self._tasks.spawn(self.name_roster(), name="ledger-name-roster")
-        if self._fold.limit_count != limit_count:
+        if self._fold.limit_count != limit_count or self._is_other_branch(server_id):
             self._tasks.spawn(self._mind_limits(), name="ledger-limits")
 
     def _fall_behind(self) -> None:
@@ -512,23 +516,45 @@ class LedgerService:
         await self.name_roster()
         await self._mind_limits()
 
+    def _is_other_branch(self, server_id: ServerId) -> bool:
+        log = self._shelf.get(server_id)
+        return log is not None and is_other_branch(self._fold, log)
+
     async def _mind_limits(self) -> None:
         """Put the wrong branches of feeds aside; bring forward what counts of the right ones."""
-        for log in self._shelf:
-            if not is_other_branch(self._fold, log):
-                continue
-            async with self._lock(log.server_id), self._writer.quiet():
-                logger.warning("another branch of %s counts: fetching it", log.server_id)
-                await asyncio.to_thread(self._shelf.put_aside, log.server_id)
-                await self._rebuild()
-            self._flush_changes()
+        try:
+            for log in self._shelf:
+                if log.server_id != self.server_id and is_other_branch(self._fold, log):
+                    await self._put_aside(log.server_id)
+            for record in await asyncio.to_thread(self._missing_words):
+                await self.submit([record])
+        except SeipdError as error:
+            logger.warning("what counts of the feeds could not be brought forward: %s", error)
+
+    async def _put_aside(self, server_id: ServerId) -> None:
+        async with self._lock(server_id), self._writer.quiet():
+            logger.warning("another branch of %s counts: fetching it", server_id)
+            await asyncio.to_thread(self._shelf.put_aside, server_id)
+            await self._rebuild()
+        self._flush_changes()
+
+    def _missing_words(self) -> list[Record]:
+        """Return the records on liars that this server, being a witness, should bring forward."""
+        is_witness = self.server_id in self.charter.witnesses_at(self.charter.number)
+        if not is_witness or self._writer.refuses():
+            return []
+        words = []
         for name, certificate in self.charter.certificates().items():
-            log_of = self._shelf.get(name, certificate.epoch)
-            if log_of is None or not self._fold.limits.is_untrusted(name):
+            proof = self._fold.limits.proof_against(name)
+            log = self._shelf.get(name, certificate.epoch)
+            if proof is None or name == self.server_id:
                 continue
-            kept = await asyncio.to_thread(kept_of, self._fold, self._author, log_of, certificate)
-            if kept is not None and not self._writer.refuses():
-                await self.submit([kept])
+            # The proof may stand where nothing counts: on the feed of another liar.
+            if self._fold.state.get("trust", name) is None:
+                words.append(self._author.record(proof.kind, proof.body))
+            kept = kept_of(self._fold, self._author, log, certificate) if log else None
+            words += [kept] if kept is not None else []
+        return words
 
     def _lock(self, server_id: ServerId) -> asyncio.Lock:
         return self._locks.setdefault(server_id, asyncio.Lock())
@@ -599,6 +625,18 @@ class LedgerService:
         if word is not None:
             self._on_state_word(word)
 
+    def _cosign_again(self) -> None:
+        """Sign once more for authors that may have lost our word before they wrote it down."""
+        now_s = self._clock.monotonic_s()
+        if now_s < self._next_cosign_s:
+            return
+        self._next_cosign_s = now_s + COSIGN_AGAIN_S
+        for log in self._shelf:
+            feed = self._fold.feeds.get(log.server_id)
+            waits = feed is not None and feed.unsettled and log.size == log.signed_size
+            if waits and log.server_id != self.server_id:
+                self._cosign(log.server_id, log)
+
     async def _housekeeping(self) -> None:
         last_snapshot_s = self._clock.monotonic_s()
         while True:
@@ -608,6 +646,7 @@ class LedgerService:
                 await self._attestor.settle(self._shelf.own)
             await self.publish()
             await self._give_word()
+            self._cosign_again()
             if self._clock.monotonic_s() - last_snapshot_s > self._settings.snapshot_interval_s:
                 await self.save_snapshot()
                 last_snapshot_s = self._clock.monotonic_s()
