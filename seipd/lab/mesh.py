@@ -65,8 +65,12 @@ class Lab:
             ) from error
         return cls(plan_from_value(value, folder))
 
-    def up(self, told: Callable[[str], None]) -> None:
+    def up(self, told: Callable[[str], None], *, server_count: int | None = None) -> None:
         """Build the network and start every program.
+
+        Args:
+            told: is told what is being done.
+            server_count: on how many hosts a server starts; on all of them unless given.
 
         Raises:
             ConflictError: there is a lab already, or the folder holds something else.
@@ -83,7 +87,7 @@ class Lab:
         told(f"{first.name}: founding the mesh")
         self.seipd(first, "init", "--public-address", first.address, *_signer_flags())
         self.start_server(first)
-        for host in plan.servers[1:]:
+        for host in plan.servers[1:server_count]:
             told(f"{host.name}: joining")
             token = self.invite(first, "server")
             self.seipd(host, "join", token, "--public-address", host.address)
@@ -102,17 +106,7 @@ class Lab:
         Raises:
             UnavailableError: it is not within half a minute; the message holds its last words.
         """
-        command = [*host.enter(), *self._program("seipd", host), "run"]
-        command += ["--public-address", host.address, "--wireguard-interface", host.interface]
-        with host.log.open("ab") as log:
-            child = subprocess.Popen(  # noqa: S603 (our own program)
-                [*command, *_signer_flags()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=self.environment(host),
-            )
+        child = self.launch_server(host)
         deadline = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < deadline and child.poll() is None:
             if (host.data_root / "run" / "seipd.sock").exists():
@@ -128,6 +122,20 @@ class Lab:
             code="lab_failed",
             mend=f"see {host.log}, then seipd lab down",
         )
+
+    def launch_server(self, host: Host) -> subprocess.Popen[bytes]:
+        """Start a daemon and don't wait for anything."""
+        command = [*host.enter(), *self._program("seipd", host), "run"]
+        command += ["--public-address", host.address, "--wireguard-interface", host.interface]
+        with host.log.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 (our own program)
+                [*command, *_signer_flags()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=self.environment(host),
+            )
 
     def stop_server(self, host: Host) -> None:
         """Ask a daemon to stop, and wait until it has; its tunnel stays up."""
