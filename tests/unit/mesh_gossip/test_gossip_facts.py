@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.base.crypto.signatures import SigningKey
 from services.kernel.errors import InputError, SeipdError, WireError
 from services.kernel.ids import raw_server_id
 from services.mesh.facts.book import BURST, REFILL_S, FactBook
@@ -82,6 +85,20 @@ def test_whoever_knows_the_mesh_can_open_a_fact(kind):
     assert (fact.server_id, fact.kind, fact.payload) == (id_of("ann"), kind, SAID[kind])
     with pytest.raises(SeipdError):
         open_envelope(told.encoded, bytes(32))
+
+
+def test_the_fact_in_the_protocol_document_is_the_one_that_it_describes():
+    page = Path(__file__).parents[3] / "docs/protocol/gossip.md"
+    section = page.read_text(encoding="utf-8").split("\nA load of 73 %")[1]
+    dump = bytes.fromhex("".join(re.findall(r"(?m)^    ([0-9a-f]+)$", section)))
+    fact = open_envelope(dump, MESH_ID)
+    assert fact.key == SigningKey(bytes(range(32))).public_key
+    assert (fact.counter, fact.issued_ms, fact.expires_ms) == (
+        START_MS,
+        START_MS,
+        START_MS + 120_000,
+    )
+    assert decode_payload(fact.payload, LoadPayload) == BUSY
 
 
 def test_a_fact_says_what_was_measured():
