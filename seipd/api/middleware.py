@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from seipd.api.errors import merge_headers, problem, problem_of
+from seipd.api.origin import origins_of
 from seipd.api.routes import Access, Call, Route, parse_body, to_response
 from services.kernel.errors import (
     ForbiddenError,
     RateLimitedError,
     SeipdError,
+    StorageError,
     TooLargeError,
     UnauthenticatedError,
     UnavailableError,
@@ -40,9 +42,10 @@ SERVER_PER_MINUTE = 6_000
 class Gate:
     """Turns rows of the route table into aiohttp handlers."""
 
-    def __init__(self, services: ApiServices, *, operator: bool) -> None:
+    def __init__(self, services: ApiServices, *, operator: bool, tunnel_only: bool = False) -> None:
         self._services = services
         self._operator = operator
+        self._tunnel_only = tunnel_only
         self._strangers = RateLimiter(per_minute=PUBLIC_PER_MINUTE)
         self._callers = RateLimiter(per_minute=CALLER_PER_MINUTE)
         # Another server that is far behind fetches bundles of 256 entries, one a request.
@@ -75,6 +78,11 @@ class Gate:
                 response = problem_of(error, request_id=request_id)
             except TimeoutError:
                 response = problem(503, "timeout", "it took too long", request_id=request_id)
+            except OSError as error:
+                # Out of file descriptors, or the disk is away: that passes, no fault of the caller.
+                logger.warning("handler of %s: %s", route.path, error)
+                away = StorageError("the server can't reach its files now", mend="try again later")
+                response = problem_of(away, request_id=request_id)
             except web.HTTPException:
                 raise
             except Exception:
@@ -96,7 +104,23 @@ class Gate:
         scheme, _, token = values[0].partition(" ")
         if len(values) > 1 or scheme != "Bearer" or not token:
             raise UnauthenticatedError("one header Authorization: Bearer TOKEN, please")
-        return self._services.auth.caller(token)
+        caller = self._services.auth.caller(token)
+        if self._tunnel_only:
+            self._check_origin(caller, request.remote)
+        return caller
+
+    def _check_origin(self, caller: Caller, remote: str | None) -> None:
+        # Before anything is counted: a thief must not use up the budget of the one it stole from.
+        ledger = self._services.ledger
+        origins = origins_of(
+            caller, state=ledger.state, charter=ledger.charter, own_id=ledger.server_id
+        )
+        if remote not in origins:
+            raise ForbiddenError(
+                "this token is good from its own tunnel address alone",
+                code="wrong_origin",
+                mend="ask through the tunnel that belongs to the key",
+            )
 
     def _spend(self, request: web.Request, caller: Caller | None, headers: dict[str, str]) -> None:
         if self._operator:

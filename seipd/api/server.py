@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from aiohttp import web
 
 from seipd.api import private, public
+from seipd.api.listeners import BACKLOG, Listeners, has_address
 from seipd.api.middleware import MAX_BODY_BYTES, Gate, refuse_unknown
 from seipd.api.openapi import openapi_document
 from seipd.api.private import invite, ipam, mesh, server, status, tree, trust
@@ -20,12 +21,13 @@ from seipd.api.public import auth, health, join
 from seipd.api.public import ledger as public_ledger
 from seipd.api.routes import Access, Call, Reply, Route
 from seipd.api.tls import issue_leaf, server_context
-from services.kernel.errors import ConflictError, StartError
+from services.kernel.errors import ConflictError, SeipdError, StartError
 from services.kernel.service import Health, HealthState
+from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from seipd.api.services import ApiServices
@@ -50,15 +52,24 @@ PRIVATE_ROUTES: tuple[Route, ...] = (
 )
 KEEPALIVE_S = 30.0
 SHUTDOWN_S = 3.0
+SETTLE_INTERVAL_S = 2.0
 
 __all__ = ["PRIVATE_ROUTES", "PUBLIC_ROUTES", "HttpService", "build_app", "private", "public"]
 
 
 def build_app(
-    services: ApiServices, routes: Sequence[Route], *, title: str, operator: bool
+    services: ApiServices,
+    routes: Sequence[Route],
+    *,
+    title: str,
+    operator: bool,
+    tunnel_only: bool = False,
 ) -> tuple[web.Application, Gate]:
-    """Return an application that serves these routes and their OpenAPI document."""
-    gate = Gate(services, operator=operator)
+    """Return an application that serves these routes and their OpenAPI document.
+
+    With ``tunnel_only`` a token is good from the tunnel address of its holder alone.
+    """
+    gate = Gate(services, operator=operator, tunnel_only=tunnel_only)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[refuse_unknown])
     document: dict[str, object] = {}
 
@@ -94,6 +105,8 @@ class HttpService:
         private_addresses: Sequence[str],
         certificate_names: Sequence[str],
         socket_path: Path,
+        has_address: Callable[[str], bool] = has_address,
+        settle_interval_s: float = SETTLE_INTERVAL_S,
     ) -> None:
         self._services = services
         self._bind_address = bind_address
@@ -102,12 +115,17 @@ class HttpService:
         self._private_addresses = private_addresses
         self._certificate_names = certificate_names
         self._socket_path = socket_path
+        self._has_address = has_address
+        self._settle_interval_s = settle_interval_s
+        self._tasks = TaskOwner(self.name)
         self._runners: list[web.AppRunner] = []
         self._gates: list[Gate] = []
-        self._health = Health(state=HealthState.STOPPED)
+        self._private: Listeners | None = None
+        self._trouble = ""
+        self._state = HealthState.STOPPED
 
     async def start(self) -> None:
-        """Open every listener.
+        """Open every listener; private ones as soon as their addresses are there.
 
         Raises:
             StartError: ``port_in_use``, naming the port.
@@ -118,27 +136,36 @@ class HttpService:
         context = server_context(services.tls)
         try:
             await self._serve_socket()
-            await self._serve("public", PUBLIC_ROUTES, [self._bind_address], context)
-            await self._serve("private", PRIVATE_ROUTES, self._private_addresses, context)
+            await self._serve_public(context)
+            self._private = await self._serve_private(context)
         except BaseException:
             await self.stop()
             raise
-        detail = f"public on {self.public_port}, private on {self.private_port}"
-        self._health = Health(state=HealthState.OK, detail=detail)
+        self._tasks.spawn(self._keep_settled(self._private), name="private-listeners")
+        self._state = HealthState.OK
 
     async def stop(self) -> None:
         """Answer what is under way, close the listeners, remove the socket."""
+        await self._tasks.close()
         for gate in self._gates:
             gate.draining = True
         for runner in reversed(self._runners):
             await runner.cleanup()
         self._runners, self._gates = [], []
         self._socket_path.unlink(missing_ok=True)
-        self._health = Health(state=HealthState.STOPPED)
+        self._state, self._private, self._trouble = HealthState.STOPPED, None, ""
 
     def health(self) -> Health:
-        """Say which ports are open."""
-        return self._health
+        """Say which ports are open, and which addresses have yet to come."""
+        if self._private is None:
+            return Health(state=self._state)
+        detail = f"public on {self.public_port}, private on {self.private_port}"
+        trouble = self._trouble
+        if not trouble and (waiting := self._private.waiting):
+            trouble = f"waiting for {', '.join(waiting)}"
+        if trouble:
+            return Health(state=HealthState.DEGRADED, detail=f"{detail}; {trouble}")
+        return Health(state=self._state, detail=detail)
 
     @property
     def public_port(self) -> int:
@@ -148,12 +175,14 @@ class HttpService:
     @property
     def private_port(self) -> int:
         """The port that the private server listens on."""
-        return self._private_port
+        return self._private_port if self._private is None else self._private.port
 
     async def _runner(
-        self, routes: Sequence[Route], title: str, *, operator: bool
+        self, routes: Sequence[Route], title: str, *, operator: bool, tunnel_only: bool = False
     ) -> web.AppRunner:
-        app, gate = build_app(self._services, routes, title=title, operator=operator)
+        app, gate = build_app(
+            self._services, routes, title=title, operator=operator, tunnel_only=tunnel_only
+        )
         runner = web.AppRunner(
             app, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=SHUTDOWN_S
         )
@@ -162,32 +191,48 @@ class HttpService:
         self._gates.append(gate)
         return runner
 
-    async def _serve(
-        self,
-        title: str,
-        routes: Sequence[Route],
-        addresses: Sequence[str],
-        context: ssl.SSLContext,
-    ) -> None:
-        runner = await self._runner(routes, f"seipd {title}", operator=False)
-        port = self._public_port if title == "public" else self._private_port
-        for address in addresses:
-            site = web.TCPSite(runner, address, port, ssl_context=context, backlog=512)
+    async def _serve_public(self, context: ssl.SSLContext) -> None:
+        runner = await self._runner(PUBLIC_ROUTES, "seipd public", operator=False)
+        address, port = self._bind_address, self._public_port
+        try:
+            await web.TCPSite(runner, address, port, ssl_context=context, backlog=BACKLOG).start()
+        except OSError as error:
+            raise StartError(
+                f"{address}:{port}/tcp can't be opened: {error.strerror}",
+                service=self.name,
+                code="port_in_use",
+                mend="end what holds the port, or choose another with --http-port",
+            ) from error
+        self._public_port = runner.addresses[0][1]
+
+    async def _serve_private(self, context: ssl.SSLContext) -> Listeners:
+        runner = await self._runner(
+            PRIVATE_ROUTES, "seipd private", operator=False, tunnel_only=True
+        )
+        listeners = Listeners(
+            runner=runner,
+            addresses=self._private_addresses,
+            port=self._private_port,
+            context=context,
+            has_address=self._has_address,
+        )
+        try:
+            await listeners.settle()
+        except ConflictError as error:
+            raise StartError(
+                str(error), service=self.name, code=error.code, mend=error.mend
+            ) from error
+        return listeners
+
+    async def _keep_settled(self, listeners: Listeners) -> None:
+        while True:
+            await asyncio.sleep(self._settle_interval_s)
             try:
-                await site.start()
-            except OSError as error:
-                raise StartError(
-                    f"{address}:{port}/tcp can't be opened: {error.strerror}",
-                    service=self.name,
-                    code="port_in_use",
-                    mend="end what holds the port, or choose another with --http-port",
-                ) from error
-            if port == 0:
-                port = runner.addresses[-1][1]
-        if title == "public":
-            self._public_port = port
-        else:
-            self._private_port = port
+                await listeners.settle()
+            except (SeipdError, OSError) as error:
+                self._trouble = str(error)
+            else:
+                self._trouble = ""
 
     async def _serve_socket(self) -> None:
         runner = await self._runner(

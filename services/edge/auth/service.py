@@ -65,8 +65,11 @@ class AuthService:
         if not verify(key, signed, signature):
             raise UnauthenticatedError("the signature is wrong")
         now_ms = self._clock.now_ms()
-        self._challenges.take(nonce, now_ms=now_ms)
+        self._challenges.check(nonce, now_ms=now_ms)
+        # Before the nonce is remembered: strangers must not fill that memory. What becomes of a
+        # key is told to its holder alone, for the signature was checked first.
         self._caller(key)
+        self._challenges.take(nonce, now_ms=now_ms)
         return self._tokens.issue(key, now_s=now_ms // 1000)
 
     def caller(self, token: str) -> Caller:

@@ -59,11 +59,11 @@ class Challenges:
         raw = now_ms.to_bytes(8, "big") + random
         return raw + self._mac(raw)
 
-    def take(self, nonce: bytes, *, now_ms: int) -> None:
-        """Accept a nonce of ours once, within a minute.
+    def check(self, nonce: bytes, *, now_ms: int) -> None:
+        """Check that a nonce is ours and not older than a minute; it stays as it is.
 
         Raises:
-            UnauthenticatedError: ``bad_challenge``, ``challenge_expired`` or ``replay``.
+            UnauthenticatedError: ``bad_challenge`` or ``challenge_expired``.
         """
         raw, mac = nonce[:_RAW_CHALLENGE_BYTES], nonce[_RAW_CHALLENGE_BYTES:]
         if len(mac) != _MAC_BYTES or not hmac.compare_digest(mac, self._mac(raw)):
@@ -73,6 +73,16 @@ class Challenges:
             raise UnauthenticatedError(
                 "the challenge is too old", code="challenge_expired", mend="ask for a new one"
             )
+
+    def take(self, nonce: bytes, *, now_ms: int) -> None:
+        """Accept a nonce of ours once, within a minute.
+
+        Raises:
+            UnauthenticatedError: ``bad_challenge``, ``challenge_expired`` or ``replay``.
+        """
+        self.check(nonce, now_ms=now_ms)
+        raw = nonce[:_RAW_CHALLENGE_BYTES]
+        issued_ms = int.from_bytes(raw[:8], "big")
         self._forget_old(now_ms)
         if raw in self._used or len(self._used) >= MAX_REMEMBERED:
             raise UnauthenticatedError("the challenge was answered already", code="replay")
