@@ -44,14 +44,16 @@ class Holdings:
         self._feeds = SetSummary(mesh_id)
         self._facts = FactHashes(mesh_id)
 
-    def set_servers(self, servers: Iterable[str], heads: Mapping[str, FeedHead]) -> None:
-        """Have exactly these servers' feeds and facts."""
-        names = {raw_id(name): name for name in servers}
+    def set_servers(
+        self, authors: Iterable[str], members: Iterable[str], heads: Mapping[str, FeedHead]
+    ) -> None:
+        """Have exactly these authors' feeds, and the facts of those who still are members."""
+        names = {raw_id(name): name for name in authors}
         for gone in self._feeds.every() - names.keys():
             self._feeds.remove(gone)
         for name in names.values():
             self.feed(name, heads.get(name))
-        self._facts.set_servers(names)
+        self._facts.set_servers(map(raw_id, members))
 
     def feed(self, server_id: str, head: FeedHead | None) -> None:
         """Note how much is held of a feed now."""

@@ -364,7 +364,7 @@ class GossipNode:
         self.membership.set_members(servers, now)
         self.directory.keep_only(servers)
         self._cosigns.keep_only(servers)
-        self._holdings.set_servers(self._feeds.authors(), heads)
+        self._holdings.set_servers(self._feeds.authors(), servers, heads)
         for fact in self.directory.book.all():
             self._note_fact(fact)
         for name in servers:

@@ -16,6 +16,7 @@ from services.mesh.gossip.messages import (
     MAX_INDEX,
     Buckets,
     Digest,
+    FactCounter,
     FactCounters,
     encode_message,
     id_of_raw,
@@ -34,7 +35,8 @@ def names(count: int) -> list[str]:
 
 def holdings(heads: dict[str, Head], servers: list[str] | None = None) -> Holdings:
     one = Holdings(mesh_id=MESH_ID, rng=random.Random(1))  # noqa: S311 (failures repeat)
-    one.set_servers(servers if servers is not None else list(heads), heads)
+    names = servers if servers is not None else list(heads)
+    one.set_servers(names, names, heads)
     return one
 
 
@@ -144,5 +146,19 @@ def test_a_server_that_leaves_the_roster_leaves_the_hashes():
     here = holdings(heads)
     here.fact(address(sorted(heads)[0], 3), 0)
     rest = dict(sorted(heads.items())[1:])
-    here.set_servers(rest, rest)
+    here.set_servers(rest, rest, rest)
     assert here.summary() == holdings(rest).summary()
+
+
+def test_gos_08_of_a_server_that_was_revoked_the_feed_stays_and_the_facts_go():
+    heads = {name: Head(1, 5, b"r" * 32) for name in names(10)}
+    here = holdings(heads)
+    revoked, *rest = heads
+    before = here.summary()
+    here.fact(address(revoked, 3), 0)
+    here.set_servers(heads, rest, heads)
+    assert here.summary() == before
+    (told,) = here.compare_facts(
+        FactCounters(facts=(FactCounter(key=fact_key(revoked, ADDRESS), counter=9),), asks=True)
+    )[1:]
+    assert told == []

@@ -8,10 +8,12 @@ import stat
 
 import pytest
 
-from services.kernel.errors import StartError
+from services.kernel.errors import StartError, UnavailableError
 from services.kernel.ids import server_id_of
 from services.kernel.service import HealthState
 from services.mesh.bulk.ports import Outcome
+from services.mesh.facts.envelope import open_envelope
+from services.mesh.facts.kinds import ADDRESS, LOAD, STATE
 from services.mesh.gossip.addresses import Advertisement, sign_fact
 from services.mesh.gossip.peers_file import Remembered, load_peers, save_peers
 from services.mesh.gossip.service import GossipService
@@ -113,6 +115,35 @@ async def test_news_do_not_wait_for_the_next_round(tmp_path):
     finally:
         await bob.stop()
         await ann.stop()
+
+
+async def test_what_one_says_of_itself_the_others_hear_and_show(mesh):
+    heard = []
+    bob, ann = mesh["bob"][0], mesh["ann"][0]
+    bob.subscribe_facts(heard.append)
+    await until(lambda: in_session(ann) == 2)
+    ann.publish_fact(STATE, b"first", lifetime_ms=60_000)
+    ann.publish_fact(STATE, b"second", lifetime_ms=60_000)
+    ann_id = mesh["ann"][1].own_id
+    await until(lambda: all(ann_id in one.facts(STATE) for one, _ in mesh.values()))
+    await until(lambda: bob.facts(STATE)[ann_id].payload == b"second")
+    fact = bob.facts(STATE)[ann_id]
+    assert fact == open_envelope(ann.facts(STATE)[ann_id].encoded, MESH_ID)
+    assert heard[-1] == fact
+    assert bob.facts(LOAD) == {}
+
+
+async def test_only_addresses_outlive_a_restart(tmp_path):
+    roster = {server_id_of(key_of("ann").public_key): key_of("ann").public_key}
+    ann, _ = make("ann", roster, tmp_path)
+    with pytest.raises(UnavailableError):
+        ann.publish_fact(STATE, b"too early")
+    await ann.start()
+    ann.publish_fact(STATE, b"a word", lifetime_ms=60_000)
+    await ann.stop()
+    assert ann.facts(STATE) == {}
+    (kept,) = load_peers(tmp_path / "ann.json").facts
+    assert open_envelope(kept, MESH_ID).kind == ADDRESS
 
 
 async def test_a_cosignature_reaches_the_author(mesh):
