@@ -6,7 +6,6 @@ those of strangers, and gossip fills it again.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -64,17 +63,17 @@ class PeersFile:
         self._path = path
         self._saved = Remembered()
 
-    async def load(self) -> Remembered:
+    def load(self) -> Remembered:
         """Read the file; nothing is remembered where it is missing or damaged."""
-        self._saved = await asyncio.to_thread(load_peers, self._path)
+        self._saved = load_peers(self._path)
         return self._saved
 
-    async def save(self, remembered: Remembered) -> None:
+    def save(self, remembered: Remembered) -> None:
         """Write the file if it does not say this yet; a disk that refuses is no reason to stop."""
         if remembered == self._saved:
             return
         try:
-            await asyncio.to_thread(save_peers, self._path, remembered)
+            save_peers(self._path, remembered)
             self._saved = remembered
         except SeipdError as error:
             logger.warning("the peers could not be remembered: %s", error)

@@ -103,7 +103,7 @@ class GossipService:
             StartError: the port can't be opened, or what was announced is no address.
         """
         self._state, self._trouble = HealthState.STARTING, ""
-        remembered = await self._peers_file.load()
+        remembered = await asyncio.to_thread(self._peers_file.load)
         now = self._now()
         node = self._new_node(remembered, now)
         for fact in remembered.facts:
@@ -289,7 +289,7 @@ class GossipService:
 
     async def _save(self) -> None:
         if self._node is not None:
-            await self._peers_file.save(memory_of(self._node))
+            await asyncio.to_thread(self._peers_file.save, memory_of(self._node))
 
     def _run(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
