@@ -482,6 +482,9 @@ class LedgerService:
             if one.entry is not None:
                 self._writer.observe(one.entry.hlc)
         if self._behind:
+            # Who is no server any more has to go at once, whatever else has to wait.
+            fold.offer_changes(checked)
+            self._flush_changes()
             return
         # Where the fold was made again meanwhile it has read some of them from the log already.
         known = max(fold.feed(server_id).size - start, 0)
@@ -489,6 +492,7 @@ class LedgerService:
             fold.add(server_id, start + known, checked[known:])
         except HorizonError:
             self._fall_behind()
+            self._flush_changes()
             return
         self._flush_changes()
         if self.charter.number > number:

@@ -142,3 +142,27 @@ async def test_feeds_of_servers_that_only_the_feed_names_are_folded_at_start(tmp
         == (ledger.state.get("roster", peer.server.id)["key"])
     )
     await ledger.stop()
+
+
+async def test_a_removed_server_goes_at_once_though_the_fold_is_out_of_order(tmp_path) -> None:
+    world, fatal = World(2), []
+    own, other = folders(tmp_path)
+    peer = Peer(world, other)
+    ledger = ledger_of(world, own, fatal)
+    gone: list[str] = []
+    ledger.subscribe(["roster"], lambda changes: gone.extend(c.key for c in changes if not c.new))
+    await ledger.start()
+    await found(ledger, world)
+    await peer.hand_over(ledger)
+    ledger._fall_behind()
+    change = world.change(world.servers[0], removed=[world.removal(world.servers[1], 0)])
+    world.write(peer.server, change)
+    await peer.hand_over(ledger)
+    assert gone == [peer.server.id]
+    async with asyncio.timeout(10):
+        while ledger._behind:
+            await asyncio.sleep(0.02)
+    assert gone == [peer.server.id]
+    assert ledger.charter.server(peer.server.id) is None
+    assert fatal == []
+    await ledger.stop()
