@@ -83,6 +83,15 @@ def test_prv_03_the_private_api_answers_in_the_tunnel_and_nowhere_else(lab: Lab)
         assert on(lab, "e1", *curl, f"https://{public}:9100{path}").stdout == "404"
 
 
+def test_each_server_shows_how_much_the_other_has_to_do(lab: Lab) -> None:
+    def all_known(host) -> bool:
+        listed = lab.seipd_json(host, "servers")
+        return len(listed) == 2 and all(one["load"] for one in listed)
+
+    for host in lab.plan.servers:
+        assert until(lambda host=host: all_known(host))
+
+
 def test_seip_shows_the_others_of_its_customer(lab: Lab) -> None:
     listed = on(lab, "e1", "seip", "peers", "--json").stdout
     assert f'"{address_of(lab, "e2")}"' in listed
@@ -213,12 +222,19 @@ def test_pub_12_pub_13_a_token_that_is_used_up_altered_or_for_another_role(lab: 
 
 
 def test_leaving_frees_the_address(lab: Lab) -> None:
-    server = lab.plan.host("s1")
+    server, interface = lab.plan.host("s1"), lab.plan.host("e1").interface
     state = str(lab.plan.folder / "leaver")
-    token = lab.invite(server, "endpoint")
-    on(lab, "e1", "seip", "--state", state, "join", token, "--name", "leaver")
+    leaver = ("seip", "--state", state)
+    on(lab, "e1", *leaver, "join", lab.invite(server, "endpoint"), "--name", "leaver")
     peers_before = lab.status(server)["wireguard"]["peers"]
-    done = on(lab, "e1", "seip", "--state", state, "leave", "--wireguard-interface", "nosuch0")
+    refused = on(lab, "e1", *leaver, "leave", "--wireguard-interface", "nosuch0", check=False)
+    assert refused.returncode == 4
+    on(lab, "e1", "seip", "down", "--wireguard-interface", interface)
+    try:
+        on(lab, "e1", *leaver, "up", "--wireguard-interface", interface)
+        done = on(lab, "e1", *leaver, "leave", "--wireguard-interface", interface)
+    finally:
+        on(lab, "e1", "seip", "up", "--wireguard-interface", interface)
     assert "left the mesh" in done.stdout
     assert until(lambda: lab.status(server)["wireguard"]["peers"] == peers_before - 1)
     assert on(lab, "s1", "seipd", "explain", "leaver", check=False).returncode == 5
