@@ -96,7 +96,7 @@ class Entries(_Message, frozen=True, tag=3):
 
 
 class Peers(_Message, frozen=True, tag=4):
-    """Signed address facts."""
+    """What servers say of themselves, in signed envelopes."""
 
     facts: Annotated[tuple[_Blob, ...], msgspec.Meta(max_length=MAX_FACTS)]
 

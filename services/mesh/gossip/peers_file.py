@@ -1,4 +1,4 @@
-"""The file of remembered peers: address facts, and the newest HELLO of each server.
+"""The file of remembered peers: where they were, and the newest HELLO of each server.
 
 It is a memory and no truth: one that is damaged is left aside, the facts in it are checked like
 those of strangers, and gossip fills it again.
