@@ -247,11 +247,14 @@ class Fold:
     def as_of(self, time_ms: int, roster_number: int) -> Iterator[None]:
         """Have the state for a while as it was settled at a time, under a roster."""
         later = self.rewind(time_ms)
-        put_roster(self.state, self.charter, roster_number)
+        newest = self.charter.number
+        if roster_number != newest:
+            put_roster(self.state, self.charter, roster_number)
         try:
             yield
         finally:
-            put_roster(self.state, self.charter, self.charter.number)
+            if roster_number != newest:
+                put_roster(self.state, self.charter, newest)
             self.forward(later)
 
     def _publish_charter(self) -> None:
