@@ -9,6 +9,7 @@ import pytest
 
 from services.kernel.errors import InputError, SeipdError, WireError
 from services.mesh.facts.book import FactBook
+from services.mesh.facts.envelope import fact_key
 from services.mesh.facts.kinds import ADDRESS
 from services.mesh.gossip.addresses import (
     LIFETIME_MS,
@@ -124,6 +125,18 @@ def test_an_own_fact_of_an_earlier_life_is_outdone():
     world.run(5)
     told = world["bob"].node.directory.address(ann.id)
     assert (told.host, told.counter) == (ann.public[0], later + 1)
+
+
+def test_an_expired_address_is_kept_as_a_place_to_try_but_told_to_nobody():
+    world = World("ann", "bob")
+    ann, bob = world["ann"], world["bob"]
+    old = fact_of("ann", now_ms=START_MS - LIFETIME_MS)
+    bob.node.learn(old.encoded, bob.now(), stored=True)
+    directory = bob.node.directory
+    assert directory.places(ann.id).public == ("203.0.113.5", 9102)
+    assert directory.addresses(START_MS).keys() == {bob.id}
+    assert directory.packed([fact_key(ann.id, ADDRESS)], bob.now()) == []
+    assert len(directory.packed([fact_key(bob.id, ADDRESS)], bob.now())) == 1
 
 
 def test_an_own_fact_is_renewed_long_before_it_expires():
