@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ PORTS = (
     "hole_punch_port",
 )
 RANGES = ("tunnel_range", "backbone_range", "private_range", "shared_range")
+INSECURE_PREFIX = "allow_insecure_"
 DURATIONS = ("gossip_interval_s",)
 
 # Opened on the same address with the same transport, so two that are equal can't both be opened.
@@ -96,6 +97,12 @@ class Settings:
                 faults.append((name, f"must be 0.01 to 3600 seconds, not {value}"))
         if faults:
             raise BadSettingsError(faults)
+
+    @property
+    def insecure(self) -> list[str]:
+        """The protections that somebody switched off, by the names of their settings."""
+        names = sorted(one.name for one in fields(self) if one.name.startswith(INSECURE_PREFIX))
+        return [name for name in names if getattr(self, name)]
 
 
 def _bad_choices(settings: Settings) -> list[Fault]:

@@ -17,6 +17,10 @@ def examine(
         if one["state"] in ("failed", "degraded")
     ]
     findings += [
+        _finding("warning", f"{name} is on, for trials only", f"run without {_flag(name)}")
+        for name in status.get("insecure", [])
+    ]
+    findings += [
         _finding(
             "error",
             f"{one['server_id']} signed two histories and is untrusted",
@@ -58,6 +62,10 @@ def examine(
 
 def _finding(level: str, what: str, mend: str) -> dict[str, Any]:
     return {"level": level, "what": what, "mend": mend}
+
+
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
 
 
 def _sentence(service: dict[str, Any]) -> str:

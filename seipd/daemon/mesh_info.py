@@ -108,6 +108,7 @@ class DaemonInfo:
                 for name, head in sorted(ledger.feeds().items())
             ],
             "ns": self._name_slots.slots().get(ledger.server_id),
+            "insecure": self._settings.insecure,
             "tier": 1,
             "root": {"generation": 1, "fingerprint": ledger.mesh_id},
         }

@@ -61,10 +61,13 @@ class StillMesh:
     def __init__(self, ledger: LedgerService) -> None:
         self._ledger = ledger
         self.facts: list[bytes] = []
+        self.services: list[dict[str, Any]] = []
+        self.insecure: list[str] = []
 
     def status(self) -> dict[str, Any]:
         return {
-            "services": [],
+            "services": list(self.services),
+            "insecure": list(self.insecure),
             "mesh_id": self._ledger.mesh_id,
             "server_id": self._ledger.server_id,
             "region": "eu-central",

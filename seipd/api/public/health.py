@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from seipd.api.routes import Access, Route
+from seipd.api.routes import Access, Route, to_response
 from services.kernel.ids import b64u_encode
 from services.kernel.service import HealthState
 
@@ -13,19 +13,21 @@ if TYPE_CHECKING:
 
 
 async def _health(call: Call) -> Reply:
-    """Live if it answers; ready if no service is failed or starting."""
+    """Live if it answers; ready, which is 200, if no service is failed or starting."""
     status = call.services.mesh.status()
     states = {one["name"]: one["state"] for one in status["services"]}
     bad = {HealthState.FAILED.value, HealthState.STARTING.value}
     ready = not any(state in bad for state in states.values())
-    return {
+    said = {
         "status": "ok" if ready else "not_ready",
         "healthy": ready,
         "mesh_id": status["mesh_id"],
         "server_id": status["server_id"],
         "region": status["region"],
         "version": call.services.version,
+        "insecure": status["insecure"],
     }
+    return to_response(said, 200 if ready else 503)
 
 
 async def _stats(call: Call) -> Reply:
