@@ -7,6 +7,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
+from seipd.agent.answer import check_answer
 from seipd.agent.private_api import PrivateApi
 from seipd.client.problems import error_of
 from seipd.client.session import reach_server
@@ -33,6 +34,7 @@ async def join(state: AgentState, token: str, name: str | None) -> dict[str, Any
         ConflictError: this machine is in a mesh already.
         UntrustedServerError: who answers is not of the token's mesh.
         UnreachableError: the server does not answer.
+        WireError: its answer is not good.
         SeipdError: what the server refused with.
     """
     invitation = decode_token(token)
@@ -64,8 +66,9 @@ async def join(state: AgentState, token: str, name: str | None) -> dict[str, Any
         answer = await client.fetch("POST", f"{base}/api/join", json={"record": record.value()})
     if answer.status != 201:
         raise error_of(answer)
-    value = answer.json()
-    if not isinstance(value, dict) or value["server"]["server_id"] != invitation.server_id:
+    value: dict[str, Any] = answer.json()
+    check_answer(value)
+    if value["server"]["server_id"] != invitation.server_id:
         raise WireError("the server's answer is not about this join")
     value["authority_pem"] = trusted.authority_pem
     state.save_mesh({**value, "mesh_id": invitation.mesh_id})

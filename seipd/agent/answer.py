@@ -1,0 +1,104 @@
+"""What a server may answer to a join, checked before anything is made of it. Pure.
+
+The answer ends in a file for wg-quick, whose lines may name commands that root runs, and in what
+``seip`` prints: so every field has its one spelling, and none holds a line of its own.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from services.kernel.addr import parse_address
+from services.kernel.errors import InputError, WireError
+from services.kernel.ids import (
+    parse_domain,
+    parse_hostname,
+    parse_key,
+    parse_server_id,
+    parse_uuid,
+    parse_wireguard_key,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class _Server(msgspec.Struct, frozen=True):
+    server_id: str
+    key: str
+    wireguard_key: str
+    endpoint: str
+    addresses: Annotated[list[str], msgspec.Meta(min_length=1, max_length=64)]
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    node_id: str
+    hostname: str
+    customer: str
+    domain: str
+    tunnel_address: str
+    tunnel_address6: str
+    server: _Server
+    allowed_ips: Annotated[list[str], msgspec.Meta(min_length=1, max_length=64)]
+    gateway: str
+    private_port: _Port
+    keepalive_seconds: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+def check_answer(value: Any) -> None:  # noqa: ANN401 (JSON)
+    """Check a server's answer to a join; what later versions add to it may be there, too.
+
+    Raises:
+        WireError: a field is missing, or not in its one spelling.
+    """
+    try:
+        answer = msgspec.convert(value, _Answer)
+        for check, text in _checks(answer):
+            check(text)
+    except (msgspec.ValidationError, InputError, ValueError) as error:
+        raise WireError(
+            f"the server's answer to the join is not good: {error}",
+            mend="tell whoever runs the server; nothing was changed here",
+        ) from error
+
+
+def _checks(answer: _Answer) -> list[tuple[Callable[[str], object], str]]:
+    server = answer.server
+    return [
+        (parse_uuid, answer.node_id),
+        (parse_uuid, answer.customer),
+        (parse_hostname, answer.hostname),
+        (parse_domain, answer.domain),
+        (parse_address, answer.tunnel_address),
+        (parse_address, answer.gateway),
+        (_address, answer.tunnel_address6),
+        *((_network, text) for text in answer.allowed_ips),
+        (parse_server_id, server.server_id),
+        (parse_key, server.key),
+        (parse_wireguard_key, server.wireguard_key),
+        (_place, server.endpoint),
+        *((_place, text) for text in server.addresses),
+    ]
+
+
+def _address(text: str) -> None:
+    # What stands after a percent sign, an IPv6 zone, may be anything.
+    if "%" in text or str(ip_address(text)) != text:
+        raise InputError(f"{text[:60]!r} is not an address in its one spelling")
+
+
+def _network(text: str) -> None:
+    if str(ip_network(text)) != text:
+        raise InputError(f"{text[:60]!r} is not a network in its one spelling")
+
+
+def _place(text: str) -> None:
+    host, _, port = text.rpartition(":")
+    _address(host)
+    if not (port.isascii() and port.isdigit() and port == str(int(port)) and 0 < int(port) < 65536):
+        raise InputError(f"{text[:60]!r} is not an address and a port")
