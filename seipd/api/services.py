@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from services.authority.rootkeys.service import RootKeysService
     from services.base.ledger.author import Author
     from services.base.ledger.service import LedgerService
+    from services.base.ledger.ticks import StateWord
     from services.edge.acl.service import AclService
     from services.edge.auth.service import AuthService
     from services.kernel.clock import Clock
@@ -41,8 +42,8 @@ class MeshInfo(Protocol):
     def address_facts(self) -> list[bytes]:
         """Return the signed address facts of the servers known."""
 
-    def state_facts(self) -> list[bytes]:
-        """Return what the servers said of the state of late, as signed."""
+    def agreed_state(self) -> tuple[StateWord, list[bytes]] | None:
+        """Return the newest word on the state that the witnesses agree on, and who says so."""
 
     def learn_address(self, fact: bytes) -> None:
         """Take a server's signed address fact."""

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from seipd.daemon.doctor import examine
 from services.authority.trust import view as trust_view
-from services.base.ledger.ticks import agreed_word
 from services.kernel.addr import own_tunnel_address
 from services.kernel.ids import b64u_encode
 from services.kernel.service import HealthState
-from services.mesh.facts.kinds import LOAD, STATE
+from services.mesh.facts.kinds import LOAD
 from services.mesh.facts.payloads import LoadPayload, decode_payload
-from services.mesh.facts.statewords import words_of
 from services.mesh.membership.states import State
 
 if TYPE_CHECKING:
@@ -21,10 +19,12 @@ if TYPE_CHECKING:
     from seipd.config.model import Settings
     from services.authority.names.service import NamesService
     from services.base.ledger.service import LedgerService
+    from services.base.ledger.ticks import StateWord
     from services.edge.wireguard.service import WireGuardService
     from services.kernel.clock import Clock
     from services.kernel.service import Service
     from services.mesh.facts.envelope import Fact
+    from services.mesh.facts.statewords import WordKeeper
     from services.mesh.gossip.peerstate import PeerState
     from services.mesh.gossip.service import GossipService
 
@@ -54,6 +54,7 @@ class DaemonInfo:
         gossip: GossipService,
         wireguard: WireGuardService,
         names: NamesService,
+        words: WordKeeper,
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -63,6 +64,7 @@ class DaemonInfo:
         self._gossip = gossip
         self._wireguard = wireguard
         self._name_slots = names
+        self._words = words
         self._clock = clock
         self.services: Sequence[Service] = ()
         self.http: HttpPorts | None = None
@@ -182,12 +184,12 @@ class DaemonInfo:
         return tuple(dict.fromkeys((own, *others)))[:9]
 
     def _agreed_state(self) -> dict[str, Any] | None:
-        word = agreed_word(self._ledger.charter, words_of(self.state_facts(), self._ledger.mesh_id))
-        return None if word is None else {"time_ms": word.time_ms, "root": word.root.hex()}
+        agreed = self.agreed_state()
+        return agreed and {"time_ms": agreed[0].time_ms, "root": agreed[0].root.hex()}
 
-    def state_facts(self) -> list[bytes]:
-        """Return what the servers said of the state of late, as signed."""
-        return [fact.encoded for fact in self._gossip.facts(STATE).values()]
+    def agreed_state(self) -> tuple[StateWord, list[bytes]] | None:
+        """Return the newest word on the state that the witnesses agree on, and who says so."""
+        return self._words.agreed()
 
     def address_facts(self) -> list[bytes]:
         """Return the signed address facts of the servers known, this one's among them."""

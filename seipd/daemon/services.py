@@ -42,6 +42,7 @@ from services.kernel.addr import own_tunnel_address
 from services.kernel.errors import UnavailableError
 from services.kernel.ids import ServerId
 from services.mesh.facts.kinds import STATE
+from services.mesh.facts.statewords import WordKeeper
 from services.mesh.gossip.addresses import Advertisement
 from services.mesh.gossip.service import GossipService
 from services.mesh.gossip.settings import GossipSettings
@@ -170,7 +171,9 @@ def compose(
         )
     )
     ledger.on_cosign(gossip.send_cosign)
-    ledger.on_state_word(_telling_state(gossip))
+    words = WordKeeper(lambda: ledger.charter)
+    gossip.subscribe_facts(words.learn)
+    ledger.on_state_word(_telling_state(gossip, words, own.server_id))
     auth = AuthService(ledger=ledger, session_key=identity.session_signing_key, clock=clock)
     acl = AclService(ledger=ledger)
     wireguard = WireGuardService(
@@ -200,6 +203,7 @@ def compose(
         gossip=gossip,
         wireguard=wireguard,
         names=names,
+        words=words,
         clock=clock,
     )
     services: list[Service] = [storage]
@@ -266,12 +270,15 @@ def _names(
     )
 
 
-def _telling_state(gossip: GossipService) -> Callable[[StateWord], None]:
+def _telling_state(
+    gossip: GossipService, words: WordKeeper, own_id: ServerId
+) -> Callable[[StateWord], None]:
     """Return what tells the others of our word on the state, as soon as gossip is there."""
 
     def tell(word: StateWord) -> None:
         with contextlib.suppress(UnavailableError):
             gossip.publish_fact(STATE, word.encode())
+            words.learn(gossip.facts(STATE)[own_id])
 
     return tell
 

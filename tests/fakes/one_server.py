@@ -89,8 +89,8 @@ class StillMesh:
     def addresses(self) -> tuple[str, ...]:
         return ("127.0.0.1:9100",)
 
-    def state_facts(self) -> list[bytes]:
-        return []
+    def agreed_state(self) -> None:
+        return None
 
     def address_facts(self) -> list[bytes]:
         return []

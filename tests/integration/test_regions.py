@@ -160,9 +160,9 @@ def tell_another_story(lab: Lab, liar) -> None:
     unlock = read_unlock(root.with_name("data.unlock"), None, CREDENTIAL)
     identity = load_identity(root / "identity", unlock=unlock)
     key: SigningKey = identity.signing_key
-    certificate = certificate_from_value(
-        json.loads((root / "identity" / "server_cert.json").read_text())
-    )
+    known = json.loads((root / "identity" / "server_cert.json").read_text())
+    certificates = [certificate_from_value(one) for one in known]
+    certificate = next(one for one in certificates if one.key == identity.public_key)
     mesh_id = lab.status(servers(lab)[0])["mesh_id"]
     folder = root / "ledger"
     old = open_feed(folder, mesh_id, certificate, certificate.server_id, key)

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from seipd.api.routes import Access, Route
-from services.base.ledger.ticks import agreed_word
 from services.kernel import canonical
 from services.kernel.errors import NotFoundError, UnavailableError
 from services.kernel.ids import ServerId, b64u_encode
-from services.mesh.facts.statewords import words_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,14 +47,14 @@ async def _bundle(call: Call) -> Reply:
 async def _state(call: Call) -> Reply:
     """A line of JSON with the witnesses' words, then the state file that they agree on."""
     ledger = call.services.ledger
-    facts = call.services.mesh.state_facts()
-    word = agreed_word(ledger.charter, words_of(facts, ledger.mesh_id))
-    if word is None:
+    agreed = call.services.mesh.agreed_state()
+    if agreed is None:
         raise UnavailableError(
             "too few witnesses agree on a state now",
             code="no_agreed_state",
             mend="try again in half a minute, or begin from the first record",
         )
+    word, facts = agreed
     data = await ledger.state_file(word)
     line = canonical.encode({"facts": [b64u_encode(fact) for fact in facts]})
     return web.Response(body=line + b"\n" + data, content_type="application/octet-stream")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from services.base.ledger.ticks import StateWord, decode_word
-from services.kernel.errors import SeipdError
+from services.base.ledger.ticks import StateWord, agreed_word, decode_word
+from services.kernel.errors import SeipdError, WireError
 from services.kernel.ids import ServerId
 from services.mesh.facts.envelope import open_envelope
 from services.mesh.facts.kinds import STATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from services.base.ledger.roster import Charter
     from services.kernel.ids import MeshId
+    from services.mesh.facts.envelope import Fact
+
+KEPT_TICKS: Final = 4
 
 
 def words_of(envelopes: Iterable[bytes], mesh_id: MeshId) -> dict[ServerId, StateWord]:
@@ -27,3 +31,35 @@ def words_of(envelopes: Iterable[bytes], mesh_id: MeshId) -> dict[ServerId, Stat
         except SeipdError:
             continue
     return words
+
+
+class WordKeeper:
+    """The words of the last ticks: a newer tick is not agreed on at once, the one before still is.
+
+    What it learns was checked by the fact book: well signed, of a server of the roster.
+    """
+
+    def __init__(self, charter_of: Callable[[], Charter]) -> None:
+        self._charter_of = charter_of
+        self._ticks: dict[int, dict[ServerId, tuple[StateWord, bytes]]] = {}
+
+    def learn(self, fact: Fact) -> None:
+        """Take a fact; one that is no word on the state is left alone."""
+        if fact.kind != STATE:
+            return
+        try:
+            word = decode_word(fact.payload)
+        except WireError:
+            return
+        self._ticks.setdefault(word.time_ms, {})[ServerId(fact.server_id)] = (word, fact.encoded)
+        for old in sorted(self._ticks)[:-KEPT_TICKS]:
+            del self._ticks[old]
+
+    def agreed(self) -> tuple[StateWord, list[bytes]] | None:
+        """Return the newest word that the witnesses agree on, and the envelopes that say so."""
+        for tick_ms in sorted(self._ticks, reverse=True):
+            told = self._ticks[tick_ms]
+            word = agreed_word(self._charter_of(), {name: one for name, (one, _) in told.items()})
+            if word is not None:
+                return word, [data for one, data in told.values() if one == word]
+        return None

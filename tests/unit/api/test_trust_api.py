@@ -19,6 +19,7 @@ from services.authority.rootkeys.service import Candidate
 from services.base.ledger.equivocation import EQUIVOCATION_KIND, find
 from services.kernel.errors import RejectedError
 from services.kernel.ids import b64u_encode, server_id_of
+from services.mesh.facts.statewords import WordKeeper
 from tests.fakes.one_server import OneServer
 from tests.fakes.world import key_of
 from tests.unit.base_ledger_log.fork_kit import forked
@@ -147,6 +148,7 @@ async def test_led_05_whoever_watches_the_servers_sees_it(server, operator) -> N
         gossip=SilentGossip(),
         wireguard=None,
         names=SimpleNamespace(slots=dict),
+        words=WordKeeper(lambda: None),
         clock=server.clock,
     )
     for state, count in (("alive", "0.0"), ("untrusted", "1.0")):

@@ -21,6 +21,7 @@ from services.kernel.errors import UnavailableError
 from services.mesh.facts.envelope import sign_envelope
 from services.mesh.facts.kinds import KINDS, LOAD
 from services.mesh.facts.payloads import LoadPayload, decode_payload, encode_payload
+from services.mesh.facts.statewords import WordKeeper
 from tests.fakes.one_server import OneServer
 
 NOW_MS = 1_700_000_000_000
@@ -153,6 +154,7 @@ async def server(tmp_path):
         gossip=gossip,
         wireguard=None,
         names=SimpleNamespace(slots=dict),
+        words=WordKeeper(lambda: None),
         clock=one.clock,
     )
     still = one.services.mesh
