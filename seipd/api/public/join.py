@@ -9,21 +9,24 @@ import msgspec
 from seipd.api.routes import Access, Route
 from services.authority.rootkeys.service import Candidate
 from services.kernel.addr import backbone_range6, parse_address, tunnel6, tunnel_range6
-from services.kernel.errors import InputError
+from services.kernel.errors import InputError, UnauthenticatedError, WireError
 from services.kernel.ids import (
     b64u_decode,
     b64u_encode,
     parse_key,
     parse_label,
     parse_wireguard_key,
+    server_id_of,
 )
 from services.kernel.records import record_from_value
+from services.mesh.facts.payloads import is_loopback
+from services.mesh.gossip.addresses import decode_fact
 
 if TYPE_CHECKING:
     from seipd.api.routes import Call, Reply
 
 KEEPALIVE_S = 25
-MAX_FACT_BYTES = 1024
+MAX_FACT_CHARS = 1024
 
 
 class JoinRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,9 +93,12 @@ async def _join_server(call: Call) -> Reply:
     invite, signature = record.body.get("invite"), record.body.get("signature")
     if not isinstance(invite, str) or not isinstance(signature, str):
         raise InputError("the record redeems no invitation")
+    key = parse_key(body.key)
+    # Before anything is used up: who gives a bad address may mend it and try again.
+    fact = _address_fact(call, body.address_fact, key)
     certificate = await services.enroll.admit_server(
         Candidate(
-            key=parse_key(body.key),
+            key=key,
             wireguard_key=parse_wireguard_key(body.wireguard_key),
             tls_key_hash=parse_key(body.tls_key_hash),
             region=parse_label(body.region),
@@ -101,13 +107,42 @@ async def _join_server(call: Call) -> Reply:
         signature=signature,
         redeem=record,
     )
-    if body.address_fact is not None and len(body.address_fact) <= MAX_FACT_BYTES:
-        services.mesh.learn_address(b64u_decode(body.address_fact))
+    if fact is not None:
+        services.mesh.learn_address(fact)
     return {
         "certificate": certificate.value(),
         "charter": [one.value() for one in services.ledger.charter.records],
         "peers": [b64u_encode(fact) for fact in services.mesh.address_facts()],
     }
+
+
+def _address_fact(call: Call, text: str | None, key: bytes) -> bytes | None:
+    """Return the fact that tells where a new server is, if others can use what it says.
+
+    Raises:
+        InputError: ``bad_endpoint``.
+    """
+    if text is None:
+        return None
+    if len(text) > MAX_FACT_CHARS:
+        raise InputError("the address fact is too long", code="bad_endpoint")
+    ledger, data = call.services.ledger, b64u_decode(text)
+    try:
+        fact = decode_fact(data, bytes.fromhex(ledger.mesh_id))
+    except (WireError, UnauthenticatedError) as error:
+        raise InputError(f"the address fact is not good: {error}", code="bad_endpoint") from error
+    own_host, _, own_port = call.services.mesh.addresses()[0].rpartition(":")
+    if fact.server_id != server_id_of(key):
+        raise InputError("the address fact is about another server", code="bad_endpoint")
+    if (fact.host, str(fact.http_port)) == (own_host, own_port):
+        raise InputError("that is this server's own address", code="bad_endpoint")
+    if is_loopback(fact.host) and not is_loopback(own_host):
+        raise InputError(
+            f"{fact.host} is reached from its own machine alone",
+            code="bad_endpoint",
+            mend="say --public-address ADDRESS",
+        )
+    return data
 
 
 ROUTES = (

@@ -10,7 +10,7 @@ A CPU may have more to do than it can: the first number of a load goes beyond 10
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -21,6 +21,10 @@ from services.kernel.ids import parse_label
 MAX_PAYLOAD_BYTES: Final = 512
 MAX_LATENCIES: Final = 16
 MAX_PERMILLE: Final = 100_000
+
+# Where an IPv6 address holds an IPv4 one: compatible, mapped, translated (RFC 4291, 6052, 3056).
+_EMBEDDING: Final = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96")))
+_SIX_TO_FOUR: Final = IPv6Network("2002::/16")
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
@@ -100,11 +104,26 @@ def check_host(host: str) -> str:
         address = ip_address(host)
     except ValueError as error:
         raise InputError(f"{host[:64]!r} is not an IP address") from error
-    if str(address) != host or address.is_multicast or address.is_unspecified:
-        raise InputError(f"{host} is no server's address")
-    if isinstance(address, IPv4Address) and int(address) >> 28 == 15:
+    # What stands after a percent sign, an IPv6 zone, may be anything, a line end too.
+    if "%" in host or str(address) != host or address.is_multicast or address.is_unspecified:
+        raise InputError(f"{host[:64]!r} is no server's address")
+    if isinstance(address, IPv4Address) and (int(address) >> 28 == 15 or int(address) >> 24 == 0):
         raise InputError(f"{host} is no server's address")
     return host
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address leads back to the machine that uses it, however it is written."""
+    address = ip_address(host)
+    if isinstance(address, IPv6Address):
+        if address.is_loopback:
+            return True
+        value = int(address)
+        if address in _SIX_TO_FOUR:
+            address = IPv4Address(value >> 80 & 0xFFFFFFFF)
+        elif any(address in network for network in _EMBEDDING):
+            address = IPv4Address(value & 0xFFFFFFFF)
+    return address.is_loopback
 
 
 def _check(payload: Payload) -> None:
