@@ -18,14 +18,13 @@ from pathlib import Path
 import pytest
 
 from seipd.daemon.app import CREDENTIAL
+from seipd.daemon.genesis import load_charter, verify_charter
 from seipd.lab import net
 from seipd.lab.mesh import Lab
 from seipd.lab.plan import LabPlan
-from services.base.crypto.signatures import SigningKey
 from services.base.keywrap.identity import load_identity
 from services.base.keywrap.unlock import read_unlock
 from services.base.ledger.copies import open_feed
-from services.kernel.certificates import certificate_from_value
 from services.kernel.errors import UnavailableError
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -159,10 +158,9 @@ def tell_another_story(lab: Lab, liar) -> None:
     root = liar.data_root
     unlock = read_unlock(root.with_name("data.unlock"), None, CREDENTIAL)
     identity = load_identity(root / "identity", unlock=unlock)
-    key: SigningKey = identity.signing_key
-    known = json.loads((root / "identity" / "server_cert.json").read_text())
-    certificates = [certificate_from_value(one) for one in known]
-    certificate = next(one for one in certificates if one.key == identity.public_key)
+    key = identity.signing_key
+    charter = verify_charter(load_charter(root / "identity"))
+    certificate = charter.server(identity.server_id)
     mesh_id = lab.status(servers(lab)[0])["mesh_id"]
     folder = root / "ledger"
     old = open_feed(folder, mesh_id, certificate, certificate.server_id, key)
