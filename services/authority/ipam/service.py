@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, ClassVar
 
 from services.authority.ipam.pools import PoolExhaustedError, Pools, pick_block
-from services.authority.ipam.view import POOLS, ranges_of
+from services.authority.ipam.view import POOLS, contradictions, ranges_of
 from services.kernel.addr import BLOCK_PREFIX
-from services.kernel.errors import ConflictError, InputError
+from services.kernel.errors import ConflictError, InputError, UnavailableError
 from services.kernel.service import Health, HealthState
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from services.base.ledger.author import Author
     from services.base.ledger.service import Change
 
+logger = logging.getLogger(__name__)
+
 LOW_WATER = 0.25
+MAX_LOGGED = 10
 
 
 class IpamService:
@@ -30,10 +34,14 @@ class IpamService:
         self._pools = Pools()
         self._known_slices: tuple[str, ...] = ()
         self._started = False
+        self._faults: list[str] = []
 
     async def start(self) -> None:
-        """Build the pools from the state."""
+        """Build the pools from the state; where it contradicts itself, give nothing out."""
         self._refresh_slices()
+        self._faults = contradictions(self._ledger.state)
+        for fault in self._faults[:MAX_LOGGED]:
+            logger.error("the addresses contradict each other: %s", fault)
         if not self._started:
             self._ledger.subscribe(["ipam", "roster"], self._on_changes)
         self._started = True
@@ -43,6 +51,12 @@ class IpamService:
 
     def health(self) -> Health:
         """Report how many addresses are left."""
+        if self._faults:
+            more = f" and {len(self._faults) - 1} more" if len(self._faults) > 1 else ""
+            return Health(
+                state=HealthState.DEGRADED,
+                detail=f"no address is given out: {self._faults[0]}{more}",
+            )
         free, usable = self._pools.free_count, self._pools.usable_count
         low = free < usable * LOW_WATER
         state = HealthState.DEGRADED if low else HealthState.OK
@@ -53,7 +67,14 @@ class IpamService:
 
         Raises:
             PoolExhaustedError: every slice is full.
+            UnavailableError: ``read_only``: the state contradicted itself at the start.
         """
+        if self._faults:
+            raise UnavailableError(
+                "no address is given out: what is held here contradicts itself",
+                code="read_only",
+                mend="seipd status names it; seipd ledger verify checks the records",
+            )
         return str(self._pools.pick())
 
     def give_back(self, address: str) -> None:

@@ -28,6 +28,7 @@ from services.kernel.errors import InputError, RejectedError
 from services.kernel.ids import b64u_encode
 
 if TYPE_CHECKING:
+    from services.base.ledger.state import State
     from services.kernel.views import Appliers, FoldContext, StateReader
 
 POOLS = ("private", "shared")
@@ -64,6 +65,26 @@ def chunk_of(
         if chunk.supernet_of(block):
             return number, chunk
     return None
+
+
+def contradictions(state: State) -> list[str]:
+    """Return where addresses and tree disagree: sentences for people, in order.
+
+    Records can't bring that about; a damaged disk or a fault of ours can.
+    """
+    found = []
+    for _, address, node_id in state.scan("ipam"):
+        node = state.get("tree", node_id)
+        if node is None:
+            found.append(f"{address} is held by {node_id}, which is not in the tree")
+        elif node.get("address") != address:
+            found.append(f"{address} is held by {node_id}, which has {node.get('address')}")
+    found += [
+        f"{node['address']} is the address of {node_id} and held by nobody"
+        for _, node_id, node in state.scan("tree")
+        if "address" in node and state.get("ipam", node["address"]) is None
+    ]
+    return sorted(found)
 
 
 def _assign(context: FoldContext, body: dict[str, Any]) -> None:
