@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from services.authority.trust import view as trust_view
 from services.kernel.service import HealthState
 from services.mesh.membership.states import State
+from services.runtime.looplag import LoopLagService
 
 if TYPE_CHECKING:
     from seipd.api.services import ApiServices
@@ -33,6 +34,10 @@ def render_metrics(services: ApiServices) -> bytes:
     Gauge("seipd_addresses_free", "Tunnel addresses left here", registry=registry).set(
         services.ipam.describe()["free"]
     )
+    for service in services.all_services:
+        if isinstance(service, LoopLagService):
+            what = "The longest that all work stood still in the last minute"
+            Gauge("seipd_loop_lag_seconds", what, registry=registry).set(service.worst_s())
     _gossip(services, registry)
     return generate_latest(registry)
 

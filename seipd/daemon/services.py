@@ -46,6 +46,7 @@ from services.mesh.facts.statewords import WordKeeper
 from services.mesh.gossip.addresses import Advertisement
 from services.mesh.gossip.service import GossipService
 from services.mesh.gossip.settings import GossipSettings
+from services.runtime.looplag import LoopLagService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -244,6 +245,7 @@ def compose(
         wireguard,
         peering,
         load,
+        LoopLagService(clock=clock),
         http,
     ]
     services += [*([signer_process] if signer_process else []), *started]
