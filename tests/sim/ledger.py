@@ -149,6 +149,9 @@ class SimLedger:
     def servers(self) -> Mapping[str, bytes]:
         return {name: one.key for name, one in self.charter.servers().items()}
 
+    def witnesses(self) -> Collection[str]:
+        return self.charter.witnesses_at(self.charter.number)
+
     @property
     def standing(self) -> tuple[int, int]:
         return self.charter.number, self.fold.limit_count

@@ -18,6 +18,7 @@ from services.mesh.gossip.effects import (
     Forked,
     Ingest,
     MemberChanged,
+    OwnFeedCurrent,
     Send,
 )
 from services.mesh.gossip.node import GossipNode
@@ -232,7 +233,7 @@ class SimServer:
                         effect.server_id, effect.epoch, effect.size, effect.line
                     )
                     self._run(self.node.cosign_taken(effect))
-                case AddressChanged() | FactLearnt():
+                case AddressChanged() | FactLearnt() | OwnFeedCurrent():
                     pass
                 case Forked():
                     self.forks.append(effect)

@@ -18,9 +18,11 @@ import orjson
 from services.base.crypto.signatures import SigningKey, verify
 from services.base.ledger.attest import Attestor
 from services.base.ledger.author import Author
+from services.base.ledger.equivocation import find
 from services.base.ledger.fold import Fold, HorizonError
 from services.base.ledger.forks import MAX_CHECKPOINT_BYTES, accusation, is_other_branch, kept_of
 from services.base.ledger.limits import LIMIT_KINDS
+from services.base.ledger.ownfeed import OwnFeed
 from services.base.ledger.replay import Replay, check_entries
 from services.base.ledger.roster import Charter
 from services.base.ledger.shelf import Shelf
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from services.base.ledger.copies import FeedLog
     from services.base.ledger.heads import FeedHead
     from services.base.ledger.limits import Prefix
+    from services.kernel.certificates import ServerCertificate
     from services.kernel.clock import Clock
     from services.kernel.records import Record
     from services.kernel.views import Appliers
@@ -127,6 +130,7 @@ class LedgerService:
         self._tick_ms = 0
         self._next_cosign_s = 0.0
         self._state_text = HealthState.STOPPED
+        self._waits_for_others = False
         self.server_id = server_id_of(signing_key.public_key)
 
     @property
@@ -168,6 +172,7 @@ class LedgerService:
         )
         for feed in self._fold.feeds.values():
             self._writer.observe(feed.last_hlc)  # type: ignore[arg-type]
+        self._open_own_feed()
         self._author = Author(key=self._key, mesh_id=self.mesh_id, clock=self._clock)
         self._attestor = Attestor(
             key=self._key, fold=self._fold, clock=self._clock, submit=self._writer.submit
@@ -197,8 +202,22 @@ class LedgerService:
         """Report the number of feeds and records, and why writes are refused if they are."""
         if self._state_text is HealthState.OK and self._writer.refuses():
             return Health(state=HealthState.FAILED, detail=self._writer.refuses())
+        if self._state_text is HealthState.OK and self._writer.closed_why:
+            return Health(state=HealthState.DEGRADED, detail=self._writer.closed_why)
         total = sum(log.size for log in self._shelf)
         return Health(state=self._state_text, detail=f"{len(self._shelf)} feeds, {total} records")
+
+    def wait_for_others(self) -> None:
+        """From the next start on append nothing before ``own_feed_current`` is called.
+
+        There is nothing to wait for where the roster has no other server.
+        """
+        self._waits_for_others = True
+
+    def own_feed_current(self) -> None:
+        """Append from now on: nobody holds more of this server's feed, as far as can be known."""
+        self._own_feed.current()
+        self._tasks.spawn(self._say_what_waited(), name="ledger-current")
 
     async def submit(self, records: Sequence[Record]) -> list[Receipt]:
         """Append records to this server's feed, all or none; see ``Writer.submit``."""
@@ -260,6 +279,10 @@ class LedgerService:
         """Return every server of the roster and its identity key."""
         return {name: one.key for name, one in self.charter.servers().items()}
 
+    def witnesses(self) -> Collection[str]:
+        """Return the servers whose signatures settle what is in a feed."""
+        return self.charter.witnesses_at(self.charter.number)
+
     def authors(self) -> Collection[str]:
         """Return everybody who has a feed: the servers of the roster and those removed from it."""
         return self.charter.certificates().keys()
@@ -283,7 +306,9 @@ class LedgerService:
         *,
         proof: Sequence[bytes] | None = None,
     ) -> int:
-        """Store entries of another server's feed under its checkpoint and fold them.
+        """Store entries of a feed under its checkpoint and fold them.
+
+        Entries of this server's own feed are those that a disk put back has lost.
 
         Args:
             server_id: whose feed it is.
@@ -304,10 +329,12 @@ class LedgerService:
         """
         name = ServerId(server_id)
         certificate = self.charter.last_certificate(name)
-        if certificate is None or name == self.server_id or certificate.epoch != epoch:
+        if certificate is None or certificate.epoch != epoch:
             raise NotFoundError(f"{server_id} has no feed of epoch {epoch} in the roster")
         if len(checkpoint) > MAX_CHECKPOINT_BYTES:
             raise WireError("a checkpoint of a feed has no extensions")
+        if name == self.server_id:
+            return await self._take_back(start, entries, checkpoint, proof)
         async with self._lock(name):
             log = self._shelf.get(name)
             if log is None:
@@ -342,6 +369,8 @@ class LedgerService:
         log, certificate = self._shelf.get(name, epoch), self.charter.last_certificate(name)
         if log is None or certificate is None or self._fold.limits.is_untrusted(name):
             return self._fold.limits.is_untrusted(name)
+        if name == self.server_id:
+            return await self._compare_own(log, certificate, checkpoint)
         records = await asyncio.to_thread(
             accusation, self._fold, self._author, log, certificate, checkpoint
         )
@@ -356,11 +385,12 @@ class LedgerService:
             root = own.root_at(size)
             if root is not None:
                 self._attestor.add(size, root, line)
-                await self._attestor.settle(self._shelf.own)
+                if self._writer.may_append:
+                    await self._attestor.settle(self._shelf.own)
 
     async def name_roster(self) -> None:
         """Say on this feed which roster its records go by, if there is a newer one."""
-        if self._writer.refuses():
+        if not self._writer.may_append:
             return
         feed = self._fold.feeds.get(self.server_id)
         named = feed.roster_number if feed else 0
@@ -413,6 +443,50 @@ class LedgerService:
     async def publish(self) -> None:
         """Bring every log's tiles and checkpoint file up to date."""
         await asyncio.to_thread(self._shelf.publish)
+
+    def _open_own_feed(self) -> None:
+        self._own_feed = OwnFeed(
+            writer=self._writer, key=self._key.public_key, now_ms=self._clock.now_ms()
+        )
+        if self._waits_for_others and self.charter.servers().keys() - {self.server_id}:
+            self._own_feed.wait_for_others()
+
+    async def _take_back(
+        self, start: int, entries: list[bytes], checkpoint: bytes, proof: Sequence[bytes] | None
+    ) -> int:
+        """Store entries of this server's own feed that it has lost."""
+        async with self._lock(self.server_id), self._writer.quiet():
+            own = self._shelf.own
+            self._own_feed.claimed(own, checkpoint)
+            if start > own.size:
+                raise ConflictError(f"held are {own.size} entries, offered from {start}")
+            have, fresh = own.size, entries[own.size - start :]
+            if not fresh:
+                return have
+            checked = await asyncio.to_thread(self._check_after, self.server_id, have, fresh)
+            self._refuse_future(checked)
+            await asyncio.to_thread(self._own_feed.take, own, fresh, checkpoint, proof)
+            self._fold_in(self.server_id, have, checked)
+            self._own_feed.taken(own, checked)
+        self._tasks.spawn(self._say_what_waited(), name="ledger-current")
+        return own.size
+
+    async def _compare_own(
+        self, own: FeedLog, certificate: ServerCertificate, checkpoint: bytes
+    ) -> bool:
+        """Stop where a checkpoint of our own is not of the branch that is held; accuse nobody."""
+        proof = await asyncio.to_thread(
+            find, mesh_id=self.mesh_id, certificate=certificate, held=own, foreign=checkpoint
+        )
+        if proof is not None:
+            self._own_feed.contradicted()
+        return proof is not None
+
+    async def _say_what_waited(self) -> None:
+        """Say what could not be said while nothing was appended."""
+        if self._writer.may_append:
+            await self.name_roster()
+            await self._mind_limits()
 
     def _load(self) -> None:
         snapshot = self._read_snapshot()
@@ -545,7 +619,7 @@ class LedgerService:
     def _missing_words(self) -> list[Record]:
         """Return the records on liars that this server, being a witness, should bring forward."""
         is_witness = self.server_id in self.charter.witnesses_at(self.charter.number)
-        if not is_witness or self._writer.refuses():
+        if not is_witness or not self._writer.may_append:
             return []
         words = []
         for name, certificate in self.charter.certificates().items():
@@ -646,8 +720,9 @@ class LedgerService:
         while True:
             await asyncio.sleep(self._settings.attest_interval_s)
             # Who takes no writes attests nothing, and goes on storing and publishing.
-            with contextlib.suppress(UnavailableError):
-                await self._attestor.settle(self._shelf.own)
+            if self._writer.may_append:
+                with contextlib.suppress(UnavailableError):
+                    await self._attestor.settle(self._shelf.own)
             await self.publish()
             await self._give_word()
             self._cosign_again()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 MAX_CHECKED_AT_ONCE = 32
 MAX_BATCHES_WAITING = 4
 MAX_QUEUED = 4096
+MAX_CLOSED_S = 20.0
 
 _T = TypeVar("_T")
 
@@ -109,6 +110,9 @@ class Writer:
         self.read_only = ""
         self._ordered = asyncio.Event()
         self._ordered.set()
+        self._open = asyncio.Event()
+        self._open.set()
+        self.closed_why = ""
 
     async def submit(self, records: Sequence[Record]) -> list[Receipt]:
         """Append records together; return when they are durable.
@@ -117,6 +121,7 @@ class Writer:
             RejectedError: a rule of a view forbids one of them; nothing was appended.
             UnavailableError: the queue is full, or this server takes no writes now.
         """
+        await self._wait_until_open()
         self._require_writable()
         future: asyncio.Future[list[Receipt]] = asyncio.get_running_loop().create_future()
         try:
@@ -133,6 +138,39 @@ class Writer:
         why = self.refuses()
         if why:
             raise UnavailableError(why, code="read_only")
+
+    async def _wait_until_open(self) -> None:
+        if self._open.is_set() or self.refuses():
+            return
+        try:
+            async with asyncio.timeout(MAX_CLOSED_S):
+                await self._open.wait()
+        except TimeoutError:
+            raise UnavailableError(self.closed_why, code="catching_up", mend="try again") from None
+
+    def close(self, why: str) -> None:
+        """Append nothing until ``open``; who submits waits."""
+        self.closed_why = why
+        self._open.clear()
+
+    def open(self) -> None:
+        """Append again."""
+        self.closed_why = ""
+        self._open.set()
+
+    @property
+    def size(self) -> int:
+        """How many entries the feed has with those that are not on the disk yet."""
+        return self._next_index
+
+    @property
+    def may_append(self) -> bool:
+        """Whether what is submitted now is neither refused nor has to wait for others."""
+        return self._open.is_set() and not self.refuses()
+
+    def resume_at(self, size: int) -> None:
+        """Go on behind entries that came from elsewhere; only while it is quiet."""
+        self._next_index = size
 
     def observe(self, stamp: Hlc) -> None:
         """Never stamp below what was seen on another feed."""
@@ -174,6 +212,7 @@ class Writer:
             transactions = await self._checked.get()
             while transactions:
                 await self._ordered.wait()
+                await self._open.wait()
                 async with self._accepting:
                     batch, transactions = self._accept_batch(transactions)
                     if batch.data:
@@ -212,7 +251,7 @@ class Writer:
         """Accept until the fold is out of order; return what has to wait for that."""
         batch = _Batch()
         for number, transaction in enumerate(transactions):
-            if not self._ordered.is_set():
+            if not self._ordered.is_set() or not self._open.is_set():
                 return batch, transactions[number:]
             try:
                 receipts, encoded = self._accept(transaction)

@@ -98,6 +98,11 @@ class MemberChanged:
     new: State
 
 
+@dataclass(frozen=True, slots=True)
+class OwnFeedCurrent:
+    """Our own feed is as long here as the others say: we may append to it."""
+
+
 Effect = (
     Send
     | FetchTiles
@@ -107,5 +112,6 @@ Effect = (
     | FactLearnt
     | Forked
     | MemberChanged
+    | OwnFeedCurrent
 )
 Catching = SendPull | FetchTiles | Ingest

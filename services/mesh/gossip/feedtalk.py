@@ -8,10 +8,12 @@ from services.kernel.errors import SeipdError
 from services.mesh.gossip.answers import answer_pull
 from services.mesh.gossip.counters import Count
 from services.mesh.gossip.digests import is_ahead, sizes_of
-from services.mesh.gossip.effects import SendPull
+from services.mesh.gossip.effects import Forked, OwnFeedCurrent, SendPull
 from services.mesh.gossip.messages import Digest, Pull, id_of_raw, raw_id
 from services.mesh.gossip.news import News
+from services.mesh.gossip.ownfeed import OwnFeed
 from services.mesh.gossip.replication import Replicator
+from services.mesh.gossip.summary import HASH_BYTES
 from services.mesh.gossip.suspicions import Suspicions
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from services.mesh.gossip.digests import Holdings
     from services.mesh.gossip.effects import Catching, Effect
     from services.mesh.gossip.links import Link
-    from services.mesh.gossip.messages import Entries, Message
+    from services.mesh.gossip.messages import Entries, FeedSize, Message
     from services.mesh.gossip.ports import FeedHead, FeedReader, Moment, Rng
 
 
@@ -37,6 +39,7 @@ class FeedTalk:
         links: Mapping[str, Link],
         rng: Rng,
         own_id: str,
+        now_s: float,
         usable: Callable[[str], bool],
         send: Callable[[str, Message], None],
     ) -> None:
@@ -47,12 +50,35 @@ class FeedTalk:
         self._send = send
         self._suspicions = Suspicions(feeds)
         self.replicator = Replicator(rng=rng, counters=counters, usable=usable, own_id=own_id)
+        self._own_id = own_id
+        self._usable = usable
+        self.own = OwnFeed(own_id=own_id, now_s=now_s)
         self.news = News(feeds)
         self.effects: list[Effect] = []
 
     def plan(self, now: Moment) -> None:
         """Ask for what is missing; cheap when nothing is."""
         self._catch_up(self.replicator.plan(self._feeds.feeds(), now.s))
+        if not self.own.is_current:
+            self._mind_own(now)
+
+    def _mind_own(self, now: Moment) -> None:
+        """Find out whether anybody holds more of our own feed, until we may write."""
+        head = self._feeds.feeds().get(self._own_id)
+        others = self._feeds.servers().keys() - {self._own_id}
+        in_session = [peer for peer in sorted(others) if self._usable(peer)]
+        for peer in in_session:
+            question = self.own.question(peer, head, now.s)
+            if question is not None:
+                self._send(peer, question)
+        if self.own.decide(
+            others=others,
+            witnesses=self._feeds.witnesses(),
+            in_session=in_session,
+            head=head,
+            now_s=now.s,
+        ):
+            self.effects.append(OwnFeedCurrent())
 
     def grew(self, server_id: str) -> FeedHead | None:
         """Note that more is held of a feed."""
@@ -82,6 +108,8 @@ class FeedTalk:
                 self._counters.add(Count.UNKNOWN_FEED)
                 continue
             head = heads.get(server_id)
+            if server_id == self._own_id and not self.own.is_current:
+                self._own_digest(peer, one, head)
             self.replicator.offered(peer, server_id, one.epoch, one.size, head)
             behind.pop(server_id, None)
             if is_ahead(head, one.epoch, one.size):
@@ -97,6 +125,10 @@ class FeedTalk:
     def on_pull(self, peer: str, pull: Pull, now: Moment) -> None:
         """Give entries, as many as the peer may still have."""
         link = self._links[peer]
+        own = self._feeds.feeds().get(self._own_id)
+        # Whoever asks for what follows our end may be asking for a proof against us.
+        if id_of_raw(pull.server) == self._own_id and own and pull.start < own.size:
+            self.own.told(peer, pull.epoch, pull.start)
         try:
             if not link.budget.spend(0, now.s):
                 self._counters.add(Count.PULLS_REFUSED)
@@ -118,8 +150,35 @@ class FeedTalk:
             return
         self._suspicions.answered(peer, message, self.effects)
         head = self._feeds.feeds().get(server_id)
+        if server_id == self._own_id and not self.own.is_current:
+            self._own_entries(peer, message, head)
         self._catch_up(self.replicator.entries(peer, message, head, now.s))
         self.plan(now)
+
+    def _own_digest(self, peer: str, one: FeedSize, head: FeedHead | None) -> None:
+        if head is not None and 0 < one.size <= head.size and one.epoch == head.epoch:
+            root = self._feeds.root_at(self._own_id, one.epoch, one.size)
+            if root is None or root[:HASH_BYTES] != one.root:
+                return
+        self.own.told(peer, one.epoch, one.size)
+
+    def _own_entries(self, peer: str, message: Entries, head: FeedHead | None) -> None:
+        """Take what a peer shows of our own feed: more than we hold, the same, or another story."""
+        if head is None or (message.epoch, message.size) > (head.epoch, head.size):
+            self.own.told(peer, message.epoch, message.size)
+        elif message.checkpoint is None:
+            return
+        elif message.checkpoint == self._feeds.checkpoint(self._own_id, message.epoch):
+            self.own.told(peer, message.epoch, message.size)
+        elif message.size == head.size:
+            self.effects.append(
+                Forked(
+                    server_id=self._own_id,
+                    epoch=message.epoch,
+                    checkpoint=message.checkpoint,
+                    source=peer,
+                )
+            )
 
     def _catch_up(self, steps: Iterable[Catching]) -> None:
         for step in steps:

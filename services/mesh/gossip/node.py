@@ -131,6 +131,7 @@ class GossipNode:
             links=self._channel.links,
             rng=rng,
             own_id=self.server_id,
+            now_s=now.s,
             usable=lambda peer: self._channel.is_live(peer, self._now.s),
             send=self._send,
         )
@@ -193,6 +194,11 @@ class GossipNode:
         self._talk.stored(server_id, now)
         self._tell_news()
         return self._flush()
+
+    @property
+    def is_behind_itself(self) -> bool:
+        """Whether another server claims to hold more of our own feed than we do."""
+        return self._talk.replicator.is_behind_with(self.server_id)
 
     def failed(self, server_id: str, source: str, count: Count, now: Moment) -> None:
         """Note that what a source gave, or should have given, was not stored."""
@@ -273,7 +279,11 @@ class GossipNode:
                 )
 
     def _on_hashes(self, peer: str, hashes: Summary | Buckets, _: Moment) -> None:
-        answers = self._holdings.answer(hashes, self._feeds.feeds())
+        heads = self._feeds.feeds()
+        if isinstance(hashes, Summary) and hashes.feeds == self._holdings.summary().feeds:
+            own = heads.get(self.server_id)
+            self._talk.own.told(peer, *((own.epoch, own.size) if own else (0, 0)))
+        answers = self._holdings.answer(hashes, heads)
         for answer in answers:
             self._send(peer, answer)
         if not answers:

@@ -64,6 +64,9 @@ class FeedReader(Protocol):
     def servers(self) -> Mapping[str, bytes]:
         """Return every server of the roster and its identity key."""
 
+    def witnesses(self) -> Collection[str]:
+        """Return the servers whose signatures settle what is in a feed."""
+
     @property
     def standing(self) -> Hashable:
         """What stays the same while the servers and what counts of their feeds do."""
@@ -80,6 +83,9 @@ class FeedPort(FeedReader, Protocol):
         Raises:
             SeipdError: there is a gap before ``start``, or the checkpoint does not sign them.
         """
+
+    def own_feed_current(self) -> None:
+        """Begin to append to our own feed: nobody holds more of it, as far as can be known."""
 
     async def contradict(self, server_id: str, epoch: int, checkpoint: bytes) -> bool:
         """Compare a checkpoint with what is held of a feed; say whether its author lied.

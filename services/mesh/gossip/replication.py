@@ -113,6 +113,10 @@ class Replicator:
         """How many feeds are known to be longer elsewhere."""
         return len(self._feeds)
 
+    def is_behind_with(self, server_id: str) -> bool:
+        """Say whether somebody claims to hold more of a feed."""
+        return server_id in self._feeds
+
     def buffered_bytes(self, peer: str) -> int:
         """Return how much of what a peer has sent is waiting for the rest."""
         return sum(
@@ -129,7 +133,6 @@ class Replicator:
             return
         if server_id == self._own_id:
             self._counters.add(Count.OWN_FEED_AHEAD)
-            return
         # Each source's word stands alone: a made-up epoch or size costs only who says it.
         feed = self._feeds.setdefault(server_id, _Catchup(server_id=server_id))
         feed.offers[peer] = (epoch, size)

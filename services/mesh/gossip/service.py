@@ -29,6 +29,7 @@ from services.mesh.gossip.effects import (
     Forked,
     Ingest,
     MemberChanged,
+    OwnFeedCurrent,
     Send,
 )
 from services.mesh.gossip.listeners import Listeners
@@ -146,8 +147,8 @@ class GossipService:
         peers = self.peers()
         live_count = sum(peer.session_age_s is not None for peer in peers)
         detail = f"{live_count} of {len(peers)} servers in session"
-        if self._node.counters[Count.OWN_FEED_AHEAD]:
-            detail += "; another server claims more of our own feed than we hold"
+        if self._node.is_behind_itself:
+            detail += "; another server claims more of our own feed than we hold: catching up"
             return Health(state=HealthState.DEGRADED, detail=detail)
         return Health(state=self._state, detail=detail)
 
@@ -304,6 +305,8 @@ class GossipService:
                     self._deliver(effect)
                 case AddressChanged() | FactLearnt() | MemberChanged():
                     self._listeners.tell(effect)
+                case OwnFeedCurrent():
+                    self._ledger.own_feed_current()
                 case Forked():
                     self._tasks.spawn(self._contradict(effect), name="gossip-fork")
 

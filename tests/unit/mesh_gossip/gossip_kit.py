@@ -23,6 +23,7 @@ from services.mesh.gossip.effects import (
     Forked,
     Ingest,
     MemberChanged,
+    OwnFeedCurrent,
     Send,
 )
 from services.mesh.gossip.node import GossipNode
@@ -87,6 +88,7 @@ class FakeLedger:
         self.cosignatures: list[tuple[str, int, int, bytes]] = []
         self.callbacks = []
         self.reads = 0
+        self.may_append = False
 
     def append(self, *entries: bytes) -> None:
         feed = self.held[self.own_id]
@@ -127,13 +129,19 @@ class FakeLedger:
     def servers(self):
         return dict(self.roster)
 
+    def witnesses(self):
+        return self.roster.keys()
+
+    def own_feed_current(self) -> None:
+        self.may_append = True
+
     @property
     def standing(self):
         return hash(frozenset(self.roster.items()))
 
     def ingest_now(self, server_id, epoch, start, entries, checkpoint) -> int:
         key = self.roster.get(server_id)
-        if key is None or epoch != 1 or server_id == self.own_id:
+        if key is None or epoch != 1:
             raise NotFoundError("no such feed")
         feed = self.held.setdefault(server_id, Feed(epoch=epoch))
         if start > len(feed.entries):
@@ -233,6 +241,8 @@ class Host:
                     self.changed.append(effect.server_id)
                 case Forked():
                     self.forks.append(effect)
+                case OwnFeedCurrent():
+                    self.ledger.own_feed_current()
                 case MemberChanged():
                     self.states[effect.server_id] = effect.new
 

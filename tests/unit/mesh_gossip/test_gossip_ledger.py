@@ -81,7 +81,7 @@ def charter_of(*names: str):
 
 
 @contextlib.asynccontextmanager
-async def running(folder, charter, name):
+async def running(folder, charter, name, *, wait=False):
     ledger = LedgerService(
         folder=folder / name,
         signing_key=key_of(name),
@@ -102,6 +102,8 @@ async def running(folder, charter, name):
     )
     gossip.announce(PLACE)
     ledger.on_cosign(gossip.send_cosign)
+    if wait:
+        ledger.wait_for_others()
     async with contextlib.AsyncExitStack() as stack:
         await ledger.start()
         stack.push_async_callback(ledger.stop)

@@ -156,8 +156,21 @@ def test_gos_19_what_is_not_longer_is_no_offer():
     )
     one.offered("bob", "server-0000000000000000", 1, 5, Head(1, 5))
     one.offered("bob", "server-0000000000000000", 1, 500, Head(2, 1))
-    one.offered("bob", FEED, 1, 6, Head(1, 5))
     assert one.open_count == 0
+
+
+def test_what_we_lost_of_our_own_feed_is_pulled_like_any_other():
+    counters = Counters()
+    one = Replicator(
+        rng=random.Random(1),  # noqa: S311 (failures repeat)
+        counters=counters,
+        usable=lambda _: True,
+        own_id=FEED,
+    )
+    one.offered("bob", FEED, 1, 6, Head(1, 5))
+    (pull,) = one.plan({FEED: Head(1, 5)}, 0.0)
+    assert (pull.peer, pull.start) == ("bob", 5)
+    assert one.is_behind_with(FEED)
     assert counters[Count.OWN_FEED_AHEAD] == 1
 
 
