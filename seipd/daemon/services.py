@@ -172,6 +172,8 @@ def compose(
         )
     )
     ledger.on_cosign(gossip.send_cosign)
+    # Gossip tells when the others were asked how long this server's own feed is.
+    ledger.wait_for_others()
     words = WordKeeper(lambda: ledger.charter)
     gossip.subscribe_facts(words.learn)
     ledger.on_state_word(_telling_state(gossip, words, own.server_id))

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MEND: Final = "if the others are right, restore this server from its newest backup: seipd restore"
+MEND: Final = (
+    "if the others are right, revoke this server there (seipd server revoke) and join it anew "
+    "with an empty data root"
+)
 ASKING: Final = "this server is asking the others how long its own feed is"
 BEHIND: Final = "this server is getting newer entries of its own feed back from the others"
 FORKED: Final = f"the others hold another story of this server's own feed; {MEND}"
