@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from seipd.config.model import Settings
     from services.base.keywrap.identity import ServerIdentity
     from services.base.ledger.ticks import StateWord
+    from services.base.storage.service import StorageService
     from services.kernel.certificates import ServerCertificate
     from services.kernel.clock import Clock
     from services.kernel.records import Record
@@ -91,8 +92,10 @@ def ledger_of(
     charter_records: Sequence[Record],
     clock: Clock,
     on_fatal: Callable[[BaseException], None],
+    *,
+    disk_trouble: Callable[[], str] = lambda: "",
 ) -> LedgerService:
-    """Return the ledger of a data root."""
+    """Return the ledger of a data root; it accepts nothing while the disk is in trouble."""
     return LedgerService(
         folder=paths.ledger,
         signing_key=identity.signing_key,
@@ -100,6 +103,7 @@ def ledger_of(
         appliers=appliers(),
         clock=clock,
         on_fatal=on_fatal,
+        disk_trouble=disk_trouble,
     )
 
 
@@ -123,7 +127,7 @@ def signer_of(settings: Settings, paths: Paths) -> tuple[SignerProcess | None, G
 def compose(
     settings: Settings,
     *,
-    storage: Service,
+    storage: StorageService,
     identity: ServerIdentity,
     charter_records: Sequence[Record],
     clock: Clock,
@@ -141,7 +145,9 @@ def compose(
     public_address = public_address_of(settings.public_address, settings.bind_address)
 
     signer_process, signer = signer_of(settings, paths)
-    ledger = ledger_of(paths, identity, charter_records, clock, on_fatal)
+    ledger = ledger_of(
+        paths, identity, charter_records, clock, on_fatal, disk_trouble=storage.trouble
+    )
     author = Author(key=identity.signing_key, mesh_id=mesh_id, clock=clock)
     ipam = IpamService(ledger=ledger, author=author)
     root_keys = RootKeysService(ledger=ledger, signer=signer, clock=clock)

@@ -103,6 +103,7 @@ class LedgerService:
         clock: Clock,
         on_fatal: Callable[[BaseException], None],
         settings: LedgerSettings | None = None,
+        disk_trouble: Callable[[], str] = lambda: "",
     ) -> None:
         self._folder = folder
         self._key = signing_key
@@ -111,6 +112,7 @@ class LedgerService:
         self._clock = clock
         self._on_fatal = on_fatal
         self._settings = settings or LedgerSettings()
+        self._disk_trouble = disk_trouble
         self._tasks = TaskOwner("ledger")
         self._shelf = Shelf(
             folder,
@@ -169,6 +171,7 @@ class LedgerService:
             verify=verify,
             on_fatal=self._on_fatal,
             on_commit=self._after_commit,
+            disk_trouble=self._disk_trouble,
         )
         for feed in self._fold.feeds.values():
             self._writer.observe(feed.last_hlc)  # type: ignore[arg-type]

@@ -90,12 +90,14 @@ class Writer:
         verify: Verify,
         on_fatal: Callable[[BaseException], None],
         on_commit: Callable[[], None],
+        disk_trouble: Callable[[], str] = lambda: "",
     ) -> None:
         self._server_id = server_id
         self.fold = fold
         self._log = log
         self._clock = clock
         self._verify = verify
+        self._disk_trouble = disk_trouble
         self._on_fatal = on_fatal
         self._on_commit = on_commit
         self._queue: asyncio.Queue[_Transaction] = asyncio.Queue(maxsize=MAX_QUEUED)
@@ -135,7 +137,7 @@ class Writer:
         return self.read_only or unknown_version(self.fold.state)
 
     def _require_writable(self) -> None:
-        why = self.refuses()
+        why = self.refuses() or self._disk_trouble()
         if why:
             raise UnavailableError(why, code="read_only")
 

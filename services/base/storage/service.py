@@ -50,13 +50,10 @@ class StorageService:
         self._started = False
         self._root.close()
 
-    @property
-    def read_only(self) -> bool:
-        """Whether nothing more may be accepted: space is short, or the disk does not answer."""
-        try:
-            return is_low(self._root.free_bytes())
-        except StorageError:
-            return True
+    def trouble(self) -> str:
+        """Say why nothing more may be accepted: space is short, or the disk does not answer."""
+        health = self.health()
+        return "" if health.state is HealthState.OK else health.detail or "the data root is closed"
 
     def health(self) -> Health:
         """Tell the free space."""

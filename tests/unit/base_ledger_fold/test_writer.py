@@ -175,3 +175,15 @@ async def test_what_comes_while_the_fold_is_out_of_order_waits_and_is_accepted_a
     bench.log.disk.release()
     (receipt,) = await second
     assert receipt.index == bench.log.size - 1
+
+
+async def test_sto_12_nothing_is_accepted_while_the_disk_is_in_trouble(bench):
+    told = ["read-only: 63 MiB free, 64 needed"]
+    bench.writer._disk_trouble = lambda: told[0]
+    with pytest.raises(UnavailableError, match="63 MiB free") as caught:
+        await bench.submit(0x101)
+    assert caught.value.code == "read_only"
+    told[0] = ""
+    accepted = bench.submit(0x102)
+    bench.log.disk.release()
+    assert (await accepted)[0].index == bench.log.size - 1

@@ -194,11 +194,11 @@ async def test_the_service_reports_the_free_space(tmp_path: Path, monkeypatch: p
     await service.start()
     monkeypatch.setattr(DataRoot, "free_bytes", lambda _self: LOW_SPACE_BYTES)
     assert service.health().state is HealthState.OK
-    assert not service.read_only
+    assert service.trouble() == ""
     monkeypatch.setattr(DataRoot, "free_bytes", lambda _self: LOW_SPACE_BYTES - 1)
     assert service.health().state is HealthState.DEGRADED
     assert service.health().detail == "read-only: 63 MiB free, 64 needed"
-    assert service.read_only
+    assert service.trouble()
     await service.stop()
     await service.stop()
     assert service.health().state is HealthState.STOPPED
@@ -212,7 +212,7 @@ async def test_a_disk_that_is_gone_makes_the_service_fail_and_read_only(tmp_path
         path.unlink()
     root.location.rmdir()
     assert service.health().state is HealthState.FAILED
-    assert service.read_only
+    assert service.trouble()
     with pytest.raises(StorageError):
         root.free_bytes()
     await service.stop()
