@@ -90,7 +90,7 @@ def test_whoever_knows_the_mesh_can_open_a_fact(kind):
 def test_the_fact_in_the_protocol_document_is_the_one_that_it_describes():
     page = Path(__file__).parents[3] / "docs/protocol/gossip.md"
     section = page.read_text(encoding="utf-8").split("\nA load of 73 %")[1]
-    dump = bytes.fromhex("".join(re.findall(r"(?m)^    ([0-9a-f]+)$", section)))
+    dump = bytes.fromhex("".join(re.findall(r"(?m)^([0-9a-f]{16,})$", section)))
     fact = open_envelope(dump, MESH_ID)
     assert fact.key == SigningKey(bytes(range(32))).public_key
     assert (fact.counter, fact.issued_ms, fact.expires_ms) == (
