@@ -81,16 +81,19 @@ def _root(entries: list[bytes]) -> bytes:
 ROOT = _root([b"entry %d" % number for number in range(7)])
 
 
-def _feeds() -> SetSummary:
-    feeds = SetSummary(MESH)
-    feeds.put(A_RAW, (1).to_bytes(4) + (7).to_bytes(8) + ROOT)
-    return feeds
+def _hash(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=8, key=MESH).digest()
 
 
-def _facts() -> SetSummary:
-    facts = SetSummary(MESH)
-    facts.put(A_RAW + bytes([LOAD]), TIME_MS.to_bytes(8))
-    return facts
+def _sums(key: bytes, value: bytes) -> bytes:
+    """Return the 64 sums of a set with one member, as the page says and not as the code does."""
+    sums = [bytes(8)] * 64
+    sums[key[0] % 64] = _hash(key + value)
+    return b"".join(sums)
+
+
+FEED_SUMS = _sums(A_RAW, (1).to_bytes(4) + (7).to_bytes(8) + ROOT)
+FACT_SUMS = _sums(A_RAW + bytes([LOAD]), TIME_MS.to_bytes(8))
 
 
 SUSPICION = members.Suspicion(subject=A_RAW, incarnation=1_699_999_999, reporter=B_RAW)
@@ -123,8 +126,8 @@ MESSAGES: dict[str, Message] = {
     "PING_REQ": members.PingReq(seq=2**32 - 1, target=A_RAW, rumours=()),
     "NACK": members.Nack(seq=2**32 - 1, rumours=()),
     "RUMOURS": members.Rumours(rumours=(SUSPICION, DUMPS["ALIVE"])),
-    "SUMMARY": wire.Summary(feeds=_feeds().total, facts=_facts().total),
-    "BUCKETS": wire.Buckets(about=wire.ABOUT_FEEDS, hashes=_feeds().packed),
+    "SUMMARY": wire.Summary(feeds=_hash(FEED_SUMS), facts=_hash(FACT_SUMS)),
+    "BUCKETS": wire.Buckets(about=wire.ABOUT_FEEDS, hashes=FEED_SUMS),
     "FACTS": wire.FactCounters(
         facts=(
             wire.FactCounter(key=A_RAW + bytes([1]), counter=TIME_MS),
@@ -218,6 +221,14 @@ def test_the_checkpoint_is_signed_by_the_author_and_by_the_witness() -> None:
     assert (witness, time_s) == (B_ID, str(TIME_MS // 1000))
     signed = cosignature_input(parse_note(CHECKPOINT).text, int(time_s))
     assert verify(B.public_key, signed, b64u_decode(signature))
+
+
+def test_the_code_hashes_sets_as_the_page_says() -> None:
+    feeds = SetSummary(MESH)
+    feeds.put(B_RAW, b"another feed")
+    feeds.put(A_RAW, (1).to_bytes(4) + (7).to_bytes(8) + ROOT)
+    feeds.put(B_RAW, None)
+    assert (feeds.packed, feeds.total) == (FEED_SUMS, _hash(FEED_SUMS))
 
 
 def test_the_sign_of_life_is_the_subjects_own() -> None:
