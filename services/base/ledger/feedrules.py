@@ -60,7 +60,7 @@ class FeedRules:
         self._charter = charter
         self._limits = limits
         self._verify = verify
-        self._root_at = root_at
+        self.root_at = root_at
 
     def is_blocked(self, feed: Feed, one: Checked) -> bool:
         """Say whether an entry, and all after it, wait for a roster that is not known yet."""
@@ -107,7 +107,7 @@ class FeedRules:
         """Return the median time if more than half of the witnesses signed this feed's root."""
         roster = self._charter.at(number)
         certificate = roster.server(feed.author)
-        if certificate is None or self._root_at(feed.author, attest.size) != attest.root:
+        if certificate is None or self.root_at(feed.author, attest.size) != attest.root:
             return None
         origin = feeds.feed_origin(self._charter.genesis.mesh_id, feed.author, certificate.epoch)
         times_s = cosigned_times(attest, origin=origin, roster=roster, verify=self._verify)

@@ -123,10 +123,10 @@ class Fold:
         if start != feed.size:
             raise ValueError(f"{author}: entries from {start}, held are {feed.size}")
         feed.size += len(entries)
-        advanced = self.offer_changes(entries)
+        grown = self.feeds.values() if self.offer_changes(entries) else (feed,)
         feed.blocked.extend(entries)
         fresh: list[Item] = []
-        for one in self.feeds.values() if advanced else (feed,):
+        for one in grown:
             fresh.extend(self._process(one))
         self._integrate(fresh)
         return fresh
@@ -182,11 +182,14 @@ class Fold:
         limit = self._limit_of.get(author)
         return limit is not None and index >= limit.size
 
-    def settle_kept(self, feed: Feed) -> bool:
-        """Settle what witnesses are known to have seen of a liar's feed; say if that is news."""
+    def settle_kept(self, feed: Feed, have: int) -> bool:
+        """Settle what witnesses saw of a liar's feed once that is here; say if it is news."""
         limit = self._limit_of.get(feed.author)
-        if limit is None or limit.settled_ms is None or limit.size <= feed.attested:
+        if limit is None or limit.settled_ms is None or not feed.attested < limit.size <= have:
             return False
+        if self.rules.root_at(feed.author, limit.size) != limit.root:
+            return False
+        feed.bound = feed.bound or limit
         self._rekeyed = settle(feed, limit.size, limit.settled_ms) or self._rekeyed
         return True
 
@@ -216,23 +219,23 @@ class Fold:
         Raises:
             HorizonError: it was, before the state that the fold began with.
         """
-        self._check_horizon()
+        trimmed = {author: feed.trimmed for author, feed in self.feeds.items()}
+        if any(first < trimmed.get(author, 0) for author, first in self._judge_anew.items()):
+            raise HorizonError("what can't be taken back is to be judged anew")
         self._judge_anew.clear()
 
     def _check_horizon(self) -> None:
         for author, first in self._judge_anew.items():
             feed = self.feeds.get(author)
-            if feed is not None and first < max(feed.trimmed, feed.attested_at + 1):
-                # Also where an attest was heard that stands beyond what counts.
+            if feed is not None and not feed.can_go_back(first, self._limit_of[author]):
                 raise HorizonError("what can't be taken back is to be judged anew")
 
     def offer_changes(self, entries: Sequence[Checked]) -> bool:
         """Take the roster changes among entries; say whether the roster moved on by them."""
-        records = [one.entry.record for one in entries if one.entry is not None]
-        changes = [record for record in records if record.kind == CHANGE_KIND]
+        records = (one.entry.record for one in entries if one.entry is not None)
+        changes = sorted((one for one in records if one.kind == CHANGE_KIND), key=change_number)
         if not changes:
             return False
-        changes.sort(key=change_number)
         applied = []
         for record in changes:
             try:
@@ -247,8 +250,7 @@ class Fold:
     def as_of(self, time_ms: int, roster_number: int) -> Iterator[None]:
         """Have the state for a while as it was settled at a time, under a roster."""
         later = self.rewind(time_ms)
-        newest = self.charter.number
-        if roster_number != newest:
+        if roster_number != (newest := self.charter.number):
             put_roster(self.state, self.charter, roster_number)
         try:
             yield
@@ -262,7 +264,6 @@ class Fold:
         put_roster(self.state, self.charter, self.charter.number)
         for server_id in self.charter.former():
             self._limit_changed(server_id)
-        logger.debug("charter of %s published", self.mesh_id)
 
     def _process(self, feed: Feed) -> list[Item]:
         """Go through what is not blocked by a roster that is not known yet."""
@@ -277,11 +278,13 @@ class Fold:
             item = item_of(feed, index, entry, UNSETTLED_MS)
             if item is not None:
                 fresh.append(item)
+        self.settle_kept(feed, feed.processed)
         return fresh
 
     def hear(self, feed: Feed, index: int, record: Record) -> None:
         """Take what an entry says about its own feed or what counts of another."""
         if record.kind == ATTEST_KIND and self.is_beyond(feed.author, index):
+            feed.bound = feed.bound or self._limit_of[feed.author]
             return
         heard = self.rules.hear(feed, index, record)
         self._rekeyed = self._rekeyed or heard.rekeyed
@@ -298,7 +301,7 @@ class Fold:
         sizes = [limit.size, before.size if before is not None else NO_LIMIT]
         self._judge_anew[author] = min(*sizes, self._judge_anew.get(author, NO_LIMIT))
         if author in self.feeds:
-            self.settle_kept(self.feeds[author])
+            self.settle_kept(self.feeds[author], self.feeds[author].processed)
 
     def _integrate(self, fresh: list[Item]) -> None:
         last = self._items[-1].order_key if self._items else self._horizon
@@ -323,10 +326,10 @@ class Fold:
             if held is not wanted or held.index >= judge_anew.get(held.author, NO_LIMIT):
                 break
             same += 1
-        had_effect = {id(item) for item in self._items[same:] if item.refusal is None}
-        for item in reversed(self._items[same:]):
+        undone, self._items = self._items[same:], ordered
+        had_effect = {id(item) for item in undone if item.refusal is None}
+        for item in reversed(undone):
             self._undo(item)
-        self._items = ordered
         for item in ordered[same:]:
             self._apply(item)
             if item.refusal is not None and id(item) in had_effect:

@@ -197,7 +197,7 @@ class Replay:
             self._fold.hear(feed, index, checked.entry.record)
             if feed.attested > before:
                 source.settled(feed)
-        if self._fold.settle_kept(feed):
+        if self._fold.settle_kept(feed, source.stop):
             source.settled(feed)
 
     def _merge(self) -> None:

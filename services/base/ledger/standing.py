@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from services.base.ledger.limits import Prefix
     from services.base.ledger.state import Undo
     from services.kernel.errors import SeipdError
     from services.kernel.hlc import Hlc
@@ -79,6 +80,7 @@ class Feed:
     attested: int = 0
     attested_roster: int = 0  # the roster whose witnesses attested it
     attested_at: int = -1  # where the attest stands
+    bound: Prefix | None = None  # what counted of it when that decided what is settled when
     last_hlc: int = 0
     settled_hlc: int = 0
     settled_ms: int = 0
@@ -107,6 +109,14 @@ class Feed:
         )
         feed.attests.append(Attested(point.size, point.settled_ms))
         return feed
+
+    def can_go_back(self, first: int, limit: Prefix) -> bool:
+        """Say whether entries from an index on may be judged anew now that so much counts.
+
+        Not where an attest was heard that stands beyond, or was passed over and counts by now.
+        """
+        is_bound = self.bound is not None and self.bound != limit
+        return not is_bound and first >= max(self.trimmed, self.attested_at + 1)
 
     @property
     def roster_number(self) -> int:

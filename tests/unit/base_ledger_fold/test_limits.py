@@ -168,3 +168,42 @@ def test_a_malformed_word_on_what_counts_is_refused(changes) -> None:
     assert kept_from_body(good).attest.size == 1
     with pytest.raises(InputError):
         kept_from_body({**good, **changes})
+
+
+@pytest.mark.parametrize("part", [1, 2, 3, 4, 5, 6])
+def test_what_was_kept_settles_alike_when_the_feed_comes_later_and_in_parts(part) -> None:
+    world, liar, names, _ = liar_with_invites()
+    world.attest(liar, len(liar.entries), START_S - 3)
+    names.append(world.invite(liar, "four")[0])
+    lie(world, liar, world.servers[2])
+    keep(world, liar, world.servers[0], len(liar.entries))
+    world.attest(world.servers[0], len(world.servers[0].entries), START_S)
+    fold = world.fold()
+    fold.publish_charter()
+    world.deliver(fold, world.servers[0])
+    world.deliver(fold, world.servers[2])
+    world.deliver(fold, liar, part)
+    assert invites(fold) <= set(names)
+    fold = world.updated(fold)
+    anew = world.folded()
+    times = {item.record.id: item.settled_ms for item in anew.settled_until()}
+    assert {item.record.id: item.settled_ms for item in fold.settled_until()} == times
+    assert len(times) >= len(names)
+    assert invites(fold) == invites(anew) == set(names)
+    assert fold.state.root() == anew.state.root()
+
+
+def test_more_that_was_kept_asks_to_begin_anew_where_the_less_has_settled_something() -> None:
+    world, liar, names, sizes = liar_with_invites()
+    lie(world, liar, world.servers[2])
+    keep(world, liar, world.servers[0], sizes[0])
+    world.attest(liar, sizes[1], START_S - 3)
+    fold = world.fold()
+    fold.publish_charter()
+    for server in (world.servers[0], world.servers[2], liar):
+        world.deliver(fold, server)
+    assert invites(fold) == set(names[:1])
+    keep(world, liar, world.servers[0], len(liar.entries))
+    with pytest.raises(HorizonError):
+        world.deliver(fold, world.servers[0])
+    assert invites(world.folded()) == set(names)
