@@ -7,6 +7,7 @@ played here as the service does it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections import deque
@@ -21,7 +22,6 @@ from services.base.ledger.note import NoteVerifier
 from services.base.ledger.state import State
 from services.kernel.errors import (
     ConflictError,
-    CorruptError,
     NotFoundError,
     SeipdError,
     UnavailableError,
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 MAX_AHEAD_MS = 30_000  # these as LedgerService has them
 CALM_S = 0.25
 MAX_CALMS = 240
+COSIGN_AGAIN_S = 5.0
 
 
 class SimLedger:
@@ -90,6 +91,7 @@ class SimLedger:
         self._on_fatal = on_fatal
         self._behind = False
         self._ingest_count = 0
+        self._next_cosign_s = 0.0
         self._ingesting: dict[str, deque[tuple[Any, ...]]] = {}
         self.held.setdefault(self.server_id, self._empty(self.server_id))
         self.lazy = charter is not None
@@ -197,8 +199,9 @@ class SimLedger:
         if server_id == self.server_id and epoch == own.epoch:
             root = own.root_at(size)
             if root is not None:
-                self.attestor.add(size, root, line)
-                self._drive(self.attestor.settle(own), fatal=False)
+                with contextlib.suppress(SeipdError):
+                    self.attestor.add(size, root, line)
+                    self._drive(self.attestor.settle(own), fatal=False)
 
     def contradict(self, server_id: str, epoch: int, checkpoint: bytes) -> None:
         """Compare a checkpoint with what is held; append the proof if its author lied."""
@@ -218,6 +221,7 @@ class SimLedger:
     def housekeep(self) -> None:
         if not self.lazy:
             self._drive(self.attestor.settle(self.held[self.server_id]), fatal=True)
+            self._cosign_again()
 
     def name_roster(self) -> None:
         feed = self.fold.feeds.get(self.server_id)
@@ -291,12 +295,23 @@ class SimLedger:
         self._hold(name, dataclasses.replace(copy, tape=tape, size=size, checkpoint=note))
         if not self.lazy:
             self._fold_in(name, copy.size, checked)
-        held = self.held.get(name)
-        if held is None or self._limit_of(name) is not None:
-            return
-        line = self.attestor.cosign(held)
+        if name in self.held:
+            self._cosign(self.held[name])
+
+    def _cosign(self, copy: Copy) -> None:
+        line = self.attestor.cosign(copy) if self._limit_of(copy.server_id) is None else None
         if line is not None:
-            self._on_cosign(name, epoch, size, line)
+            self._on_cosign(copy.server_id, copy.epoch, copy.size, line)
+
+    def _cosign_again(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s < self._next_cosign_s:
+            return
+        self._next_cosign_s = now_s + COSIGN_AGAIN_S
+        for name, copy in tuple(self.held.items()):
+            feed = self.fold.feeds.get(name)
+            if feed is not None and feed.unsettled and name != self.server_id:
+                self._cosign(copy)
 
     def _fold_in(self, name: ServerId, start: int, checked: list[Checked]) -> None:
         self._ingest_count += 1
@@ -314,7 +329,9 @@ class SimLedger:
             return
         if self.charter.number > number:
             self._later(0.0, self.name_roster)
-        if self.fold.limit_count != limit_count:
+        copy = self.held.get(name)
+        other_branch = copy is not None and is_other_branch(self.fold, copy)  # type: ignore[arg-type]
+        if self.fold.limit_count != limit_count or other_branch:
             self._later(0.0, self.mind_limits)
 
     def _fall_behind(self) -> None:
@@ -337,25 +354,31 @@ class SimLedger:
     def mind_limits(self) -> None:
         """Put the wrong branches of feeds aside; bring forward what counts of the right ones."""
         for name, copy in tuple(self.held.items()):
-            if not is_other_branch(self.fold, copy):  # type: ignore[arg-type]
+            if name == self.server_id or not is_other_branch(self.fold, copy):  # type: ignore[arg-type]
                 continue
             if name in self._ingesting:
                 self._later(self._fsync_s, self.mind_limits)
             else:
                 self._pen.when_quiet(functools.partial(self._put_aside, name))
             return
+        for record in self._missing_words():
+            self._drive(self._submit([record]), fatal=True)
+
+    def _missing_words(self) -> list[Record]:
+        if self.server_id not in self.witnesses():
+            return []
+        words = []
         for name, certificate in self.charter.certificates().items():
-            held = self._copy(name, certificate.epoch)
-            if held is None or not self.fold.limits.is_untrusted(name):
+            proof, held = self.fold.limits.proof_against(name), self._copy(name, certificate.epoch)
+            if proof is None or name == self.server_id:
                 continue
-            kept = kept_of(self.fold, self._author, held, certificate)  # type: ignore[arg-type]
-            if kept is not None:
-                self._drive(self._submit([kept]), fatal=True)
+            if self.fold.state.get("trust", name) is None:
+                words.append(self._author.record(proof.kind, proof.body))
+            kept = kept_of(self.fold, self._author, held, certificate) if held else None  # type: ignore[arg-type]
+            words += [kept] if kept is not None else []
+        return words
 
     def _put_aside(self, name: ServerId) -> None:
-        if name == self.server_id:
-            self._on_fatal(CorruptError("another branch of the own feed counts", path="feed"))
-            return
         self._disk.aside.append(self.held.pop(name))
         del self._disk.feeds[name]
         self._rebuild()
@@ -382,7 +405,13 @@ class SimLedger:
 
     def _rebuild(self) -> None:
         self.rebuilds += 1
-        self.fold = self.writer.fold = self.attestor.fold = self._loader.build(None)
+        fold = self._loader.build(None)
+        for name, copy in self.held.items():
+            # Also of a server that the roster does not name any more, or yet.
+            size = fold.feed(name).size
+            if size < copy.size:
+                fold.add(name, size, self._reader.check(copy.read(size, copy.size)))
+        self.fold = self.writer.fold = self.attestor.fold = fold
         self._behind = False
         self._pen.go_on()
 
