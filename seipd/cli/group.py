@@ -103,8 +103,8 @@ def run_group(group: click.Group, program: str) -> int:
 
         return fail(error)
     except BrokenPipeError:
-        # The reader went away: click answers 1 then, and so do we; nothing is written at exit.
-        sys.stdout = None
+        # The reader went away: click answers 1 then, and so do we.
+        _give_up_output()
         return NO
     except Exception as error:  # noqa: BLE001 (nobody is shown a traceback)
         return _failed(error)
@@ -118,12 +118,19 @@ def _failed(error: Exception) -> int:
     from seipd.cli.exits import NO
 
     logging.getLogger(__name__).debug("the command failed", exc_info=error)
+    if isinstance(error, OSError):
+        _give_up_output()
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         _say(f"{where}{error.strerror} — make room or give the right to it, then try again")
     else:
         _say(f"{type(error).__name__}: {error} — this is a fault of the program: report it")
     return NO
+
+
+def _give_up_output() -> None:
+    """Drop what could not be written: the interpreter would try again at exit, and exit with 120."""
+    sys.stdout = None
 
 
 def _say(text: str) -> None:
