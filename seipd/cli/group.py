@@ -129,7 +129,7 @@ def _failed(error: Exception) -> int:
 
 
 def _give_up_output() -> None:
-    """Drop what could not be written: the interpreter would try again at exit, and exit with 120."""
+    """Drop what could not be written: tried again at exit, it would make the status 120."""
     sys.stdout = None
 
 
