@@ -17,19 +17,17 @@ for, from the buckets that changed since.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from services.base.ledger.mapproof import EMPTY, HASH_BYTES, key_hash, leaf_hash, node_hash
 from services.kernel.errors import CorruptError, RejectedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EMPTY = bytes(32)
-HASH_BYTES = 32
 _HEAD = HASH_BYTES + 2
 _MAX_PAYLOAD = 0xFFFF
 _MIN_BITS = 8
@@ -40,21 +38,6 @@ _MAX_RECENT = 256
 Undo = list[tuple[bytes, bytes | None]]
 Watch = Callable[[bytes, bytes | None, bytes | None], None]
 """Gets the place, the payload before and the payload after."""
-
-
-def key_hash(view: str, key: str) -> bytes:
-    """Return the place of an object in the map."""
-    return hashlib.sha256(f"{view}\0{key}".encode()).digest()
-
-
-def leaf_hash(place: bytes, payload: bytes) -> bytes:
-    """Return the hash of one leaf."""
-    return hashlib.sha256(b"\x00" + place + payload).digest()
-
-
-def node_hash(left: bytes, right: bytes) -> bytes:
-    """Return the hash of an inner node with two leaves or more below it."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
 
 
 class State:
@@ -143,6 +126,14 @@ class State:
                 self._nodes[node] = _join(self._nodes[2 * node], self._nodes[2 * node + 1])
             parents = {node >> 1 for node in parents}
         return self._nodes[1][0]
+
+    def frozen(self) -> State:
+        """Return what stays as it is now: the buckets are shared, not their leaves copied."""
+        self.root()
+        copy = State()
+        copy._bits, copy._shift, copy.count = self._bits, self._shift, self.count
+        copy._buckets, copy._nodes, copy._dirty = list(self._buckets), list(self._nodes), set()
+        return copy
 
     def prove(self, view: str, key: str) -> tuple[bytes | None, list[bytes]]:
         """Return the leaf that decides the question and the siblings from it up to the root.
@@ -285,42 +276,6 @@ class State:
         for index in range(low - size, high - size + 1):
             for _, payload in _leaves(self._buckets[index]):
                 yield payload
-
-
-def verify_map_proof(
-    root: bytes, view: str, key: str, leaf: bytes | None, siblings: list[bytes]
-) -> bool:
-    """Check a map proof: True where the root commits to ``leaf`` deciding this key.
-
-    A leaf of another key, or None, proves that the key is absent. Whatever a stranger hands in
-    gives True or False.
-    """
-    place = key_hash(view, key)
-    depth = len(siblings)
-    if depth > 8 * HASH_BYTES or any(len(sibling) != HASH_BYTES for sibling in siblings):
-        return False
-    value = EMPTY
-    if leaf is not None:
-        leaf_place = _place_of(leaf)
-        if leaf_place is None or _prefix(leaf_place, depth) != _prefix(place, depth):
-            return False
-        value = leaf_hash(leaf_place, leaf)
-    for level, sibling in zip(range(depth - 1, -1, -1), siblings, strict=True):
-        right = place[level >> 3] >> (7 - (level & 7)) & 1
-        value = node_hash(sibling, value) if right else node_hash(value, sibling)
-    return value == root
-
-
-def _place_of(payload: bytes) -> bytes | None:
-    try:
-        view, key, _ = orjson.loads(payload)
-        return key_hash(view, key) if type(view) is type(key) is str else None
-    except (TypeError, ValueError):
-        return None
-
-
-def _prefix(place: bytes, bits: int) -> int:
-    return int.from_bytes(place, "big") >> (256 - bits)
 
 
 def _bits_for(count: int) -> int:

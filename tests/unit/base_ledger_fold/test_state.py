@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.base.ledger.state import State, key_hash, verify_map_proof
+from services.base.ledger.mapproof import key_hash, verify_map_proof
+from services.base.ledger.state import State
 from services.kernel.errors import CorruptError, RejectedError
 
 QUICK = settings(max_examples=80, deadline=None)
@@ -192,3 +193,20 @@ def test_a_reader_that_may_be_another_thread_leaves_nothing_behind():
     assert not state._recent
     state.put("v", "a", 2)
     assert state.recall("v", "a") == 2
+
+
+@QUICK
+@given(OBJECTS, OBJECTS)
+def test_a_frozen_copy_stays_while_the_state_goes_on(before, after) -> None:
+    state = filled(before)
+    root, copy = state.root(), state.frozen()
+    for (view, key), value in after.items():
+        state.put(view, key, value)
+    for name in before.keys() - after.keys():
+        state.delete(*name)
+    assert copy.root() == root == filled(before).root()
+    assert state.root() == filled(after).root()
+    for question in before:
+        leaf, siblings = copy.prove(*question)
+        assert verify_map_proof(root, *question, leaf, siblings)
+        assert json.loads(leaf)[2] == before[question]
