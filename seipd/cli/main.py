@@ -28,6 +28,8 @@ COMMANDS: Commands = {
     "ipam": ("seipd.cli.ipam:ipam", "addresses and blocks"),
     "acl": ("seipd.cli.tree:acl", "may X do Y here, and why"),
     "ledger": ("seipd.cli.ledger:ledger", "the tamper-evident ledger"),
+    "backup": ("seipd.cli.backup:backup", "write this server's state to one file"),
+    "restore": ("seipd.cli.backup:restore", "make an empty data root what a backup says"),
     "config": ("seipd.cli.config:config", "settings and where each came from"),
     "completion": ("seipd.cli.completion:seipd", "shell completion for bash, zsh and fish"),
     "lab": ("seipd.cli.lab:lab", "a whole mesh in network namespaces on this machine"),

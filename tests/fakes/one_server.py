@@ -121,8 +121,9 @@ class OneServer:
         self.fatal: list[BaseException] = []
 
     @classmethod
-    async def start(cls, folder) -> OneServer:
+    async def start(cls, folder, *, identity: ServerIdentity | None = None) -> OneServer:
         self = cls(folder)
+        self.identity = identity or self.identity
         self.tls = load_tls_identity(folder / "tls", name="test", clock=self.clock)
         self.records = await found_mesh(
             MeshFacts(domain="mesh.internal", region="eu-central", ranges=default_ranges()),
