@@ -28,6 +28,8 @@ from services.kernel.ids import parse_decimal
 if TYPE_CHECKING:
     from services.base.crypto.signatures import Signer
 
+BAD_EMPTY_ROOT = "bad_empty_root"
+
 
 class CheckpointError(NoteError):
     """A text that is not a checkpoint, or not one of the log that was asked for."""
@@ -76,7 +78,7 @@ def parse_checkpoint(text: str) -> Checkpoint:
     if len(root) != HASH_BYTES:
         raise CheckpointError(f"a root has {HASH_BYTES} bytes")
     if size == 0 and root != EMPTY_ROOT:
-        raise CheckpointError("the root of an empty log is that of no leaves")
+        raise CheckpointError("the root of an empty log is that of no leaves", code=BAD_EMPTY_ROOT)
     return Checkpoint(origin=lines[0], size=size, root=root, extensions=tuple(lines[3:]))
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAX_NOTE_BYTES = 64 * 1024
 MAX_SIGNATURES = 100
 KEY_ID_BYTES = 4
+NON_CANONICAL = "non_canonical"
 
 _TIME_BYTES = 8
 _MAX_TIME_S = (1 << 63) - 1
@@ -293,5 +294,5 @@ def decode_base64(text: str) -> bytes:
     except (ValueError, binascii.Error) as error:
         raise NoteError("not base64") from error
     if base64.b64encode(data).decode("ascii") != text:
-        raise NoteError("base64 in a spelling that is not canonical")
+        raise NoteError("base64 in a spelling that is not canonical", code=NON_CANONICAL)
     return data
