@@ -14,7 +14,7 @@ from seipd.config.paths import Paths
 from seipd.daemon.app import open_identity
 from seipd.daemon.genesis import save_charter, verify_charter
 from seipd.daemon.login import login_server
-from seipd.daemon.network import public_address_of
+from seipd.daemon.network import HIDDEN, public_address_of
 from services.authority.enroll.view import redeem_input
 from services.base.crypto.signatures import SigningKey, verify
 from services.base.ledger.author import Author
@@ -106,27 +106,13 @@ async def _join(
     paths, invitation, identity = joining.paths, joining.invitation, joining.identity
     chosen = region or settings.region
     tls = load_tls_identity(paths.tls, name=identity.server_id, clock=clock)
-    advertisement = Advertisement(
-        host=public_address_of(settings.public_address, settings.bind_address),
-        http_port=settings.http_port,
-        wireguard_port=settings.wireguard_port,
-        region=chosen,
-    )
-    fact = sign_fact(
-        identity.signing_key,
-        bytes.fromhex(invitation.mesh_id),
-        advertisement,
-        gossip_port=settings.gossip_port,
-        counter=clock.now_ms(),
-        now_ms=clock.now_ms(),
-    )
     body = {
         "key": b64u_encode(identity.public_key),
         "wireguard_key": b64u_encode(identity.wireguard_public_key),
         "tls_key_hash": b64u_encode(tls.key_hash),
         "region": chosen,
         "record": _redeem_record(invitation, identity, clock),
-        "address_fact": b64u_encode(fact.encoded),
+        "address_fact": _address_fact(settings, joining, chosen, clock),
     }
     base, trusted = await reach_server(invitation)
     context = ssl.create_default_context(cadata=trusted.authority_pem)
@@ -143,6 +129,27 @@ async def _join(
         source = trusted.certificate
         begins_with = await _begin_with_state(client, base, source, charter, joining)
     return {**joined, "begins_with": begins_with}
+
+
+def _address_fact(settings: Settings, joining: _Joining, region: str, clock: Clock) -> str | None:
+    """Return what tells where this server is; who is hidden tells once it knows its backbone."""
+    if settings.public_address == HIDDEN:
+        return None
+    advertisement = Advertisement(
+        host=public_address_of(settings.public_address, settings.bind_address),
+        http_port=settings.http_port,
+        wireguard_port=settings.wireguard_port,
+        region=region,
+    )
+    fact = sign_fact(
+        joining.identity.signing_key,
+        bytes.fromhex(joining.invitation.mesh_id),
+        advertisement,
+        gossip_port=settings.gossip_port,
+        counter=clock.now_ms(),
+        now_ms=clock.now_ms(),
+    )
+    return b64u_encode(fact.encoded)
 
 
 async def _begin_with_state(

@@ -14,7 +14,7 @@ from services.mesh.facts.payloads import LoadPayload, decode_payload
 from services.mesh.membership.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from seipd.config.model import Settings
     from services.authority.names.service import NamesService
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from services.base.ledger.ticks import StateWord
     from services.edge.wireguard.service import WireGuardService
     from services.kernel.clock import Clock
+    from services.kernel.ids import ServerId
     from services.kernel.service import Service
     from services.mesh.facts.envelope import Fact
     from services.mesh.facts.statewords import WordKeeper
+    from services.mesh.gossip.addresses import AddressFact
     from services.mesh.gossip.peerstate import PeerState
     from services.mesh.gossip.service import GossipService
 
@@ -55,6 +57,7 @@ class DaemonInfo:
         wireguard: WireGuardService,
         names: NamesService,
         words: WordKeeper,
+        through: Callable[[], Mapping[ServerId, ServerId]],
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -65,6 +68,7 @@ class DaemonInfo:
         self._wireguard = wireguard
         self._name_slots = names
         self._words = words
+        self._through = through
         self._clock = clock
         self.services: Sequence[Service] = ()
         self.http: HttpPorts | None = None
@@ -119,7 +123,7 @@ class DaemonInfo:
         """Return the document of ``seipd servers``."""
         known = {one.server_id: one for one in self._gossip.peers()}
         facts = self._gossip.addresses()
-        slots = self._name_slots.slots()
+        slots, through = self._name_slots.slots(), self._through()
         loads = self._gossip.facts(LOAD)
         listed = []
         for server_id, certificate in sorted(self._ledger.charter.servers().items()):
@@ -133,6 +137,7 @@ class DaemonInfo:
                     "why": peer.why if peer else "this server",
                     "address": f"{fact.host}:{fact.http_port}" if fact else None,
                     "backbone_address": certificate.backbone,
+                    "through": through.get(server_id),
                     "lag_records": peer.lag_records if peer else 0,
                     "latency_ms": round(peer.latency_ms)
                     if peer and peer.latency_ms is not None
@@ -179,9 +184,13 @@ class DaemonInfo:
         others = (
             f"{fact.host}:{fact.http_port}"
             for name, fact in sorted(self._gossip.addresses().items())
-            if name != self._ledger.server_id
+            if name != self._ledger.server_id and not self._is_hidden(fact)
         )
         return tuple(dict.fromkeys((own, *others)))[:9]
+
+    def _is_hidden(self, fact: AddressFact) -> bool:
+        """Say whether a server is reached over the backbone alone."""
+        return fact.host in self._ledger.charter.backbones()
 
     def _agreed_state(self) -> dict[str, Any] | None:
         agreed = self.agreed_state()

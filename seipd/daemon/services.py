@@ -16,7 +16,7 @@ from seipd.config.paths import Paths
 from seipd.daemon.fetcher import HttpTileFetcher
 from seipd.daemon.load import LoadService
 from seipd.daemon.mesh_info import DaemonInfo
-from seipd.daemon.network import public_address_of
+from seipd.daemon.network import HIDDEN, public_address_of
 from seipd.daemon.signer_process import SignerProcess
 from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService
@@ -37,6 +37,7 @@ from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
 from services.edge.peering.plan import interface_plan
 from services.edge.peering.service import PeeringService
+from services.edge.reach.service import ReachService
 from services.edge.wireguard.service import WireGuardService
 from services.kernel.addr import own_tunnel_address
 from services.kernel.errors import UnavailableError
@@ -46,6 +47,7 @@ from services.mesh.facts.statewords import WordKeeper
 from services.mesh.gossip.addresses import Advertisement
 from services.mesh.gossip.service import GossipService
 from services.mesh.gossip.settings import GossipSettings
+from services.mesh.membership.states import State
 from services.runtime.looplag import LoopLagService
 
 if TYPE_CHECKING:
@@ -171,7 +173,7 @@ def compose(
     )
     gossip.announce(
         Advertisement(
-            host=public_address,
+            host=own.backbone if settings.public_address == HIDDEN else public_address,
             http_port=settings.http_port,
             wireguard_port=settings.wireguard_port,
             region=own.region,
@@ -197,9 +199,10 @@ def compose(
         plan=interface_plan(mesh_id, ranges, own),
     )
     peering = PeeringService(
-        ledger=ledger, tunnels=wireguard, endpoint_of=_endpoint_of(gossip, identity.server_id)
+        ledger=ledger, tunnels=wireguard, endpoint_of=_endpoint_of(ledger, gossip)
     )
     gossip.subscribe_addresses(lambda server_id: peering.address_learnt(ServerId(server_id)))
+    reach = _reach_of(ledger, gossip, wireguard, peering, clock)
     tls = load_tls_identity(paths.tls, name=identity.server_id, clock=clock)
     load = LoadService(
         ledger=ledger, tell=gossip, tunnels=wireguard, version=__version__, clock=clock
@@ -213,6 +216,7 @@ def compose(
         wireguard=wireguard,
         names=names,
         words=words,
+        through=lambda: reach.through,
         clock=clock,
     )
     services: list[Service] = [storage]
@@ -252,6 +256,7 @@ def compose(
         acl,
         wireguard,
         peering,
+        reach,
         load,
         LoopLagService(clock=clock),
         http,
@@ -298,12 +303,31 @@ def _backbone_of(ledger: LedgerService, server_id: str) -> str | None:
     return certificate.backbone if certificate is not None else None
 
 
+def _reach_of(
+    ledger: LedgerService,
+    gossip: GossipService,
+    wireguard: WireGuardService,
+    peering: PeeringService,
+    clock: Clock,
+) -> ReachService:
+    def dead() -> set[ServerId]:
+        return {ServerId(peer.server_id) for peer in gossip.peers() if peer.state is State.DEAD}
+
+    reach = ReachService(
+        ledger=ledger, tunnels=wireguard, facts=gossip, router=peering, dead=dead, clock=clock
+    )
+    gossip.subscribe_facts(reach.fact_learnt)
+    gossip.subscribe_members(lambda *_: reach.member_changed())
+    return reach
+
+
 def _endpoint_of(
-    gossip: GossipService, own_id: ServerId
+    ledger: LedgerService, gossip: GossipService
 ) -> Callable[[ServerId], tuple[str, int] | None]:
     def endpoint_of(server_id: ServerId) -> tuple[str, int] | None:
         fact = gossip.addresses().get(server_id)
-        if fact is None or server_id == own_id:
+        # Who tells the backbone address has no other: its WireGuard comes to us.
+        if fact is None or fact.host == _backbone_of(ledger, server_id):
             return None
         return fact.host, fact.wireguard_port
 

@@ -76,6 +76,19 @@ class Lab:
             ConflictError: there is a lab already, or the folder holds something else.
             UnavailableError: something did not come up; ``down`` removes what is there.
         """
+        self.prepare()
+        self.start_servers(told, server_count=server_count)
+        for number, host in enumerate(self.plan.endpoints):
+            server = self.plan.server_of(number)
+            told(f"{host.name}: joining {server.name}")
+            self.join_endpoint(host, server)
+
+    def prepare(self) -> None:
+        """Build the network; nothing runs in it yet.
+
+        Raises:
+            ConflictError: there is a lab already, or the folder holds something else.
+        """
         plan = self.plan
         _require_free(plan)
         plan.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -83,18 +96,29 @@ class Lab:
         net.build(plan)
         for host in plan.hosts:
             host.folder.mkdir(mode=0o755, parents=True)
+
+    def start_servers(
+        self, told: Callable[[str], None], *, server_count: int | None = None
+    ) -> None:
+        """Found the mesh on the first host and let the others join it.
+
+        Raises:
+            UnavailableError: something did not come up.
+        """
+        plan = self.plan
         first = plan.servers[0]
         told(f"{first.name}: founding the mesh")
-        self.seipd(first, "init", "--public-address", first.address, *_signer_flags())
+        self.seipd(first, "init", *self.address_flags(first), *_signer_flags())
         self.start_server(first)
         for host in plan.servers[1:server_count]:
             told(f"{host.name}: joining")
             token = self.invite(first, "server")
-            self.seipd(host, "join", token, "--public-address", host.address)
+            self.seipd(host, "join", token, *self.address_flags(host))
             self.start_server(host)
-        for number, host in enumerate(plan.endpoints):
-            told(f"{host.name}: joining {plan.server_of(number).name}")
-            self.join_endpoint(host, plan.server_of(number))
+
+    def address_flags(self, host: Host) -> list[str]:
+        """Return the options that tell a server where the others reach it."""
+        return ["--public-address", host.address]
 
     def down(self) -> list[str]:
         """Remove every trace; return the namespaces that were there."""
@@ -126,7 +150,7 @@ class Lab:
     def launch_server(self, host: Host) -> subprocess.Popen[bytes]:
         """Start a daemon and don't wait for anything."""
         command = [*host.enter(), *self._program("seipd", host), "run"]
-        command += ["--public-address", host.address, "--wireguard-interface", host.interface]
+        command += [*self.address_flags(host), "--wireguard-interface", host.interface]
         with host.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603 (our own program)
                 [*command, *_signer_flags()],

@@ -1,8 +1,9 @@
 """From certificates and nodes to what WireGuard should hold: pure arithmetic.
 
-A server's peer has its backbone /32, its slices and their IPv6 kin; an endpoint's has its own two
-addresses. Mesh routes carry this server's backbone address as source, the own slices its own tunnel
-address; the gateway address is answered and never chosen.
+A server's peer has its backbone /32, its slices and their IPv6 kin, and those of the servers that
+are reached through it; an endpoint's has its own two addresses. Mesh routes carry this server's
+backbone address as source, the own slices its own tunnel address; the gateway address is answered
+and never chosen.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from services.kernel.addr import (
 from services.kernel.ids import MeshId, parse_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from services.kernel.certificates import ServerCertificate
 
 SERVER_KEEPALIVE_S = 25
@@ -55,19 +58,27 @@ def interface_plan(mesh_id: MeshId, ranges: Ranges, own: ServerCertificate) -> I
 
 
 def server_peer(
-    mesh_id: MeshId, server: ServerCertificate, endpoint: tuple[str, int] | None
+    mesh_id: MeshId,
+    server: ServerCertificate,
+    endpoint: tuple[str, int] | None,
+    carried: Sequence[ServerCertificate],
 ) -> PeerConfig:
-    """Return the peer that another server is."""
-    backbone = IPv4Address(server.backbone)
-    prefixes = [f"{backbone}/32", f"{backbone6(mesh_id, backbone)}/128"]
-    for text in server.slices:
-        prefixes += [text, str(slice6(mesh_id, IPv4Network(text)))]
+    """Return the peer that another server is; it carries what is for these, itself or not."""
+    prefixes = [prefix for one in carried for prefix in _prefixes(mesh_id, one)]
     return PeerConfig(
         public_key=server.wireguard_key,
         endpoint=endpoint,
         allowed_ips=canonical_prefixes(prefixes),
         keepalive_seconds=SERVER_KEEPALIVE_S,
     )
+
+
+def _prefixes(mesh_id: MeshId, server: ServerCertificate) -> list[str]:
+    backbone = IPv4Address(server.backbone)
+    prefixes = [f"{backbone}/32", f"{backbone6(mesh_id, backbone)}/128"]
+    for text in server.slices:
+        prefixes += [text, str(slice6(mesh_id, IPv4Network(text)))]
+    return prefixes
 
 
 def endpoint_peer(mesh_id: MeshId, node: dict[str, Any]) -> PeerConfig:

@@ -17,6 +17,7 @@ from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from services.authority.ports import Json, Ledger
     from services.base.ledger.service import Change
@@ -64,6 +65,7 @@ class PeeringService:
         self._news = asyncio.Event()
         self._tasks = TaskOwner("peering")
         self._peers: set[bytes] = set()
+        self._through: dict[ServerId, ServerId] = {}
         self._is_revoked = False
         self._state = HealthState.STOPPED
 
@@ -112,6 +114,22 @@ class PeeringService:
             self._wishes.want(self._server_peer(certificate))
             self._news.set()
 
+    def set_detours(self, through: Mapping[ServerId, ServerId]) -> None:
+        """Reach exactly these servers through others."""
+        if self._is_revoked or self._through == through:
+            return
+        moved = through.items() ^ self._through.items()
+        for server_id, middle in sorted(through.items() - self._through.items()):
+            logger.info("%s is reached through %s now", server_id, middle)
+        self._through = dict(through)
+        self._want_servers({name for pair in moved for name in pair})
+
+    def _want_servers(self, names: AbstractSet[ServerId]) -> None:
+        servers = self._ledger.charter.servers()
+        for name in sorted(names & servers.keys() - {self._ledger.server_id}):
+            self._wishes.want(self._server_peer(servers[name]))
+        self._news.set()
+
     def _own(self) -> ServerCertificate:
         own = self._ledger.charter.server(self._ledger.server_id)
         if own is None:
@@ -124,8 +142,13 @@ class PeeringService:
         return own
 
     def _server_peer(self, certificate: ServerCertificate) -> PeerConfig:
-        endpoint = self._endpoint_of(certificate.server_id)
-        return server_peer(self._ledger.mesh_id, certificate, endpoint)
+        server_id, charter = certificate.server_id, self._ledger.charter
+        carried = [] if server_id in self._through else [certificate]
+        for other, middle in self._through.items():
+            if middle == server_id and (one := charter.server(other)) is not None:
+                carried.append(one)
+        endpoint = self._endpoint_of(server_id)
+        return server_peer(self._ledger.mesh_id, certificate, endpoint, carried)
 
     def _all_peers(self) -> dict[bytes, PeerConfig]:
         mesh_id, own = self._ledger.mesh_id, self._own()
@@ -183,9 +206,22 @@ class PeeringService:
             change.new is None or change.new["wireguard_key"] != change.old["wireguard_key"]
         ):
             self._wishes.remove(parse_key(change.old["wireguard_key"]))
-        certificate = self._ledger.charter.server(ServerId(change.key))
-        if change.new is not None and certificate is not None:
-            self._wishes.want(self._server_peer(certificate))
+        server_id = ServerId(change.key)
+        if change.new is None:
+            self._forget_detours(server_id)
+        else:
+            self._want_servers({server_id, *self._middle(server_id)})
+
+    def _middle(self, server_id: ServerId) -> tuple[ServerId, ...]:
+        middle = self._through.get(server_id)
+        return () if middle is None else (middle,)
+
+    def _forget_detours(self, gone: ServerId) -> None:
+        """Nothing goes to or through a server that was removed."""
+        lost = {name: middle for name, middle in self._through.items() if gone in (name, middle)}
+        for name in lost:
+            del self._through[name]
+        self._want_servers({*lost, *lost.values()})
 
     async def _apply_forever(self) -> None:
         while True:

@@ -10,6 +10,7 @@ from services.mesh.facts.payloads import (
     MAX_PAYLOAD_BYTES,
     AddressPayload,
     LatencyPayload,
+    LinksPayload,
     LoadPayload,
     Payload,
     decode_payload,
@@ -59,6 +60,7 @@ ADDRESS: Final = 0
 LOAD: Final = 1
 STATE: Final = 2
 LATENCY: Final = 3
+LINKS: Final = 4
 
 KINDS: Final = {
     kind.number: kind
@@ -79,6 +81,7 @@ KINDS: Final = {
         FactKind(
             number=LATENCY, name="latency", max_lifetime_ms=1 * _DAY_MS, payload=LatencyPayload
         ),
+        FactKind(number=LINKS, name="links", max_lifetime_ms=2 * _HOUR_MS, payload=LinksPayload),
     )
 }
 

@@ -4,6 +4,7 @@
     1 load     [thousandths of the CPUs, endpoints connected, version]
     2 state    opaque bytes, 256 at most (a witness's word on the state)
     3 latency  [[[server, ms], ...]]   medians, measured by the signer; the ids in order
+    4 links    [[server, ...]]         with whom the signer has a WireGuard session; in order
 
 A CPU may have more to do than it can: the first number of a load goes beyond 1000.
 """
@@ -20,6 +21,7 @@ from services.kernel.ids import parse_label
 
 MAX_PAYLOAD_BYTES: Final = 512
 MAX_LATENCIES: Final = 16
+MAX_LINKS: Final = 32
 MAX_PERMILLE: Final = 100_000
 
 # Where an IPv6 address holds an IPv4 one: compatible, mapped, translated (RFC 4291, 6052, 3056).
@@ -70,6 +72,12 @@ class LatencyPayload(Payload, frozen=True):
     latencies: Annotated[tuple[Latency, ...], msgspec.Meta(max_length=MAX_LATENCIES)]
 
 
+class LinksPayload(Payload, frozen=True):
+    """Some of those with whom the signer has a WireGuard session of its own."""
+
+    servers: Annotated[tuple[_RawId, ...], msgspec.Meta(max_length=MAX_LINKS)]
+
+
 P = TypeVar("P", bound=Payload)
 
 
@@ -107,6 +115,8 @@ def check_host(host: str) -> str:
     # What stands after a percent sign, an IPv6 zone, may be anything, a line end too.
     if "%" in host or str(address) != host or address.is_multicast or address.is_unspecified:
         raise InputError(f"{host[:64]!r} is no server's address")
+    if address.is_link_local:
+        raise InputError(f"{host} means another host on each network")
     if isinstance(address, IPv4Address) and (int(address) >> 28 == 15 or int(address) >> 24 == 0):
         raise InputError(f"{host} is no server's address")
     return host
@@ -131,6 +141,11 @@ def _check(payload: Payload) -> None:
         check_host(payload.host)
         parse_label(payload.region)
     elif isinstance(payload, LatencyPayload):
-        servers = [one.server for one in payload.latencies]
-        if servers != sorted(set(servers)):
-            raise InputError("servers out of order or twice")
+        _check_order([one.server for one in payload.latencies])
+    elif isinstance(payload, LinksPayload):
+        _check_order(list(payload.servers))
+
+
+def _check_order(servers: list[bytes]) -> None:
+    if servers != sorted(set(servers)):
+        raise InputError("servers out of order or twice")

@@ -143,8 +143,9 @@ class Directory:
         if fact is None:
             return Places(public=None, backbone=None)
         backbone = self._backbone_of(server_id)
+        has_public = ":" not in fact.host and fact.host != backbone
         return Places(
-            public=None if ":" in fact.host else (fact.host, fact.gossip_port),
+            public=(fact.host, fact.gossip_port) if has_public else None,
             backbone=(backbone, fact.gossip_port) if backbone else None,
         )
 

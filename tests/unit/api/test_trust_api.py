@@ -149,6 +149,7 @@ async def test_led_05_whoever_watches_the_servers_sees_it(server, operator) -> N
         wireguard=None,
         names=SimpleNamespace(slots=dict),
         words=WordKeeper(lambda: None),
+        through=dict,
         clock=server.clock,
     )
     for state, count in (("alive", "0.0"), ("untrusted", "1.0")):

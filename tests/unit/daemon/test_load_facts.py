@@ -155,6 +155,7 @@ async def server(tmp_path):
         wireguard=None,
         names=SimpleNamespace(slots=dict),
         words=WordKeeper(lambda: None),
+        through=dict,
         clock=one.clock,
     )
     still = one.services.mesh

@@ -22,11 +22,12 @@ from services.mesh.facts.envelope import (
     parse_envelope,
     sign_envelope,
 )
-from services.mesh.facts.kinds import ADDRESS, KINDS, LATENCY, LOAD, STATE
+from services.mesh.facts.kinds import ADDRESS, KINDS, LATENCY, LINKS, LOAD, STATE
 from services.mesh.facts.payloads import (
     AddressPayload,
     Latency,
     LatencyPayload,
+    LinksPayload,
     LoadPayload,
     decode_payload,
     encode_payload,
@@ -47,6 +48,7 @@ SAID = {
     LOAD: encode_payload(BUSY),
     STATE: b"any bytes",
     LATENCY: encode_payload(FAR),
+    LINKS: encode_payload(LinksPayload(servers=(raw_server_id(id_of("bob")),))),
 }
 
 

@@ -1,0 +1,1 @@
+"""How servers reach those with whom they have no WireGuard session."""

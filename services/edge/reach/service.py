@@ -1,0 +1,179 @@
+"""Finds a way to the servers without a WireGuard session: through one who has it with both.
+
+Looks at the device every few seconds. While somebody who lives is out of reach this server tells
+with whom it is in session; by what both ends tell so, the routes between them are chosen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+
+from services.edge.reach.detours import SessionWatch, detours, links_to_tell
+from services.kernel.errors import SeipdError, UnavailableError
+from services.kernel.ids import ServerId, raw_server_id, server_id_of_raw
+from services.kernel.service import Health, HealthState
+from services.mesh.facts.kinds import LINKS
+from services.mesh.facts.payloads import LinksPayload, decode_payload, encode_payload
+from services.runtime.tasks import TaskOwner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from services.authority.ports import Ledger
+    from services.edge.wireguard.model import PeerStatus
+    from services.kernel.clock import Clock
+    from services.mesh.facts.envelope import Fact
+
+logger = logging.getLogger(__name__)
+
+LOOK_S: Final = 5.0
+MIN_GAP_S: Final = 0.5
+RENEW_S: Final = 300.0
+LIFETIME_MS: Final = 900_000
+
+
+class FactExchange(Protocol):
+    """The part of gossip that is needed here."""
+
+    def publish_fact(self, kind: int, payload: bytes, *, lifetime_ms: int | None = None) -> None:
+        """Say something about this server from now on."""
+
+    def facts(self, kind: int) -> Mapping[str, Fact]:
+        """Return the facts of one kind that hold now, by server, our own among them."""
+
+
+class PeerReader(Protocol):
+    """The part of the WireGuard service that is needed here."""
+
+    async def peers(self) -> Mapping[bytes, PeerStatus]:
+        """Read the peers from the device.
+
+        Raises:
+            UnavailableError: it is away.
+        """
+
+
+class Router(Protocol):
+    """Sends what is for one server to another."""
+
+    def set_detours(self, through: Mapping[ServerId, ServerId]) -> None:
+        """Reach exactly these servers through others."""
+
+
+class ReachService:
+    """Watches sessions, tells of them, and chooses who stands in the middle."""
+
+    name: ClassVar[str] = "reach"
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        tunnels: PeerReader,
+        facts: FactExchange,
+        router: Router,
+        dead: Callable[[], Collection[ServerId]],
+        clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._tunnels = tunnels
+        self._facts = facts
+        self._router = router
+        self._dead = dead
+        self._clock = clock
+        self._watch = SessionWatch()
+        self._news = asyncio.Event()
+        self._tasks = TaskOwner("reach", on_crash=self._on_crash)
+        self._state = HealthState.STOPPED
+        self._trouble = ""
+        self._told: tuple[ServerId, ...] | None = None
+        self._told_s = 0.0
+        self._lost: tuple[ServerId, ...] = ()
+        self.through: Mapping[ServerId, ServerId] = {}
+
+    async def start(self) -> None:
+        """Begin to look."""
+        self._state, self._trouble = HealthState.OK, ""
+        self._tasks.spawn(self._look_forever(), name="reach-look")
+
+    async def stop(self) -> None:
+        """Look no more; the routes stay as they are. May be called twice."""
+        self._state = HealthState.STOPPED
+        await self._tasks.close()
+
+    def health(self) -> Health:
+        """Say who is reached through others, and who is not reached at all."""
+        if self._trouble:
+            return Health(state=self._state, detail=self._trouble)
+        said = [f"{len(self.through)} servers through others"] if self.through else []
+        if self._lost:
+            said.append(f"no WireGuard path to {', '.join(self._lost[:5])}")
+        return Health(state=self._state, detail="; ".join(said))
+
+    def fact_learnt(self, fact: Fact) -> None:
+        """Look again where somebody tells of other sessions than before."""
+        if fact.kind == LINKS:
+            self._news.set()
+
+    def member_changed(self) -> None:
+        """Look again, since somebody died or came back."""
+        self._news.set()
+
+    async def look(self) -> None:
+        """Read the device, tell, choose."""
+        try:
+            peers = await self._tunnels.peers()
+        except UnavailableError as error:
+            self._trouble = str(error)
+            return
+        self._trouble = ""
+        now_s, own_id = self._clock.monotonic_s(), self._ledger.server_id
+        servers = self._ledger.charter.servers()
+        if own_id not in servers:
+            return
+        by_key = {one.wireguard_key: name for name, one in servers.items() if name != own_id}
+        readings = {key: peer for key, peer in peers.items() if key in by_key}
+        live = self._watch.read(readings, now_s=now_s, now_ms=self._clock.now_ms())
+        lacking = {by_key[key] for key in self._watch.lacking(now_s)}
+        dead = self._dead()
+        if lacking - set(dead):
+            self._tell(links_to_tell(servers, {by_key[key] for key in live}, dead), now_s)
+        self.through = detours(own_id, sorted(lacking), self._links(servers))
+        self._lost = tuple(sorted(lacking - self.through.keys() - set(dead)))
+        self._router.set_detours(self.through)
+
+    def _tell(self, links: tuple[ServerId, ...], now_s: float) -> None:
+        if links == self._told and now_s - self._told_s < RENEW_S:
+            return
+        payload = LinksPayload(servers=tuple(sorted(raw_server_id(name) for name in links)))
+        try:
+            self._facts.publish_fact(LINKS, encode_payload(payload), lifetime_ms=LIFETIME_MS)
+        except SeipdError as error:
+            logger.debug("the sessions were not told: %s", error)
+            return
+        self._told, self._told_s = links, now_s
+
+    def _links(self, servers: Collection[ServerId]) -> dict[ServerId, list[ServerId]]:
+        return {
+            ServerId(name): [
+                server_id
+                for raw in decode_payload(fact.payload, LinksPayload).servers
+                if (server_id := server_id_of_raw(raw)) in servers
+            ]
+            for name, fact in self._facts.facts(LINKS).items()
+        }
+
+    async def _look_forever(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(MIN_GAP_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._news.wait()
+            self._news.clear()
+
+    def _on_crash(self, task: str, error: BaseException) -> None:
+        self._state, self._trouble = HealthState.FAILED, f"{task} ended: {error!r}"
