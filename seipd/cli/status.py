@@ -14,6 +14,8 @@ from seipd.cli.output import print_facts, print_json, print_table
 if TYPE_CHECKING:
     from typing import Any
 
+_CALM = ("alive", None)
+
 
 @click.command()
 @click.pass_context
@@ -61,12 +63,17 @@ def peers(context: click.Context) -> None:
     if wants_json(context):
         print_json(found)
         return
+    columns = ("name", "endpoint", "region", "state", "lag", "latency")
     print_table(
-        ("name", "endpoint", "allowed IPs", "handshake", "received", "sent"),
+        (*columns, "allowed IPs", "handshake", "received", "sent"),
         [
             (
                 one["name"],
                 one["endpoint"],
+                one["region"],
+                one["state"],
+                one["lag_records"],
+                _ms(one["latency_ms"]),
                 ", ".join(one["allowed_ips"]),
                 _ago(one["last_handshake_seconds"]),
                 one["rx_bytes"],
@@ -75,6 +82,7 @@ def peers(context: click.Context) -> None:
             for one in found
         ],
     )
+    _print_doubts([(one["name"], one["state"], one["why"], one["through"]) for one in found])
 
 
 @click.command()
@@ -86,10 +94,15 @@ def servers(context: click.Context) -> None:
         print_json(found)
         return
     columns = ("server_id", "region", "state", "address", "backbone_address", "ns", "lag_records")
+    names = ("server", "region", "state", "address", "backbone", "ns", "lag", "latency")
     print_table(
-        ("server", "region", "state", "address", "backbone", "ns", "lag", "cpu", "endpoints"),
-        [[*(one[column] for column in columns), *_load(one["load"])] for one in found],
+        (*names, "cpu", "endpoints"),
+        [
+            [*(one[column] for column in columns), _ms(one["latency_ms"]), *_load(one["load"])]
+            for one in found
+        ],
     )
+    _print_doubts([(one["server_id"], one["state"], one["why"], one["through"]) for one in found])
 
 
 @click.command()
@@ -113,6 +126,20 @@ def doctor(context: click.Context) -> int:
 
 def _load(load: dict[str, Any] | None) -> tuple[str | None, int | None]:
     return (f"{load['cpu_percent']} %", load["endpoints"]) if load else (None, None)
+
+
+def _print_doubts(servers: list[tuple[str, str | None, str | None, str | None]]) -> None:
+    """Say below a table why a server is not held alive, and through whom one is reached."""
+    lines = [f"{name} is {state}: {why}" for name, state, why, _ in servers if state not in _CALM]
+    lines += [f"{name} is reached through {through}" for name, _, _, through in servers if through]
+    if lines:
+        click.echo()
+    for line in lines:
+        click.echo(line)
+
+
+def _ms(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else f"{milliseconds} ms"
 
 
 def _ago(seconds: int | None) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from seipd.daemon.doctor import examine
+from seipd.daemon.latencies import told_in
 from services.authority.trust import view as trust_view
 from services.kernel.addr import own_tunnel_address
 from services.kernel.ids import b64u_encode
 from services.kernel.service import HealthState
-from services.mesh.facts.kinds import LOAD
+from services.mesh.facts.kinds import LATENCY, LOAD
 from services.mesh.facts.payloads import LoadPayload, decode_payload
 from services.mesh.membership.states import State
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from services.mesh.gossip.addresses import AddressFact
     from services.mesh.gossip.peerstate import PeerState
     from services.mesh.gossip.service import GossipService
+
+
+OF_SERVERS = ("region", "state", "why", "through", "lag_records", "latency_ms")
+"""What ``seipd peers`` tells of those peers that are servers."""
 
 
 class HttpPorts(Protocol):
@@ -124,17 +129,18 @@ class DaemonInfo:
         known = {one.server_id: one for one in self._gossip.peers()}
         facts = self._gossip.addresses()
         slots, through = self._name_slots.slots(), self._through()
-        loads = self._gossip.facts(LOAD)
+        loads, latencies = self._gossip.facts(LOAD), self._gossip.facts(LATENCY)
         listed = []
         for server_id, certificate in sorted(self._ledger.charter.servers().items()):
             peer = known.get(server_id)
             fact = facts.get(server_id)
+            state = self._server_state(server_id, peer)
             listed.append(
                 {
                     "server_id": server_id,
                     "region": certificate.region,
-                    "state": self._server_state(server_id, peer),
-                    "why": peer.why if peer else "this server",
+                    "state": state,
+                    "why": _why(state, peer),
                     "address": f"{fact.host}:{fact.http_port}" if fact else None,
                     "backbone_address": certificate.backbone,
                     "through": through.get(server_id),
@@ -142,6 +148,7 @@ class DaemonInfo:
                     "latency_ms": round(peer.latency_ms)
                     if peer and peer.latency_ms is not None
                     else None,
+                    "latencies_ms": told_in(latencies[server_id]) if server_id in latencies else {},
                     "uptime_percent": int(100 * peer.uptime)
                     if peer and peer.uptime is not None
                     else None,
@@ -159,12 +166,13 @@ class DaemonInfo:
 
     async def peers(self) -> list[dict[str, Any]]:
         """Return the document of ``seipd peers``."""
-        names = self._names_by_key()
+        names, servers = self._names_by_key(), {one["server_id"]: one for one in self.servers()}
         now_s = self._clock.now_ms() // 1000
         listed = []
         for key, peer in (await self._wireguard.peers()).items():
             text = b64u_encode(key)
             seen = peer.last_handshake_s
+            server = servers.get(names.get(text, ""), {})
             listed.append(
                 {
                     "public_key": text,
@@ -174,6 +182,7 @@ class DaemonInfo:
                     "last_handshake_seconds": now_s - seen if seen else None,
                     "rx_bytes": peer.rx_bytes,
                     "tx_bytes": peer.tx_bytes,
+                    **{name: server.get(name) for name in OF_SERVERS},
                 }
             )
         return listed
@@ -251,6 +260,12 @@ class DaemonInfo:
         node_id = self._ledger.state.get("wg", wireguard_key)
         node = self._ledger.state.get("tree", node_id) if node_id else None
         return str(node["name"]) if node else None
+
+
+def _why(state: str, peer: PeerState | None) -> str:
+    if state == trust_view.UNTRUSTED:
+        return "it signed two histories"
+    return peer.why if peer else "this server"
 
 
 def _load(fact: Fact) -> dict[str, Any]:

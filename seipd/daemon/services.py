@@ -14,6 +14,7 @@ from seipd.api.tls import load_tls_identity
 from seipd.config.check import refuse_other_ranges
 from seipd.config.paths import Paths
 from seipd.daemon.fetcher import HttpTileFetcher
+from seipd.daemon.latencies import LatencyService
 from seipd.daemon.load import LoadService
 from seipd.daemon.mesh_info import DaemonInfo
 from seipd.daemon.network import HIDDEN, public_address_of
@@ -258,6 +259,7 @@ def compose(
         peering,
         reach,
         load,
+        LatencyService(measured=lambda: _latencies(gossip), tell=gossip, clock=clock),
         LoopLagService(clock=clock),
         http,
     ]
@@ -301,6 +303,12 @@ def _telling_state(
 def _backbone_of(ledger: LedgerService, server_id: str) -> str | None:
     certificate = ledger.charter.server(ServerId(server_id))
     return certificate.backbone if certificate is not None else None
+
+
+def _latencies(gossip: GossipService) -> dict[str, float]:
+    return {
+        peer.server_id: peer.latency_ms for peer in gossip.peers() if peer.latency_ms is not None
+    }
 
 
 def _reach_of(

@@ -3,7 +3,7 @@
     0 address  [host, gossip port, HTTPS port, WireGuard port, region]
     1 load     [thousandths of the CPUs, endpoints connected, version]
     2 state    opaque bytes, 256 at most (a witness's word on the state)
-    3 latency  [[[server, ms], ...]]   medians, measured by the signer; the ids in order
+    3 latency  [[[server, ms], ...]]   round trips, smoothed, by the signer; ids in order
     4 links    [[server, ...]]         with whom the signer has a WireGuard session; in order
 
 A CPU may have more to do than it can: the first number of a load goes beyond 1000.
@@ -21,6 +21,7 @@ from services.kernel.ids import parse_label
 
 MAX_PAYLOAD_BYTES: Final = 512
 MAX_LATENCIES: Final = 16
+MAX_LATENCY_MS: Final = 60_000
 MAX_LINKS: Final = 32
 MAX_PERMILLE: Final = 100_000
 
@@ -33,7 +34,7 @@ _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
 _Version = Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z.+_-]{1,32}\Z")]
 _Permille = Annotated[int, msgspec.Meta(ge=0, le=MAX_PERMILLE)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
-_Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=60_000)]
+_Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=MAX_LATENCY_MS)]
 _RawId = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 
 
@@ -60,10 +61,10 @@ class LoadPayload(Payload, frozen=True):
 
 
 class Latency(Payload, frozen=True):
-    """The median of the round trips to one server."""
+    """What a round trip to one server takes, of late."""
 
     server: _RawId
-    median_ms: _Milliseconds
+    round_trip_ms: _Milliseconds
 
 
 class LatencyPayload(Payload, frozen=True):

@@ -39,7 +39,7 @@ from tests.unit.mesh_gossip.gossip_kit import MESH_ID, START_MS, id_of, key_of
 
 MINUTE_MS = 60_000
 BUSY = LoadPayload(cpu_permille=730, endpoints_count=12, version="0.3.1")
-FAR = LatencyPayload(latencies=(Latency(server=raw_server_id(id_of("bob")), median_ms=84),))
+FAR = LatencyPayload(latencies=(Latency(server=raw_server_id(id_of("bob")), round_trip_ms=84),))
 PLACE = AddressPayload(
     host="203.0.113.5", gossip_port=9102, http_port=9100, wireguard_port=51940, region="eu-west"
 )
@@ -192,7 +192,9 @@ def test_the_largest_of_each_kind_goes_into_a_datagram():
         STATE: bytes(256),
         LATENCY: encode_payload(
             LatencyPayload(
-                latencies=tuple(Latency(server=bytes([n]) * 8, median_ms=60_000) for n in range(16))
+                latencies=tuple(
+                    Latency(server=bytes([n]) * 8, round_trip_ms=60_000) for n in range(16)
+                )
             )
         ),
         LOAD: encode_payload(
