@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from services.base.ledger.witness import NOTHING_HELD, Held, SignedCheckpoint, StaleSizeError
+from services.base.ledger.witness import Held, SignedCheckpoint, StaleSizeError, held_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,22 +19,23 @@ class RememberedLog:
 
     def __init__(self, verifier: NoteVerifier) -> None:
         self.verifier = verifier
-        self.newest: SignedCheckpoint | None = None
+        self.remembered: SignedCheckpoint | None = None
         self.suspected: list[SignedCheckpoint] = []
         self.writing = asyncio.Event()
         self.writing.set()
         self._turn = asyncio.Lock()
 
-    def held(self) -> Held:
-        return NOTHING_HELD if self.newest is None else self.newest.held
+    def newest(self) -> SignedCheckpoint | None:
+        return self.remembered
 
     @contextlib.asynccontextmanager
     async def take(self, signed: SignedCheckpoint, before: Held) -> AsyncIterator[None]:
         async with self._turn:
             await self.writing.wait()
-            if self.held() not in {before, signed.held}:
-                raise StaleSizeError(self.held().size)
-            self.newest = signed
+            held = held_of(self)
+            if held not in {before, signed.held}:
+                raise StaleSizeError(held.size)
+            self.remembered = signed
             yield
 
     def suspect(self, signed: SignedCheckpoint) -> None:
@@ -49,3 +50,6 @@ class RememberedLogs:
 
     def find(self, origin: str) -> RememberedLog | None:
         return self._logs.get(origin)
+
+    def origins(self) -> list[str]:
+        return list(self._logs)

@@ -5,9 +5,9 @@ import json
 from seipd.api.errors import status_of
 from services.base.crypto.signatures import SigningKey
 from services.base.ledger.checkpoint import verify_cosignature
-from services.base.ledger.cosigner import Cosigner
 from services.base.ledger.note import NoteVerifier
-from services.base.ledger.witness import StaleSizeError, Witness
+from services.base.ledger.witness import StaleSizeError, Witness, held_of
+from services.base.ledger.witnesskey import WitnessKey
 from services.kernel.errors import SeipdError
 from tests.fakes.witnessed import RememberedLog, RememberedLogs
 from tests.vectors.locate import vectors_dir
@@ -31,8 +31,8 @@ def vector_log() -> RememberedLog:
 
 def vector_witness(log: RememberedLog) -> Witness:
     key = SigningKey(bytes.fromhex(VECTOR["witness_ed25519_seed_hex_from_torchwood"]))
-    cosigner = Cosigner(key=key, clock=StillClock())
-    return Witness(logs=RememberedLogs(log), cosigner=cosigner, name="example.com/witness")
+    cosigner = WitnessKey(key=key, clock=StillClock())
+    return Witness(logs=RememberedLogs(log), key=cosigner, name="example.com/witness")
 
 
 async def ask(witness: Witness, body: bytes) -> tuple[int, str]:
@@ -55,6 +55,6 @@ async def test_the_conversation_is_answered_as_published():
         if status == 200:
             signed = case["request_body"].split("\n\n", 1)[1] + text
             key = SigningKey(bytes.fromhex(VECTOR["witness_ed25519_seed_hex_from_torchwood"]))
-            verifier = Cosigner(key=key, clock=StillClock()).verifier("example.com/witness")
+            verifier = WitnessKey(key=key, clock=StillClock()).verifier("example.com/witness")
             assert verify_cosignature(signed.encode(), verifier) == NOW_S
-    assert log.held().size == 5
+    assert held_of(log).size == 5

@@ -15,6 +15,7 @@ log's own signature: lines that others added, in the witness's name too, mean no
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -46,10 +47,11 @@ from services.kernel.errors import (
 from services.kernel.ids import parse_decimal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from contextlib import AbstractAsyncContextManager
 
     from services.base.ledger.checkpoint import Checkpoint
-    from services.base.ledger.cosigner import Cosigner
+    from services.base.ledger.witnesskey import WitnessKey
 
 MAX_PROOF_LINES: Final = 63
 MAX_SIZE: Final = (1 << 63) - 1
@@ -108,8 +110,8 @@ class WitnessedLog(Protocol):
     def verifier(self) -> NoteVerifier:
         """The log's key."""
 
-    def held(self) -> Held:
-        """Return the newest tree of the log that is durable here."""
+    def newest(self) -> SignedCheckpoint | None:
+        """Return the newest checkpoint of the log that is durable here."""
 
     def take(self, signed: SignedCheckpoint, before: Held) -> AbstractAsyncContextManager[None]:
         """Make a checkpoint the newest, durably; nothing else changes until the block is left.
@@ -128,19 +130,22 @@ class WitnessedLogs(Protocol):
     def find(self, origin: str) -> WitnessedLog | None:
         """Return the log with this origin line."""
 
+    def origins(self) -> Iterable[str]:
+        """Return the origin lines of all of them."""
+
 
 class Witness:
     """Answers requests; the name is that of its cosignature lines."""
 
-    def __init__(self, *, logs: WitnessedLogs, cosigner: Cosigner, name: str) -> None:
+    def __init__(self, *, logs: WitnessedLogs, key: WitnessKey, name: str) -> None:
         self._logs = logs
-        self._cosigner = cosigner
+        self._key = key
         self.name = name
 
     @property
     def vkey(self) -> str:
         """The verifier key of the cosignatures."""
-        return self._cosigner.verifier(self.name).vkey
+        return self._key.verifier(self.name).vkey
 
     async def add_checkpoint(self, body: bytes) -> bytes:
         """Return a cosignature line for a checkpoint that follows what is held.
@@ -159,14 +164,38 @@ class Witness:
         if log is None:
             raise NotFoundError("unknown log", code="unknown_log")
         signed = open_signed(request, log.verifier)
-        held = log.held()
+        held = held_of(log)
         try:
             check_follows(request, signed.checkpoint, held)
         except SeipdError:
             log.suspect(signed)
             raise
         async with log.take(signed, held):
-            return self._cosigner.line(signed.checkpoint.text(), name=self.name)
+            return self._key.line(signed.checkpoint.text(), name=self.name)
+
+    def newest(self, origin_hash: str) -> bytes:
+        """Return the newest checkpoint held of a log, co-signed now.
+
+        Args:
+            origin_hash: the SHA-256 of the log's origin line, in hex.
+
+        Raises:
+            NotFoundError: ``unknown_log``, or nothing of it is held.
+        """
+        for origin in self._logs.origins():
+            if hashlib.sha256(origin.encode()).hexdigest() == origin_hash:
+                log = self._logs.find(origin)
+                signed = log.newest() if log is not None else None
+                if signed is not None:
+                    text = signed.checkpoint.text()
+                    return signed.note + self._key.line(text, name=self.name)
+        raise NotFoundError("unknown log", code="unknown_log")
+
+
+def held_of(log: WitnessedLog) -> Held:
+    """Return the newest tree that is held of a log."""
+    signed = log.newest()
+    return NOTHING_HELD if signed is None else signed.held
 
 
 def parse_request(body: bytes) -> AddCheckpoint:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hashlib
 
 import pytest
 from hypothesis import given
@@ -12,12 +13,17 @@ from hypothesis import strategies as st
 
 from seipd.api.errors import status_of
 from services.base.crypto.signatures import SigningKey
-from services.base.ledger.checkpoint import Checkpoint, sign_checkpoint, verify_cosignature
-from services.base.ledger.cosigner import AHEAD_S, Cosigner
+from services.base.ledger.checkpoint import (
+    Checkpoint,
+    sign_checkpoint,
+    verify_checkpoint,
+    verify_cosignature,
+)
 from services.base.ledger.merkle import EMPTY_ROOT, Frontier, consistency_proof, leaf_hash
 from services.base.ledger.note import NoteVerifier
-from services.base.ledger.witness import StaleSizeError, Witness, parse_request
-from services.kernel.errors import SeipdError, StorageError, WireError
+from services.base.ledger.witness import StaleSizeError, Witness, held_of, parse_request
+from services.base.ledger.witnesskey import AHEAD_S, WitnessKey
+from services.kernel.errors import NotFoundError, SeipdError, StorageError, WireError
 from tests.fakes.witnessed import RememberedLog, RememberedLogs
 
 LOG = SigningKey(b"l" * 32)
@@ -72,8 +78,8 @@ class Place:
     def __init__(self) -> None:
         self.log = RememberedLog(NoteVerifier(name=ORIGIN, public_key=LOG.public_key))
         self.clock = Clock()
-        self.cosigner = Cosigner(key=WITNESS, clock=self.clock)
-        self.witness = Witness(logs=RememberedLogs(self.log), cosigner=self.cosigner, name=NAME)
+        self.key = WitnessKey(key=WITNESS, clock=self.clock)
+        self.witness = Witness(logs=RememberedLogs(self.log), key=self.key, name=NAME)
 
     async def ask(self, body: bytes) -> tuple[int, str]:
         try:
@@ -92,10 +98,10 @@ async def test_the_answer_verifies_beside_the_logs_signature() -> None:
     status, line = await place.ask(TREE.request(0, 3))
     assert status == 200
     signed = TREE.checkpoint(3) + line.encode()
-    assert verify_cosignature(signed, place.cosigner.verifier(NAME)) == NOW_S
+    assert verify_cosignature(signed, place.key.verifier(NAME)) == NOW_S
     # The whole signed checkpoint is remembered, so that a lie can be proved later.
-    assert place.log.newest is not None
-    assert place.log.newest.note == TREE.checkpoint(3)
+    assert place.log.remembered is not None
+    assert place.log.remembered.note == TREE.checkpoint(3)
 
 
 async def test_the_same_checkpoint_is_signed_again() -> None:
@@ -110,8 +116,8 @@ async def test_led_05_a_second_root_at_one_size_is_never_signed_and_is_kept_as_e
     fork = request("3", [], Tree("other").checkpoint(3))
     assert await place.ask(fork) == (422, "proof_invalid")
     assert [one.note for one in place.log.suspected] == [Tree("other").checkpoint(3)]
-    assert place.log.newest is not None
-    assert place.log.newest.note == TREE.checkpoint(3)
+    assert place.log.remembered is not None
+    assert place.log.remembered.note == TREE.checkpoint(3)
 
 
 async def test_a_branch_that_parted_earlier_is_never_signed() -> None:
@@ -134,7 +140,7 @@ async def test_led_06_of_two_at_once_one_is_signed_and_the_other_told_the_size()
     first, second = await asyncio.gather(*asks)
     assert first[0] == 200
     assert second == (409, "4")
-    assert place.log.held().size == 4
+    assert held_of(place.log).size == 4
 
 
 @pytest.mark.parametrize(
@@ -163,7 +169,7 @@ async def test_led_07_a_wrong_old_size(old, status) -> None:
     await place.ask(TREE.request(0, 2))
     proof = consistency_proof(2, 5, TREE.node)
     found, text = await place.ask(request(old, proof, TREE.checkpoint(5)))
-    assert (found, place.log.held().size) == (status, 2)
+    assert (found, held_of(place.log).size) == (status, 2)
     if status == 409:
         assert text == "2"
 
@@ -172,7 +178,7 @@ async def test_a_proof_from_nothing_is_refused() -> None:
     place = Place()
     body = request("0", [bytes(32)], TREE.checkpoint(3))
     assert await place.ask(body) == (422, "proof_invalid")
-    assert place.log.newest is None
+    assert place.log.remembered is None
 
 
 async def test_an_empty_log_has_one_root() -> None:
@@ -202,9 +208,21 @@ async def test_lines_in_the_witness_name_do_not_poison_what_is_remembered() -> N
     body = TREE.request(0, 3) + forged
     status, line = await place.ask(body)
     assert status == 200
-    assert place.log.newest is not None
-    assert place.log.newest.note == TREE.checkpoint(3)
-    verify_cosignature(TREE.checkpoint(3) + line.encode(), place.cosigner.verifier(NAME))
+    assert place.log.remembered is not None
+    assert place.log.remembered.note == TREE.checkpoint(3)
+    verify_cosignature(TREE.checkpoint(3) + line.encode(), place.key.verifier(NAME))
+
+
+async def test_the_newest_checkpoint_is_read_by_the_hash_of_the_origin() -> None:
+    place = Place()
+    await place.ask(TREE.request(0, 3))
+    await place.ask(TREE.request(3, 4))
+    place.clock.now_s += 7
+    found = place.witness.newest(hashlib.sha256(ORIGIN.encode()).hexdigest())
+    assert verify_checkpoint(found, place.log.verifier, ORIGIN).size == 4
+    assert verify_cosignature(found, place.key.verifier(NAME)) == NOW_S + 7
+    with pytest.raises(NotFoundError):
+        place.witness.newest(hashlib.sha256(b"another").hexdigest())
 
 
 async def test_an_extension_line_is_refused() -> None:
@@ -232,7 +250,7 @@ def test_led_07_any_change_of_one_byte_is_refused_or_changes_nothing(at, flip) -
         await place.ask(TREE.request(0, 2))
         status, _ = await place.ask(bytes(body))
         assert status in {400, 403, 404, 409, 422}
-        assert place.log.held().size == 2
+        assert held_of(place.log).size == 2
 
     asyncio.run(story())
 
@@ -250,15 +268,15 @@ async def test_led_18_where_the_clock_goes_back_the_time_signed_does_not() -> No
         place.clock.now_s = now_s
         _, line = await place.ask(TREE.request(size - 1, size))
         signed = TREE.checkpoint(size) + line.encode()
-        times.append(verify_cosignature(signed, place.cosigner.verifier(NAME)) - NOW_S)
-        assert bool(place.cosigner.trouble) == (times[-1] - (now_s - NOW_S) > AHEAD_S)
+        times.append(verify_cosignature(signed, place.key.verifier(NAME)) - NOW_S)
+        assert bool(place.key.trouble) == (times[-1] - (now_s - NOW_S) > AHEAD_S)
     assert times == [0, 60, 60, 60, 90]
 
 
 async def test_led_18_the_time_signed_does_not_go_back_over_a_restart() -> None:
     kept: list[int] = []
     clock = Clock()
-    first = Cosigner(key=WITNESS, clock=clock, keep=kept.append)
+    first = WitnessKey(key=WITNESS, clock=clock, keep=kept.append)
     signed = []
     for _ in range(20):
         signed.append(first.sign("text\n")[0])
@@ -266,7 +284,7 @@ async def test_led_18_the_time_signed_does_not_go_back_over_a_restart() -> None:
         clock.now_s += 1
     assert len(kept) == 4
     clock.now_s = NOW_S - 86_400
-    again = Cosigner(key=WITNESS, clock=clock, kept_s=kept[-1], keep=kept.append)
+    again = WitnessKey(key=WITNESS, clock=clock, kept_s=kept[-1], keep=kept.append)
     assert "clock went back" in again.trouble
     assert again.sign("text\n")[0] >= signed[-1]
 
@@ -275,8 +293,8 @@ async def test_nothing_is_signed_where_its_time_can_not_be_kept() -> None:
     def keep(_: int) -> None:
         raise StorageError("no space")
 
-    cosigner = Cosigner(key=WITNESS, clock=Clock(), keep=keep)
+    key = WitnessKey(key=WITNESS, clock=Clock(), keep=keep)
     for _ in range(2):
         with pytest.raises(StorageError):
-            cosigner.sign("text\n")
-    assert cosigner.last_s == 0
+            key.sign("text\n")
+    assert key.last_s == 0

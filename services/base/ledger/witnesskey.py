@@ -23,7 +23,7 @@ AHEAD_S: Final = 5
 _TIME_BYTES: Final = 8
 
 
-class Cosigner:
+class WitnessKey:
     """See the module.
 
     Args:
