@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from services.base.ledger.checkpoint import parse_checkpoint
 from services.base.ledger.note import parse_note
 from services.mesh.gossip.codec import MAX_PLAINTEXT_BYTES
@@ -25,6 +27,8 @@ _PER_ITEM_BYTES: Final = 3  # msgpack's header of up to 65,535 bytes
 def answer_pull(pull: Pull, feeds: FeedReader) -> list[Entries]:
     """Return the burst that answers a PULL; nothing where there is nothing to say.
 
+    Whoever wants no entries wants the checkpoint, and gets the newest, of whatever size it is.
+
     Raises:
         SeipdError: the feed can't be read.
     """
@@ -33,6 +37,8 @@ def answer_pull(pull: Pull, feeds: FeedReader) -> list[Entries]:
     if checkpoint is None:
         return []
     size = parse_checkpoint(parse_note(checkpoint).text).size
+    if pull.start == pull.stop < size:
+        pull = msgspec.structs.replace(pull, start=size, stop=size)
     stop = min(pull.stop, size, pull.start + MAX_READ)
     entries = feeds.read(server_id, pull.epoch, pull.start, stop) if pull.start < stop else []
     if not entries and pull.start != size:

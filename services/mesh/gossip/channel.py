@@ -2,11 +2,14 @@
 
 What comes in is a message of a peer that has proved itself, or nothing. What goes out gathers in
 ``outbox`` for whoever owns the socket. A session is opened when there is something to say, and a
-few are kept open at all times: in a small mesh, one with each server.
+few are kept open at all times: in a small mesh, one with each server; in a large one, with the next
+servers of the circle, in which all stand by their ids, and with others that chance has chosen.
 """
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -21,7 +24,7 @@ from services.mesh.gossip.messages import Message, decode_message, encode_messag
 from services.mesh.membership.messages import Ping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from services.mesh.gossip.ports import Moment, Rng
     from services.mesh.gossip.session import Session, SessionTable
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
 
 HELLO_CHECKS_A_SECOND: Final = 2000
 COMPANY: Final = 16
+# Of 1,000 servers that each tell 8 by chance, chance tells every second record to all but one; of
+# two neighbours that know, one will get through.
+NEIGHBOURS: Final = 2
+MAX_NEIGHBOURS_TRIED: Final = 16
 MAX_WAITING_MESSAGES: Final = 16
 MAX_WAITING_PEERS: Final = 256
 MAX_WAIT_S: Final = 3.0
@@ -51,6 +58,7 @@ class Channel:
     def __init__(
         self,
         *,
+        own_id: str,
         sessions: SessionTable,
         counters: Counters,
         rng: Rng,
@@ -58,6 +66,7 @@ class Channel:
         is_believed: Callable[[str], bool],
         now_s: float,
     ) -> None:
+        self._own_id = own_id
         self._sessions = sessions
         self._counters = counters
         self._rng = rng
@@ -67,7 +76,9 @@ class Channel:
             rate_per_s=HELLO_CHECKS_A_SECOND, burst=HELLO_CHECKS_A_SECOND, now_s=now_s
         )
         self._peers: tuple[str, ...] = ()
+        self._ahead: tuple[str, ...] = ()
         self._company: dict[str, None] = {}
+        self._neighbours: tuple[str, ...] = ()
         self._watched: dict[str, None] = {}
         self._waiting: dict[str, deque[tuple[float, bytes]]] = {}
         self._next_expire_s = now_s
@@ -77,6 +88,8 @@ class Channel:
     def set_peers(self, peers: Mapping[str, bytes], now_s: float) -> None:
         """Have exactly these servers as peers."""
         self._peers = tuple(sorted(peers))
+        at = bisect(self._peers, self._own_id)
+        self._ahead = (self._peers[at:] + self._peers[:at])[:MAX_NEIGHBOURS_TRIED]
         for peer in self._peers:
             if peer not in self.links:
                 self.links[peer] = Link.new(peer, now_s)
@@ -86,6 +99,8 @@ class Channel:
             for table in (self._company, self._watched, self._waiting):
                 table.pop(peer, None)
         self._find_company()
+        self._find_neighbours()
+        self._watched.update(dict.fromkeys(self._neighbours))
 
     def session(self, peer: str) -> Session | None:
         """Return the session in use with a peer."""
@@ -100,14 +115,20 @@ class Channel:
             and not link.is_doubtful(now_s)
         )
 
-    def some_live(self, count: int, now_s: float) -> list[str]:
+    def some_live(self, count: int, now_s: float, *, without: Collection[str] = ()) -> list[str]:
         """Return up to ``count`` peers that are likely to answer now, by chance."""
         live = [
             peer
             for peer in self._sessions.peers()
-            if self.is_live(peer, now_s) and self._is_believed(peer)
+            if self._is_good(peer, now_s) and peer not in without
         ]
         return self._rng.sample(live, min(count, len(live)))
+
+    def audience(self, count: int, now_s: float, *, without: Collection[str] = ()) -> list[str]:
+        """Return whom to tell news: the next in the circle, the others by chance."""
+        near = [peer for peer in self._ahead if self._is_good(peer, now_s)][:NEIGHBOURS]
+        others = self.some_live(count - len(near), now_s, without={*near, *without})
+        return [*(peer for peer in near if peer not in without), *others]
 
     def receive(self, data: bytes, address: Address, now: Moment) -> Received | None:
         """Take a datagram; drop and count it unless it is in order."""
@@ -162,8 +183,11 @@ class Channel:
             self._next_expire_s = now.s + EXPIRE_INTERVAL_S
             self._sessions.expire(now.s)
             self._replace_lost()
+            self._find_neighbours()
             self._watched.update(
-                (peer, None) for peer in self._company if self._sessions.current(peer) is None
+                (peer, None)
+                for peer in (*self._company, *self._neighbours)
+                if self._sessions.current(peer) is None
             )
         for peer in tuple(self._watched):
             if not self._tend(peer, now):
@@ -183,7 +207,7 @@ class Channel:
         if waiting is not None and not waiting:
             del self._waiting[peer]
         session = self._sessions.current(peer)
-        wanted = peer in self._company or bool(waiting)
+        wanted = peer in self._company or peer in self._neighbours or bool(waiting)
         if session is None and not wanted:
             return False
         places = self._places_of(peer)
@@ -193,6 +217,14 @@ class Channel:
             if hello is not None:
                 self._put(hello, address)
         return session is None or link.wants_hello(session, places, now.s) or link.is_asked
+
+    def _is_good(self, peer: str, now_s: float) -> bool:
+        return self.is_live(peer, now_s) and self._is_believed(peer)
+
+    def _find_neighbours(self) -> None:
+        """Know the next servers of the circle that are not held dead."""
+        believed = (peer for peer in self._ahead if self._is_believed(peer))
+        self._neighbours = tuple(itertools.islice(believed, NEIGHBOURS))
 
     def _find_company(self) -> None:
         """Choose whom to stay in session with, so that news always has somewhere to go."""

@@ -84,7 +84,7 @@ class FeedTalk:
         """Note that more is held of a feed."""
         head = self._feeds.feeds().get(server_id)
         self._holdings.feed(server_id, head)
-        self.news.grew(server_id)
+        self.news.grew(server_id, known_by=self.replicator.holders(server_id, head))
         return head
 
     def stored(self, server_id: str, now: Moment) -> None:

@@ -26,7 +26,7 @@ class News:
     def __init__(self, feeds: FeedReader) -> None:
         self._feeds = feeds
         self._told: dict[str, tuple[int, int]] = {}
-        self._grown: dict[str, None] = {}
+        self._grown: dict[str, frozenset[str]] = {}  # by whom each is known
 
     def __bool__(self) -> bool:
         return bool(self._grown)
@@ -35,9 +35,14 @@ class News:
         """Note what is held of a feed and is no news."""
         self._told.setdefault(server_id, (head.epoch, head.size))
 
-    def grew(self, server_id: str) -> None:
-        """Note that more is held of a feed."""
-        self._grown[server_id] = None
+    def grew(self, server_id: str, *, known_by: frozenset[str]) -> None:
+        """Note that more is held of a feed, and who need not be told of it."""
+        self._grown[server_id] = known_by
+
+    @property
+    def known_by(self) -> frozenset[str]:
+        """Who knows all that is news here."""
+        return frozenset.intersection(*self._grown.values()) if self._grown else frozenset()
 
     def forget(self, server_id: str) -> None:
         """Drop a feed."""

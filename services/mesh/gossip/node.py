@@ -49,7 +49,7 @@ from services.mesh.membership.settings import MembershipSettings
 from services.mesh.membership.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 
     from services.base.crypto.signatures import Signer
     from services.mesh.facts.envelope import Fact
@@ -104,6 +104,7 @@ class GossipNode:
             newest_hello_ms=newest_hello_ms,
         )
         self._channel = Channel(
+            own_id=self.server_id,
             sessions=self.sessions,
             counters=self.counters,
             rng=rng,
@@ -346,13 +347,16 @@ class GossipNode:
         if self._now.s < self._next_news_s or not (self._talk.news or self.directory.has_news):
             return
         self._next_news_s = self._now.s + NEWS_GAP_S
-        self._tell_some(NEWS_PEERS, self._talk.news.take())
-        self._tell_some(FACT_PEERS, self.directory.take_news(self._now))
+        known_by = self._talk.news.known_by
+        self._tell_some(NEWS_PEERS, self._talk.news.take(), known_by)
+        self._tell_some(FACT_PEERS, self.directory.take_news(self._now), ())
 
-    def _tell_some(self, count: int, messages: Sequence[Message]) -> None:
+    def _tell_some(
+        self, count: int, messages: Sequence[Message], known_by: Collection[str]
+    ) -> None:
         if not messages:
             return
-        for peer in self._channel.some_live(count, self._now.s):
+        for peer in self._channel.audience(count, self._now.s, without=known_by):
             for message in messages:
                 self._send(peer, message)
 

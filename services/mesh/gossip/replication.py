@@ -117,6 +117,14 @@ class Replicator:
         """Say whether somebody claims to hold more of a feed."""
         return server_id in self._feeds
 
+    def holders(self, server_id: str, head: FeedHead | None) -> frozenset[str]:
+        """Return who told, while it was missing here, that it holds as much of a feed as we do."""
+        feed = self._feeds.get(server_id)
+        if feed is None or head is None:
+            return frozenset()
+        held = (head.epoch, head.size)
+        return frozenset(peer for peer, offered in feed.offers.items() if offered >= held)
+
     def buffered_bytes(self, peer: str) -> int:
         """Return how much of what a peer has sent is waiting for the rest."""
         return sum(

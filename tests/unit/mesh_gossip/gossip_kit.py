@@ -286,6 +286,7 @@ class World:
         self.backbone_known = backbone
         self.backbone_up = False
         self.cut: set[frozenset[str]] = set()
+        self.slow: dict[str, float] = {}  # how much longer a server's datagrams take, either way
         self.sent: list[tuple[str, bytes, tuple[str, int]]] = []
         self.roster = {id_of(name): key_of(name).public_key for name in names}
         self._queue: list[tuple[float, int, object]] = []
@@ -339,6 +340,7 @@ class World:
         for _ in range(2 if self.rng.random() < self.double else 1):
             if self.rng.random() >= self.loss:
                 delay_s = 0.005 + self.rng.random() * self.jitter_s
+                delay_s += sum(self.slow.get(one.name, 0.0) for one in (sender, receiver))
                 self.later(delay_s, lambda: self.deliver(receiver, data, source))
 
     def deliver(self, receiver: Host, data: bytes, source: tuple[str, int]) -> None:

@@ -6,13 +6,22 @@ import random
 
 import pytest
 
-from services.mesh.gossip.answers import MAX_BURST, pack_answer
+from services.mesh.gossip.answers import MAX_BURST, answer_pull, pack_answer
 from services.mesh.gossip.codec import MAX_PLAINTEXT_BYTES
 from services.mesh.gossip.counters import Count, Counters
 from services.mesh.gossip.effects import FetchTiles, Ingest, SendPull
-from services.mesh.gossip.messages import MAX_INDEX, Entries, Pull, encode_message, id_of_raw
+from services.mesh.gossip.messages import (
+    MAX_INDEX,
+    Entries,
+    FeedSize,
+    Pull,
+    encode_message,
+    id_of_raw,
+    raw_id,
+)
 from services.mesh.gossip.replication import MAX_PULLS_A_PEER, Replicator
-from tests.unit.mesh_gossip.gossip_kit import Head
+from services.mesh.gossip.suspicions import Suspicions
+from tests.unit.mesh_gossip.gossip_kit import Feed, Head, World, id_of, note_of
 
 RAW = bytes(range(8))
 FEED = id_of_raw(RAW)
@@ -198,3 +207,24 @@ def test_what_does_not_fit_sends_the_asker_to_https(first):
     assert (answer.start, answer.size, answer.entries, answer.checkpoint) == (4, 6, (), None)
     (before,) = pack_answer(pull, [b"x", bytes(first)], size=6, checkpoint=b"n")
     assert (before.entries, before.last, before.checkpoint) == ((b"x",), True, None)
+
+
+def test_gos_18_a_story_that_went_on_before_it_was_asked_for_is_shown_all_the_same():
+    """Ann told two stories; bob's grew between his DIGEST and our question for its checkpoint."""
+    world = World("ann", "bob", "cid")
+    ann, stories = id_of("ann"), {}
+    for name, count in (("bob", 3), ("cid", 9)):
+        told = [f"for {name} {n}".encode() for n in range(count)]
+        note = note_of(world["ann"].key, 1, told)
+        stories[name] = world[name].ledger.held[ann] = Feed(epoch=1, entries=told, note=note)
+    bob, cid = world["bob"].ledger, world["cid"].ledger
+    told = FeedSize(server=raw_id(ann), epoch=1, size=3, root=bob.feeds()[ann].root[:8])
+    suspicions = Suspicions(cid)
+    question = suspicions.compare(id_of("bob"), told, cid.feeds()[ann], 0.0)
+    stories["bob"].entries.append(b"and one more")
+    stories["bob"].note = note_of(world["ann"].key, 1, stories["bob"].entries)
+    (answer,) = answer_pull(question, bob)
+    assert (answer.start, answer.size, answer.entries, answer.last) == (4, 4, (), True)
+    effects = []
+    suspicions.answered(id_of("bob"), answer, effects)
+    assert [(one.server_id, one.checkpoint) for one in effects] == [(ann, stories["bob"].note)]
