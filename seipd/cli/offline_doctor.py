@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from seipd.config.paths import Paths
 from seipd.daemon.genesis import load_charter
 from seipd.daemon.owner import as_owner_of
-from services.base.ledger.feed import feed_origin
+from services.base.ledger.feed import feed_verifier
 from services.base.ledger.fsck import verify_log
-from services.base.ledger.note import NoteVerifier
 from services.base.ledger.roster import Charter
 from services.base.storage.files import read_private
 from services.kernel.errors import CorruptError, SeipdError
@@ -63,12 +62,10 @@ def _places(paths: Paths, certificate: ServerCertificate) -> list[tuple[Path, st
 def _check_log(
     place: Path, label: str, charter: Charter, certificate: ServerCertificate
 ) -> list[dict[str, Any]]:
-    mesh_id = charter.genesis.mesh_id
-    origin = feed_origin(mesh_id, certificate.server_id, certificate.epoch)
-    verifier = NoteVerifier(name=origin, public_key=certificate.key)
+    verifier = feed_verifier(charter.genesis.mesh_id, certificate)
     mend = "restore this folder from a backup; a copy of another's feed may simply be removed"
     try:
-        verify_log(place, verifier, origin)
+        verify_log(place, verifier, verifier.name)
     except CorruptError as error:
         return [_finding("error", f"{label}/{error.path}: {error}", error.mend or mend)]
     except SeipdError as error:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.base.ledger.feed import feed_origin
+from services.base.ledger.feed import feed_verifier
 from services.base.ledger.merkle import EMPTY_ROOT
-from services.base.ledger.note import NoteVerifier
 from services.kernel.errors import NotFoundError
 from services.kernel.ids import ServerId
 
@@ -27,8 +26,7 @@ class LedgerCopy:
         certificate = ledger.charter.last_certificate(ServerId(server_id))
         if certificate is None or certificate.epoch != epoch:
             raise NotFoundError(f"{server_id} has no feed of epoch {epoch} in the roster")
-        origin = feed_origin(ledger.mesh_id, certificate.server_id, epoch)
-        self.verifier = NoteVerifier(name=origin, public_key=certificate.key)
+        self.verifier = feed_verifier(ledger.mesh_id, certificate)
         self._ledger = ledger
         self._server_id = certificate.server_id
         self._epoch = epoch

@@ -56,6 +56,19 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EpochEnd:
+    """The end of a feed's epoch: how many entries it has, and the root over them."""
+
+    server_id: ServerId
+    size: int
+    root: bytes
+
+    def value(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {"server": self.server_id, "size": self.size, "root": b64u_encode(self.root)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One step of the roster."""
 
@@ -64,6 +77,7 @@ class Change:
     servers: tuple[ServerCertificate, ...]
     removed: tuple[Removal, ...]
     witnesses: tuple[ServerId, ...]
+    ended: tuple[EpochEnd, ...] = ()
 
 
 class _GenesisWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,7 +90,7 @@ class _GenesisWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
 
 
-class _RemovalWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _EndWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server: str
     size: int
     root: str
@@ -86,8 +100,9 @@ class _ChangeWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     number: int
     prev: str
     servers: list[dict[str, object]]
-    removed: list[_RemovalWire]
+    removed: list[_EndWire]
     witnesses: list[str]
+    ended: list[_EndWire] = []
 
 
 def genesis_from_record(record: Record) -> Genesis:
@@ -137,17 +152,20 @@ def change_from_record(record: Record) -> Change:
         number=wire.number,
         prev=wire.prev,
         servers=tuple(certificate_from_value(value) for value in wire.servers),
-        removed=tuple(_removal(one) for one in wire.removed),
+        removed=tuple(Removal(**_end(one)) for one in wire.removed),
         witnesses=witnesses,
+        ended=tuple(EpochEnd(**_end(one)) for one in wire.ended),
     )
 
 
-def _removal(wire: _RemovalWire) -> Removal:
+def _end(wire: _EndWire) -> dict[str, Any]:
     if not 0 <= wire.size < 1 << 48:
         raise InputError("roster.change: size out of range")
-    return Removal(
-        server_id=parse_server_id(wire.server), size=wire.size, root=parse_key(wire.root)
-    )
+    return {
+        "server_id": parse_server_id(wire.server),
+        "size": wire.size,
+        "root": parse_key(wire.root),
+    }
 
 
 def record_hash(record: Record) -> str:

@@ -20,6 +20,7 @@ from services.base.ledger.note import (
     decode_base64,
     encode_note,
     open_note,
+    parse_note,
     sign_text,
 )
 from services.kernel.errors import InputError
@@ -93,14 +94,16 @@ def sign_checkpoint(checkpoint: Checkpoint, *, signer: Signer, name: str = "") -
 
 
 def verify_checkpoint(data: bytes, verifier: NoteVerifier, origin: str) -> Checkpoint:
-    """Check a signed checkpoint of one log.
+    """Check a signed checkpoint of one log, by the name that the log has or had.
 
     Raises:
         NoteError: malformed, or of another log.
         BadSignatureError: not signed by the key.
     """
+    if verifier.earlier_names:
+        verifier = verifier.named(parse_checkpoint(parse_note(data).text).origin)
     checkpoint = parse_checkpoint(open_note(data, (verifier,)).text)
-    if checkpoint.origin != origin:
+    if checkpoint.origin not in {origin, verifier.name}:
         raise CheckpointError(f"a checkpoint of {checkpoint.origin}, not of {origin}")
     return checkpoint
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.base.ledger.checkpoint import Checkpoint, sign_checkpoint
-from services.base.ledger.feed import feed_origin
+from services.base.ledger.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
+from services.base.ledger.feed import feed_verifier
 from services.base.ledger.log import TileLog
-from services.base.ledger.note import NoteVerifier
+from services.base.ledger.note import parse_note
 from services.base.ledger.proof import TlogProof
 from services.base.ledger.tiles import parse_tile_path
 from services.kernel.errors import InputError, NotFoundError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from services.base.crypto.signatures import SigningKey
     from services.base.ledger.merkle import Frontier
+    from services.base.ledger.note import NoteVerifier
     from services.kernel.certificates import ServerCertificate
     from services.kernel.ids import MeshId, ServerId
 
@@ -88,6 +89,20 @@ class FeedLog:
     def vkey(self) -> str:
         """The verifier key of the feed (C2SP signed-note)."""
         return self._verifier.vkey
+
+    def begin_epoch(self, mesh_id: MeshId, certificate: ServerCertificate) -> None:
+        """Go on under the epoch of a newer certificate; what was signed before stays good."""
+        self._verifier = feed_verifier(mesh_id, certificate)
+        self.epoch = certificate.epoch
+        self._log.rename(self._verifier)
+
+    @property
+    def signed_epoch(self) -> int:
+        """The epoch of the newest signed checkpoint; that of the log where there is none."""
+        if self.checkpoint is None:
+            return self.epoch
+        origin = parse_checkpoint(parse_note(self.checkpoint).text).origin
+        return int(origin.rpartition("/")[2])
 
     def commit(self, entries: list[bytes]) -> None:
         """Append to this server's own feed under a new checkpoint; durable on return.
@@ -219,9 +234,8 @@ def open_feed(
     own = server_id == own_id
     path = "ledger/feed" if own else f"ledger/feeds/{server_id}"
     place = folder / "feed" if own else folder / "feeds" / server_id
-    origin = feed_origin(mesh_id, server_id, certificate.epoch)
-    verifier = NoteVerifier(name=origin, public_key=certificate.key)
-    log = TileLog.open(place, origin=origin, verifier=verifier, create=True)
+    verifier = feed_verifier(mesh_id, certificate)
+    log = TileLog.open(place, origin=verifier.name, verifier=verifier, create=True)
     return FeedLog(
         log,
         server_id=server_id,

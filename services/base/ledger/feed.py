@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from services.base.ledger.note import NoteVerifier
 from services.kernel.errors import InputError
 from services.kernel.ids import (
     ServerId,
@@ -25,11 +26,13 @@ from services.kernel.ids import (
 )
 
 if TYPE_CHECKING:
+    from services.kernel.certificates import ServerCertificate
     from services.kernel.ids import MeshId
     from services.kernel.records import Record
 
 ROSTER_KIND = "feed.roster"
 ATTEST_KIND = "feed.attest"
+KEPT_EPOCHS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,17 @@ def roster_named(author: ServerId, record: Record) -> tuple[int, str] | None:
 def feed_origin(mesh_id: MeshId, server_id: ServerId, epoch: int) -> str:
     """Return the origin line, which is also the key name, of a server's feed."""
     return f"seipd/{mesh_id}/{server_id}/{epoch}"
+
+
+def feed_verifier(mesh_id: MeshId, certificate: ServerCertificate) -> NoteVerifier:
+    """Return the key of a server's feed, by its name in this epoch and in those before it."""
+    server_id, epoch = certificate.server_id, certificate.epoch
+    earlier = range(max(1, epoch - KEPT_EPOCHS), epoch)
+    return NoteVerifier(
+        name=feed_origin(mesh_id, server_id, epoch),
+        public_key=certificate.key,
+        earlier_names=tuple(feed_origin(mesh_id, server_id, one) for one in earlier),
+    )
 
 
 def settled_ms(times_s: list[int]) -> int:

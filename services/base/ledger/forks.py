@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from services.base.ledger.copies import FeedLog
     from services.base.ledger.feed import Attest
     from services.base.ledger.fold import Fold
+    from services.base.ledger.roster import Charter
     from services.kernel.certificates import ServerCertificate
     from services.kernel.records import Record
 
@@ -60,9 +61,10 @@ def kept_of(
     attest = _attest_at(log, feed.attested)
     if attest is None:
         return None
+    attested = fold.charter.certificate_at(certificate.server_id, feed.attested_roster)
     kept = Kept(
         key=certificate.key,
-        epoch=certificate.epoch,
+        epoch=(attested or certificate).epoch,
         roster=feed.attested_roster,
         attest=attest,
     )
@@ -72,9 +74,20 @@ def kept_of(
 def is_other_branch(fold: Fold, log: FeedLog) -> bool:
     """Say whether what is held of a feed is not the branch that counts."""
     limit = fold.limit_of(log.server_id)
-    if limit is None or not limit.size or log.size < limit.size:
-        return False
-    return log.root_at(limit.size) != limit.root
+    if limit and limit.size and log.size >= limit.size and log.root_at(limit.size) != limit.root:
+        return True
+    return is_beyond_end(fold.charter, log)
+
+
+def is_beyond_end(charter: Charter, log: FeedLog) -> bool:
+    """Say whether a feed is not the beginning of what its newest epoch goes on from."""
+    signed_epoch = log.signed_epoch
+    for epoch, end in charter.ends(log.server_id).items():
+        if signed_epoch <= epoch and log.size > end.size:
+            return True
+        if 0 < end.size <= log.size and log.root_at(end.size) != end.root:
+            return True
+    return False
 
 
 def _attest_at(log: FeedLog, size: int) -> Attest | None:

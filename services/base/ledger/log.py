@@ -168,6 +168,11 @@ class TileLog:
         staged = self._stage(entries)
         return staged.frontier.size, staged.root
 
+    def rename(self, verifier: NoteVerifier) -> None:
+        """Go on under another name of the same key, which is also the new origin."""
+        with self._writing:
+            self._verifier, self.origin = verifier, verifier.name
+
     def append(self, entries: Sequence[bytes], checkpoint: bytes) -> None:
         """Make entries durable, with the signed checkpoint that covers them.
 

@@ -15,7 +15,7 @@ import base64
 import binascii
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -89,6 +89,8 @@ class NoteVerifier:
     name: str
     public_key: bytes
     kind: KeyKind = KeyKind.ED25519
+    earlier_names: tuple[str, ...] = ()
+    """What the same key was called before; a checkpoint's origin of then is as good."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -106,6 +108,10 @@ class NoteVerifier:
         """The key as one line: name, key id and key."""
         key = base64.b64encode(bytes([self.kind]) + self.public_key).decode("ascii")
         return f"{self.name}+{self.key_id.hex()}+{key}"
+
+    def named(self, name: str) -> NoteVerifier:
+        """Return the key by the name that it had then, if it ever had that one."""
+        return replace(self, name=name) if name in self.earlier_names else self
 
     def verify(self, text: str, signature: bytes) -> bool:
         """Say whether the signature (without key id) over a text is good."""

@@ -6,12 +6,14 @@ they take effect in the order of their numbers. A record is judged under the new
 feed had named, so old numbers stay answerable.
 
     root.genesis   {domain, expires_ms, generation, public_key, ranges, version}
-    roster.change  {number, prev, removed: [{root, server, size}, ...], servers, witnesses}
+    roster.change  {number, prev, removed: [{root, server, size}, ...], servers, witnesses,
+                    ended: [{root, server, size}, ...]}     ``ended`` where an epoch ends
 
 ``prev`` is the SHA-256 of the record before: the change with the number before, or the genesis.
 Whoever is removed is revoked for good: of its feed the first ``size`` entries count, whose root is
 ``root``; of two revocations the smaller size wins. Its slices stay out of use until a certificate
-names them as another server's, assignments included.
+names them as another server's, assignments included. A certificate whose epoch is one more than the
+server's last comes with the end of the epoch before: the feed goes on behind it.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from services.base.ledger.changes import (
     Change,
+    EpochEnd,
     Removal,
     change_from_record,
     genesis_from_record,
@@ -62,6 +65,7 @@ class Charter:
         self._backbones: dict[str, ServerId] = {}
         self._slices: dict[str, ServerId] = {}
         self._removals: dict[ServerId, Removal] = {}
+        self._ends: dict[ServerId, dict[int, EpochEnd]] = {}
 
     @property
     def number(self) -> int:
@@ -158,6 +162,10 @@ class Charter:
         """Return how much of a removed server's feed counts; None while it was not removed."""
         return self._removals.get(server_id)
 
+    def ends(self, server_id: ServerId) -> dict[int, EpochEnd]:
+        """Return where the epochs of a feed before the newest ended, by epoch."""
+        return self._ends.get(server_id, {})
+
     def former(self) -> list[ServerId]:
         """Return the servers that the newest roster names no more."""
         return [name for name, steps in self._history.items() if steps[-1][1] is None]
@@ -229,13 +237,37 @@ class Charter:
                 ranges.slice_number(parse_network(text))
                 if slices.setdefault(text, server_id) != server_id:
                     raise RejectedError(f"slice {text} is taken", code="rejected_overlap")
+        self._check_epochs(change)
         known = self.servers().keys() | {one.server_id for one in change.servers}
         if not removed <= self._history.keys():
             raise RejectedError("only a server can be removed", code="rejected_unauthorised")
         if not set(change.witnesses) <= known - gone:
             raise RejectedError("a witness must be a server", code="rejected_unauthorised")
 
+    def _check_epochs(self, change: Change) -> None:
+        ended = {one.server_id: one for one in change.ended}
+        begun = set()
+        for certificate in change.servers:
+            name = certificate.server_id
+            known = self.server(name)
+            if known is None or certificate.epoch == known.epoch:
+                continue
+            if certificate.epoch != known.epoch + 1 or name not in ended:
+                raise RejectedError(
+                    "the next epoch begins where the last one ends", code="rejected_stale"
+                )
+            before = self.ends(name).get(known.epoch - 1)
+            if before is not None and ended[name].size < before.size:
+                raise RejectedError("an epoch can't end before it began", code="rejected_stale")
+            begun.add(name)
+        if len(ended) != len(change.ended) or ended.keys() != begun:
+            raise RejectedError("only an epoch that is followed by one ends", code="rejected_stale")
+
     def _apply(self, change: Change) -> None:
+        for end in change.ended:
+            last = self._history[end.server_id][-1][1]
+            if last is not None:
+                self._ends.setdefault(end.server_id, {})[last.epoch] = end
         for certificate in change.servers:
             server_id = certificate.server_id
             self._history.setdefault(server_id, []).append((change.number, certificate))

@@ -128,7 +128,7 @@ class _CatchUp:
                 raise NoteError("a checkpoint is too long")
             target = verify_checkpoint(note, verifier, verifier.name)
             # Only what the author signed is kept: anyone can add lines to a note.
-            opened = open_note(note, (verifier,))
+            opened = open_note(note, (verifier.named(target.origin),))
             offers[name] = encode_note(opened.text, opened.verified[:1]), target
         except (NoteError, BadSignatureError) as error:
             self._blamed[name] = f"checkpoint: {error}"
