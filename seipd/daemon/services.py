@@ -40,10 +40,11 @@ from services.edge.peering.plan import interface_plan
 from services.edge.peering.service import PeeringService
 from services.edge.reach.service import ReachService
 from services.edge.wireguard.service import WireGuardService
-from services.kernel.addr import own_tunnel_address
+from services.kernel.addr import is_inner, own_tunnel_address
 from services.kernel.errors import UnavailableError
 from services.kernel.ids import ServerId
 from services.mesh.facts.kinds import STATE
+from services.mesh.facts.payloads import meant_by
 from services.mesh.facts.statewords import WordKeeper
 from services.mesh.gossip.addresses import Advertisement
 from services.mesh.gossip.service import GossipService
@@ -171,6 +172,7 @@ def compose(
         clock=clock,
         peers_file=paths.peers,
         backbone_of=lambda server_id: _backbone_of(ledger, server_id),
+        is_inner=lambda host: is_inner(mesh_id, ranges, meant_by(host)),
     )
     gossip.announce(
         Advertisement(

@@ -175,6 +175,13 @@ def backbone_range6(mesh_id: MeshId) -> IPv6Network:
     return IPv6Network((int(ula_prefix(mesh_id).network_address) | 2 << 64, 64))
 
 
+def is_inner(mesh_id: MeshId, ranges: Ranges, address: IPv4Address | IPv6Address) -> bool:
+    """Say whether an address lies inside of the mesh: in its tunnel or its backbone range."""
+    if isinstance(address, IPv4Address):
+        return address in ranges.tunnel or address in ranges.backbone
+    return address in ula_prefix(mesh_id)
+
+
 def backbone_start(key: bytes, ranges: Ranges) -> int:
     """Return the offset where probing for a server's backbone address starts."""
     span = ranges.backbone.num_addresses - BACKBONE_RESERVED - 2

@@ -23,9 +23,16 @@ REFILL_S: Final = 5.0
 class FactBook:
     """The facts that are held, by server and kind."""
 
-    def __init__(self, *, mesh_id: bytes, key_of: Callable[[str], bytes | None]) -> None:
+    def __init__(
+        self,
+        *,
+        mesh_id: bytes,
+        key_of: Callable[[str], bytes | None],
+        check: Callable[[Fact], None] = lambda _: None,
+    ) -> None:
         self._mesh_id = mesh_id
         self._key_of = key_of
+        self._check = check
         self._facts: dict[bytes, Fact] = {}
         self._budgets: dict[bytes, Budget] = {}
 
@@ -36,12 +43,13 @@ class FactBook:
 
         Raises:
             WireError: malformed, of an unknown kind, of a server that is not in the roster, told
-                too often, expired or of the future; the code says which.
+                too often, expired or of the future, or refused by ``check``; the code says which.
             BadSignatureError: not signed by the server that it is about.
         """
         fact = parse_envelope(data)
         if self._key_of(fact.server_id) != fact.key:
             raise WireError("a fact of a stranger", code="unknown_server")
+        self._check(fact)
         key = fact_key(fact.server_id, fact.kind)
         known = self._facts.get(key)
         if known is not None and fact.counter <= known.counter:

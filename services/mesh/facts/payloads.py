@@ -1,7 +1,7 @@
 """What facts say, by kind: msgpack arrays in one spelling. All bounded. Pure.
 
     0 address  [host, gossip port, HTTPS port, WireGuard port, region]
-    1 load     [thousandths of the CPUs, endpoints connected, version]
+    1 load     [thousandths of the CPUs, endpoints connected, version, protocol version known]
     2 state    opaque bytes, 256 at most (a witness's word on the state)
     3 latency  [[[server, ms], ...]]   round trips, smoothed, by the signer; ids in order
     4 links    [[server, ...]]         with whom the signer has a WireGuard session; in order
@@ -18,6 +18,7 @@ import msgspec
 
 from services.kernel.errors import InputError, WireError
 from services.kernel.ids import parse_label
+from services.kernel.versions import FIRST_VERSION
 
 MAX_PAYLOAD_BYTES: Final = 512
 MAX_LATENCIES: Final = 16
@@ -32,6 +33,7 @@ _SIX_TO_FOUR: Final = IPv6Network("2002::/16")
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
 _Version = Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z.+_-]{1,32}\Z")]
+_Protocol = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 _Permille = Annotated[int, msgspec.Meta(ge=0, le=MAX_PERMILLE)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=MAX_LATENCY_MS)]
@@ -53,11 +55,13 @@ class AddressPayload(Payload, frozen=True):
 
 
 class LoadPayload(Payload, frozen=True):
-    """How much a server has to do."""
+    """How much a server has to do, and what it runs."""
 
     cpu_permille: _Permille
     endpoints_count: _Count
     version: _Version
+    protocol: _Protocol = FIRST_VERSION
+    """The newest protocol version that it knows."""
 
 
 class Latency(Payload, frozen=True):
@@ -114,27 +118,35 @@ def check_host(host: str) -> str:
     except ValueError as error:
         raise InputError(f"{host[:64]!r} is not an IP address") from error
     # What stands after a percent sign, an IPv6 zone, may be anything, a line end too.
-    if "%" in host or str(address) != host or address.is_multicast or address.is_unspecified:
+    if "%" in host or str(address) != host:
         raise InputError(f"{host[:64]!r} is no server's address")
-    if address.is_link_local:
-        raise InputError(f"{host} means another host on each network")
-    if isinstance(address, IPv4Address) and (int(address) >> 28 == 15 or int(address) >> 24 == 0):
-        raise InputError(f"{host} is no server's address")
+    for one in {address, _meant(address)}:
+        if one.is_multicast or one.is_unspecified:
+            raise InputError(f"{host} is no server's address")
+        if one.is_link_local:
+            raise InputError(f"{host} means another host on each network")
+        if isinstance(one, IPv4Address) and (int(one) >> 28 == 15 or int(one) >> 24 == 0):
+            raise InputError(f"{host} is no server's address")
     return host
 
 
 def is_loopback(host: str) -> bool:
     """Say whether an address leads back to the machine that uses it, however it is written."""
-    address = ip_address(host)
-    if isinstance(address, IPv6Address):
-        if address.is_loopback:
-            return True
-        value = int(address)
+    return ip_address(host).is_loopback or meant_by(host).is_loopback
+
+
+def meant_by(host: str) -> IPv4Address | IPv6Address:
+    """Return the address where packets go: an IPv4 address may stand in an IPv6 one."""
+    return _meant(ip_address(host))
+
+
+def _meant(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    if isinstance(address, IPv6Address) and not address.is_loopback:
         if address in _SIX_TO_FOUR:
-            address = IPv4Address(value >> 80 & 0xFFFFFFFF)
-        elif any(address in network for network in _EMBEDDING):
-            address = IPv4Address(value & 0xFFFFFFFF)
-    return address.is_loopback
+            return IPv4Address(int(address) >> 80 & 0xFFFFFFFF)
+        if any(address in network for network in _EMBEDDING):
+            return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
 
 
 def _check(payload: Payload) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from services.kernel.errors import UnavailableError
+from services.kernel.errors import UnavailableError, WireError
 from services.kernel.ids import server_id_of
 from services.mesh.facts.book import FactBook
 from services.mesh.facts.envelope import fact_key, open_envelope, sign_envelope
 from services.mesh.facts.kinds import ADDRESS
+from services.mesh.facts.payloads import is_loopback
 from services.mesh.gossip.addresses import RENEW_MS, Advertisement, address_of, sign_fact
 from services.mesh.gossip.codec import MAX_PLAINTEXT_BYTES
 from services.mesh.gossip.links import Places
@@ -45,16 +46,18 @@ class Directory:
         mesh_id: bytes,
         key_of: Callable[[str], bytes | None],
         backbone_of: Callable[[str], str | None],
+        is_inner: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._key = key
         self._mesh_id = mesh_id
         self._key_of = key_of
         self._backbone_of = backbone_of
+        self._is_inner = is_inner
         self._own_id = server_id_of(key.public_key)
         self._own: tuple[Advertisement, int] | None = None
         self._addresses: dict[str, AddressFact] = {}
         self._news: dict[bytes, None] = {}
-        self.book = FactBook(mesh_id=mesh_id, key_of=key_of)
+        self.book = FactBook(mesh_id=mesh_id, key_of=key_of, check=self._check)
 
     @property
     def has_news(self) -> bool:
@@ -143,9 +146,10 @@ class Directory:
         if fact is None:
             return Places(public=None, backbone=None)
         backbone = self._backbone_of(server_id)
-        has_public = ":" not in fact.host and fact.host != backbone
+        public = (fact.host, fact.gossip_port)
+        has_public = ":" not in fact.host and fact.host != backbone and public != self._own_place
         return Places(
-            public=(fact.host, fact.gossip_port) if has_public else None,
+            public=public if has_public else None,
             backbone=(backbone, fact.gossip_port) if backbone else None,
         )
 
@@ -161,6 +165,25 @@ class Directory:
         news = self.packed(self._news, now)
         self._news.clear()
         return news
+
+    @property
+    def _own_place(self) -> tuple[str, int] | None:
+        return (self._own[0].host, self._own[1]) if self._own is not None else None
+
+    def _check(self, fact: Fact) -> None:
+        """Refuse an address that would send everybody's packets to themselves or into the mesh.
+
+        Raises:
+            WireError: ``bad_endpoint``.
+        """
+        if fact.kind != ADDRESS:
+            return
+        host = address_of(fact).host
+        if self._is_inner(host) and host != self._backbone_of(fact.server_id):
+            raise WireError("an address inside of the mesh as a public one", code="bad_endpoint")
+        own = self._own_place
+        if is_loopback(host) and own is not None and not is_loopback(own[0]):
+            raise WireError("an address that everybody has", code="bad_endpoint")
 
     def _put_own(self, fact: Fact) -> Fact:
         self.book.put_own(fact)

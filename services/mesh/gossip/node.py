@@ -82,6 +82,7 @@ class GossipNode:
         rng: Rng,
         now: Moment,
         backbone_of: Callable[[str], str | None],
+        is_inner: Callable[[str], bool] = lambda _: False,
         newest_hello_ms: Mapping[str, int] | None = None,
         membership: Mapping[str, object] | None = None,
     ) -> None:
@@ -95,6 +96,7 @@ class GossipNode:
             mesh_id=mesh_id,
             key_of=feeds.server_key,
             backbone_of=backbone_of,
+            is_inner=is_inner,
         )
         self.sessions = SessionTable(
             key=key,

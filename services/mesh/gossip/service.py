@@ -78,6 +78,7 @@ class GossipService:
         clock: Clock,
         peers_file: Path,
         backbone_of: Callable[[str], str | None] = lambda _: None,
+        is_inner: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._settings = settings
         self._key = key
@@ -87,6 +88,7 @@ class GossipService:
         self._clock = clock
         self._peers_file = PeersFile(peers_file)
         self._backbone_of = backbone_of
+        self._is_inner = is_inner
         self._socket = UdpSocket(self._on_datagram)
         self._tasks = TaskOwner("gossip", on_crash=self._on_crash)
         self._listeners = Listeners()
@@ -251,6 +253,7 @@ class GossipService:
             rng=secrets.SystemRandom(),
             now=now,
             backbone_of=self._backbone_of,
+            is_inner=self._is_inner,
             newest_hello_ms=remembered.newest_hello_ms,
         )
         try:

@@ -197,6 +197,7 @@ class Host:
             rng=random.Random(f"{self.world.seed}/{self.name}"),  # noqa: S311 (failures repeat)
             now=self.now(),
             backbone_of=self.world.backbone_of,
+            is_inner=lambda host: host.startswith("172.16."),
         )
 
     def restart(self) -> None:

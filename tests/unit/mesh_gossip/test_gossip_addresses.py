@@ -18,7 +18,7 @@ from services.mesh.gossip.addresses import (
     sign_fact,
 )
 from services.mesh.gossip.ports import Moment
-from tests.unit.mesh_gossip.gossip_kit import MESH_ID, START_MS, World, id_of, key_of
+from tests.unit.mesh_gossip.gossip_kit import MESH_ID, PORT, START_MS, World, id_of, key_of
 
 PLACE = Advertisement(host="203.0.113.5", http_port=9100, wireguard_port=51940, region="eu-west")
 
@@ -89,6 +89,11 @@ def test_a_fact_holds_from_its_time_until_it_expires(book):
         "1.2.3",
         "::",
         "010.1.1.1",
+        "169.254.169.254",
+        "fe80::1",
+        "::ffff:169.254.169.254",
+        "::ffff:224.0.0.1",
+        "2002:a9fe:a9fe::",
     ],
 )
 def test_only_an_address_that_a_host_can_have_is_announced(host):
@@ -147,3 +152,41 @@ def test_an_own_fact_is_renewed_long_before_it_expires():
     assert directory.address(id_of("ann")) == first
     directory.renew(Moment(0.0, START_MS + 90_000_000))
     assert directory.address(id_of("ann")).expires_ms > first.expires_ms
+
+
+def hears(world, who: str, host: str) -> str:
+    """Let a server say that it is somewhere; return where bob believes it to be."""
+    speaker = world[who]
+    place = Advertisement(host=host, http_port=9100, wireguard_port=51940, region="eu-west")
+    speaker.run(speaker.node.announce(place, PORT, speaker.now()))
+    world.run(5)
+    return world["bob"].node.directory.address(speaker.id).host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "172.16.0.1", "172.16.0.200"])
+def test_gos_11_pub_20_nobody_sends_to_itself_or_into_the_mesh_on_a_servers_word(host):
+    world = World("ann", "bob", "liar")
+    world.introduce("ann")
+    world.run(3)
+    bob = world["bob"]
+    before = bob.node.counters.snapshot()["bad_fact"]
+    assert hears(world, "liar", host) == world["liar"].public[0]
+    assert bob.node.counters.snapshot()["bad_fact"] > before
+
+
+def test_gos_11_pub_20_a_server_that_claims_our_own_address_is_not_greeted_there():
+    world = World("ann", "bob", "liar")
+    world.introduce("ann")
+    world.run(3)
+    assert hears(world, "liar", world["bob"].public[0]) == world["bob"].public[0]
+    assert world["bob"].node.directory.places(id_of("liar")).public is None
+
+
+def test_a_hidden_server_tells_its_backbone_address_and_is_reached_there_alone():
+    world = World("ann", "bob", "hidden", backbone=True)
+    world.introduce("ann")
+    world.run(3)
+    backbone = world["hidden"].backbone
+    assert hears(world, "hidden", backbone[0]) == backbone[0]
+    places = world["bob"].node.directory.places(id_of("hidden"))
+    assert (places.public, places.backbone) == (None, backbone)
