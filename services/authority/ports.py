@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
     from services.base.ledger.heads import FeedHead
     from services.base.ledger.roster import Charter
-    from services.base.ledger.service import Change
     from services.base.ledger.state import State
+    from services.base.ledger.watching import Change
     from services.base.ledger.writer import Receipt
     from services.kernel.ids import MeshId, ServerId
     from services.kernel.records import Record

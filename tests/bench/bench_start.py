@@ -120,8 +120,8 @@ async def main(count: int) -> None:
                 }
             )
         )
-        server.ledger._shelf.publish()
-        server.ledger._shelf.close()
+        server.ledger._holding.shelf.publish()
+        server.ledger._holding.shelf.close()
         for _ in range(3):
             done = subprocess.run(
                 [sys.executable, "-m", "tests.bench.bench_start", "--child", text],

@@ -15,7 +15,7 @@ from services.kernel.service import Health, HealthState
 if TYPE_CHECKING:
     from services.authority.ports import Json, Ledger
     from services.base.ledger.author import Author
-    from services.base.ledger.service import Change
+    from services.base.ledger.watching import Change
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from services.authority.ports import Json, Ledger
-    from services.base.ledger.service import Change
+    from services.base.ledger.watching import Change
     from services.edge.peering.wishes import Wish
     from services.edge.wireguard.model import PeerConfig
     from services.kernel.certificates import ServerCertificate

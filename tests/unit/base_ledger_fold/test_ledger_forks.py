@@ -99,7 +99,7 @@ class Scene:
             await self.share(first, second)
             await self.share(second, first)
             async with asyncio.timeout(10):
-                while first._behind or second._behind:
+                while first._upkeep.is_behind or second._upkeep.is_behind:
                     await asyncio.sleep(0.05)
             await asyncio.sleep(0.05)
 

@@ -131,7 +131,7 @@ async def test_feeds_of_servers_that_only_the_feed_names_are_folded_at_start(tmp
     await ledger.stop()
     (own / "state").unlink()
     ledger = ledger_of(world, own, fatal)
-    ledger._charter_records = ledger._charter_records[:2]
+    ledger._holding.charter_records = ledger._holding.charter_records[:2]
     await ledger.start()
     assert ledger.state.root() == root
     world.invite(peer.server, "y")
@@ -154,13 +154,13 @@ async def test_a_removed_server_goes_at_once_though_the_fold_is_out_of_order(tmp
     await ledger.start()
     await found(ledger, world)
     await peer.hand_over(ledger)
-    ledger._fall_behind()
+    ledger._upkeep.fall_behind()
     change = world.change(world.servers[0], removed=[world.removal(world.servers[1], 0)])
     world.write(peer.server, change)
     await peer.hand_over(ledger)
     assert gone == [peer.server.id]
     async with asyncio.timeout(10):
-        while ledger._behind:
+        while ledger._upkeep.is_behind:
             await asyncio.sleep(0.02)
     assert gone == [peer.server.id]
     assert ledger.charter.server(peer.server.id) is None

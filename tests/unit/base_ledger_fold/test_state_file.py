@@ -169,8 +169,8 @@ async def test_a_tick_of_long_ago_is_not_handed_out(scene) -> None:
 async def test_a_witness_gives_its_word_once_a_tick(scene) -> None:
     words = []
     scene.old.on_state_word(words.append)
-    await scene.old._give_word()
-    await scene.old._give_word()
+    await scene.old._teller.give_word()
+    await scene.old._teller.give_word()
     assert [word.time_ms % 10_000 for word in words] == [0]
 
 
