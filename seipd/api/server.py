@@ -15,7 +15,7 @@ from seipd.api import private, public
 from seipd.api.listeners import BACKLOG, Listeners, has_address
 from seipd.api.middleware import MAX_BODY_BYTES, Gate, refuse_unknown
 from seipd.api.openapi import openapi_document
-from seipd.api.private import invite, ipam, mesh, server, status, tree, trust
+from seipd.api.private import invite, ipam, mesh, protocol, server, status, tree, trust
 from seipd.api.private import ledger as private_ledger
 from seipd.api.public import auth, health, join
 from seipd.api.public import ledger as public_ledger
@@ -48,6 +48,7 @@ PRIVATE_ROUTES: tuple[Route, ...] = (
     *invite.ROUTES,
     *trust.ROUTES,
     *server.ROUTES,
+    *protocol.ROUTES,
     *private_ledger.ROUTES,
 )
 KEEPALIVE_S = 30.0

@@ -30,6 +30,7 @@ COMMANDS: Commands = {
     "ledger": ("seipd.cli.ledger:ledger", "the tamper-evident ledger"),
     "backup": ("seipd.cli.backup:backup", "write this server's state to one file"),
     "restore": ("seipd.cli.backup:restore", "make an empty data root what a backup says"),
+    "migrate": ("seipd.cli.migrate:migrate", "the next protocol version"),
     "config": ("seipd.cli.config:config", "settings and where each came from"),
     "completion": ("seipd.cli.completion:seipd", "shell completion for bash, zsh and fish"),
     "lab": ("seipd.cli.lab:lab", "a whole mesh in network namespaces on this machine"),

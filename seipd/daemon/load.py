@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from services.kernel.errors import SeipdError
 from services.kernel.service import Health, HealthState
+from services.kernel.versions import known_version
 from services.mesh.facts.kinds import KINDS, LOAD
 from services.mesh.facts.payloads import MAX_PERMILLE, LoadPayload, encode_payload
 from services.runtime.tasks import TaskOwner
@@ -132,6 +133,7 @@ class LoadService:
                 cpu_permille=permille,
                 endpoints_count=await self._connected_count(),
                 version=self._version,
+                protocol=known_version(),
             )
             self._tell.publish_fact(
                 LOAD, encode_payload(load), lifetime_ms=lifetime_ms(servers_count)

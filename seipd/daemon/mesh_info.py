@@ -10,6 +10,7 @@ from services.authority.trust import view as trust_view
 from services.kernel.addr import own_tunnel_address
 from services.kernel.ids import b64u_encode
 from services.kernel.service import HealthState
+from services.kernel.versions import known_version, version_in_force
 from services.mesh.facts.kinds import LATENCY, LOAD
 from services.mesh.facts.payloads import LoadPayload, decode_payload
 from services.mesh.membership.states import State
@@ -93,6 +94,7 @@ class DaemonInfo:
             "server_id": ledger.server_id,
             "public_key": b64u_encode(own.key) if own else None,
             "version": self._version,
+            "protocol": {"in_force": version_in_force(ledger.state), "known": known_version()},
             "healthy": all(one["state"] not in bad for one in services),
             "services": services,
             "tunnel_address": str(own_tunnel_address(own.slices)) if own else None,
@@ -274,4 +276,5 @@ def _load(fact: Fact) -> dict[str, Any]:
         "cpu_percent": round(said.cpu_permille / 10),
         "endpoints": said.endpoints_count,
         "version": said.version,
+        "protocol": said.protocol,
     }

@@ -26,6 +26,11 @@ class Since:
         self.applier(context, body)
 
 
+def known_version() -> int:
+    """Return the newest protocol version that this program folds under."""
+    return KNOWN_VERSION
+
+
 def version_in_force(state: StateReader) -> int:
     """Return the protocol version that the state is folded under."""
     found = state.get("mesh", "protocol")

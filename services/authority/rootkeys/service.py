@@ -7,7 +7,9 @@ import datetime
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from services.authority.rootkeys.activating import require_activatable
 from services.authority.rootkeys.revoking import Revocation, require_revocable, revocation
+from services.authority.rootkeys.view import PROTOCOL_KIND
 from services.authority.rootkeys.witnesses import choose_witnesses
 from services.base.ledger.author import sign_by_root
 from services.base.ledger.changes import CHANGE_KIND, Removal
@@ -17,8 +19,11 @@ from services.kernel.certificates import ServerCertificate
 from services.kernel.errors import ConflictError, SeipdError, UnavailableError
 from services.kernel.ids import b64u_encode
 from services.kernel.service import Health, HealthState
+from services.kernel.versions import known_version, version_in_force
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from services.authority.ports import Json, Ledger
     from services.kernel.clock import Clock
     from services.kernel.ids import ServerId
@@ -143,6 +148,33 @@ class RootKeysService:
             await self._ledger.submit([change])
             await self._ledger.name_roster()
             return found
+
+    async def activate(
+        self, version: int, *, told: Mapping[str, int | None], force: bool = False
+    ) -> str:
+        """Bring the next protocol version into force; return the id of the record.
+
+        Args:
+            version: the next one.
+            told: of every other server the newest version that it says it knows.
+            force: leave servers behind that lack it.
+
+        Raises:
+            ConflictError: ``bad_version``, ``version_unknown`` or ``version_lacking``.
+            UnavailableError: ``signer_unavailable``.
+        """
+        self._require_signer()
+        async with self._turn:
+            require_activatable(
+                version,
+                in_force=version_in_force(self._ledger.state),
+                known=known_version(),
+                told=told,
+                force=force,
+            )
+            record = await self._sign(PROTOCOL_KIND, {"version": version})
+            await self._ledger.submit([record])
+            return record.id
 
     def turn(self) -> asyncio.Lock:
         """Return the lock under which roster changes are prepared and submitted, one by one."""

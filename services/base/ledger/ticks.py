@@ -16,6 +16,7 @@ from services.base.ledger.points import points_at
 from services.base.ledger.snapshot import points_value
 from services.kernel import canonical
 from services.kernel.errors import WireError
+from services.kernel.versions import unknown_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,11 +70,17 @@ def last_tick_ms(now_ms: int, interval_ms: int) -> int:
 
 
 def word_at(fold: Fold, tick_ms: int) -> StateWord | None:
-    """Return what the state was at a tick; None where that is not remembered any more."""
+    """Return what the state was at a tick.
+
+    None where that is not remembered any more, or was of a protocol version unknown here: what
+    such a version voids or brings can't be computed, so nothing is said of it.
+    """
     points = points_at(fold, tick_ms)
     if points is None:
         return None
     with fold.as_of(tick_ms, fold.charter.number):
+        if unknown_version(fold.state):
+            return None
         root = fold.state.root()
     return word_of(fold.charter, tick_ms, points, root, roster_number=fold.charter.number)
 

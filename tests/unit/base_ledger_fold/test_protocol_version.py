@@ -10,7 +10,9 @@ from services.base.crypto.signatures import verify
 from services.base.ledger.fold import Fold
 from services.base.ledger.roster import Charter
 from services.base.ledger.state import State
+from services.base.ledger.ticks import word_at
 from services.base.ledger.writer import Writer
+from services.kernel import versions
 from services.kernel.errors import UnavailableError
 from services.kernel.versions import Since
 from tests.fakes.world import APPLIERS, START_MS, World
@@ -109,3 +111,19 @@ async def test_a_server_that_lacks_the_version_takes_no_writes_and_goes_on_foldi
     stored = write(world, "root.protocol", {"version": 3})
     world.deliver(fold, world.servers[0])
     assert refusal(fold, stored) is None
+
+
+def test_nothing_is_said_of_a_state_whose_version_is_unknown(monkeypatch) -> None:
+    world = World(1)
+    (first,) = world.servers
+    world.attest(first, len(first.entries), START_MS // 1000)
+    write(world, "root.protocol", {"version": 2})
+    world.attest(first, len(first.entries), START_MS // 1000 + 30)
+    before_ms, after_ms = START_MS + 10_000, START_MS + 40_000
+    root = world.folded().state.root()
+    known = world.folded()
+    assert word_at(known, before_ms) is not None
+    assert word_at(known, after_ms) is None
+    assert known.state.root() == root
+    monkeypatch.setattr(versions, "KNOWN_VERSION", 2)
+    assert word_at(known, after_ms) is not None

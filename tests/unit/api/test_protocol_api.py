@@ -1,0 +1,126 @@
+"""An operator brings a new protocol version into force; a server that lacks it says so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from services.base.ledger.ticks import StateWord
+from services.kernel import versions
+from services.kernel.errors import UnavailableError
+from services.kernel.service import HealthState
+from tests.fakes.one_server import OneServer
+
+
+@pytest.fixture
+async def one(tmp_path):
+    server = await OneServer.start(tmp_path / "data")
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def seipd(one):
+    """Run ``seipd migrate`` against the daemon's own socket."""
+    (one.folder / "run").mkdir()
+    runner = web.AppRunner(one.app("operator"))
+    await runner.setup()
+    await web.UnixSite(runner, str(one.folder / "run/seipd.sock")).start()
+
+    async def run(*arguments):
+        command = [sys.executable, "-m", "seipd", f"--data-root={one.folder}", "migrate"]
+        return await asyncio.to_thread(
+            subprocess.run, [*command, *arguments], capture_output=True, text=True
+        )
+
+    yield run
+    await runner.cleanup()
+
+
+def neighbour_says(one: OneServer, protocol: int | None) -> None:
+    load = None if protocol is None else {"protocol": protocol}
+    one.services.mesh.servers = lambda: [
+        {"server_id": one.ledger.server_id, "load": {"protocol": 1}},
+        {"server_id": "server-neighbour", "load": load},
+    ]
+
+
+async def test_it_is_activated_once_all_know_it(one, seipd, monkeypatch) -> None:
+    monkeypatch.setattr(versions, "KNOWN_VERSION", 2)
+    neighbour_says(one, 2)
+    done = await seipd("--activate", "2", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["in_force"] == 2
+    assert one.ledger.state.get("mesh", "protocol") == {"version": 2}
+    shown = json.loads((await seipd("--json")).stdout)
+    assert (shown["in_force"], shown["known"]) == (2, 2)
+    # The mesh goes on writing.
+    assert await one.token()
+
+
+@pytest.mark.parametrize("says", [1, None])
+async def test_a_server_that_lacks_it_is_named_and_left_behind_by_force_alone(
+    one, seipd, monkeypatch, says
+) -> None:
+    monkeypatch.setattr(versions, "KNOWN_VERSION", 2)
+    neighbour_says(one, says)
+    refused = await seipd("--activate", "2", "--yes")
+    assert refused.returncode == 6
+    assert "server-neighbour" in refused.stderr
+    assert one.ledger.state.get("mesh", "protocol") is None
+    assert (await seipd("--activate", "2", "--yes", "--force")).returncode == 0
+    assert one.ledger.state.get("mesh", "protocol") == {"version": 2}
+
+
+async def test_a_version_that_this_server_lacks_is_refused_even_by_force(one, seipd) -> None:
+    refused = await seipd("--activate", "2", "--yes", "--force")
+    assert refused.returncode == 6
+    assert "knows protocol versions up to 1" in refused.stderr
+    assert one.ledger.state.get("mesh", "protocol") is None
+
+
+async def test_nobody_is_asked_where_nobody_is(one, seipd) -> None:
+    refused = await seipd("--activate", "2")
+    assert refused.returncode == 2
+    assert "--yes" in refused.stderr
+
+
+async def test_versions_are_the_operators_alone(one) -> None:
+    for app in ("public", "private"):
+        async with TestClient(TestServer(one.app(app))) as client:
+            answer = await client.post("/api/protocol/activate", json={"version": 2})
+            assert answer.status in {401, 404}
+
+
+async def test_a_server_that_lacks_the_version_in_force_says_so_and_signs_no_state(
+    one, monkeypatch
+) -> None:
+    word = StateWord(
+        time_ms=0, roster_number=0, roster_hash=bytes(32), feeds_hash=bytes(32), root=bytes(32)
+    )
+    monkeypatch.setattr(versions, "KNOWN_VERSION", 2)
+    await one.root_keys.activate(2, told={})
+    (one.folder / "ledger/state").unlink(missing_ok=True)
+    monkeypatch.setattr(versions, "KNOWN_VERSION", 1)
+    health = one.ledger.health()
+    assert health.state is HealthState.FAILED
+    assert "protocol version 2" in health.detail
+    assert "upgrade seipd" in health.detail
+    with pytest.raises(UnavailableError) as caught:
+        await one.token()
+    assert caught.value.code == "read_only"
+    with pytest.raises(UnavailableError) as caught:
+        await one.ledger.state_file(word)
+    assert caught.value.code == "no_agreed_state"
+    await one.ledger.save_snapshot()
+    assert not (one.folder / "ledger/state").exists()
+    # Upgraded, it goes on.
+    monkeypatch.setattr(versions, "KNOWN_VERSION", 2)
+    assert one.ledger.health().state is HealthState.OK
+    assert await one.token()
