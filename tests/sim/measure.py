@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DELAY_S = 0.1
 LOSS = 0.05
-SETTLE_S = 20.0
+SETTLE_S = 40.0  # until each has told that it is there
 PAUSE_S = 4.0  # between two records
 STEP_S = 0.005
 

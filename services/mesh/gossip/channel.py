@@ -79,6 +79,7 @@ class Channel:
         self._ahead: tuple[str, ...] = ()
         self._company: dict[str, None] = {}
         self._neighbours: tuple[str, ...] = ()
+        self._expected: tuple[str, ...] = ()
         self._watched: dict[str, None] = {}
         self._waiting: dict[str, deque[tuple[float, bytes]]] = {}
         self._next_expire_s = now_s
@@ -170,6 +171,12 @@ class Channel:
             self._watched[peer] = None
             self._tend(peer, now)
 
+    def expect(self, peers: tuple[str, ...]) -> None:
+        """Greet in good time those to whom something will be said soon."""
+        if peers != self._expected:
+            self._expected = peers
+            self._watched.update((peer, None) for peer in peers if peer in self.links)
+
     def moved(self, peer: str, now_s: float) -> None:
         """Note that a peer is said to be somewhere else."""
         link = self.links.get(peer)
@@ -207,8 +214,7 @@ class Channel:
         if waiting is not None and not waiting:
             del self._waiting[peer]
         session = self._sessions.current(peer)
-        wanted = peer in self._company or peer in self._neighbours or bool(waiting)
-        if session is None and not wanted:
+        if session is None and not (waiting or self._is_wanted(peer)):
             return False
         places = self._places_of(peer)
         address = link.hello_to(session, places, self._rng, now.s)
@@ -217,6 +223,9 @@ class Channel:
             if hello is not None:
                 self._put(hello, address)
         return session is None or link.wants_hello(session, places, now.s) or link.is_asked
+
+    def _is_wanted(self, peer: str) -> bool:
+        return peer in self._company or peer in self._neighbours or peer in self._expected
 
     def _is_good(self, peer: str, now_s: float) -> bool:
         return self.is_live(peer, now_s) and self._is_believed(peer)

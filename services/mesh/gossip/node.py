@@ -172,6 +172,7 @@ class GossipNode:
         if now.s >= self._next_roster_s:
             self._next_roster_s = now.s + ROSTER_INTERVAL_S
             self._refresh_roster(now)
+        self._channel.expect(self.membership.coming())
         self._channel.upkeep(now)
         self._mind(self.membership.tick(now))
         for author, message in self._cosigns.due(now.s):

@@ -144,6 +144,10 @@ class Membership:
         self._speaker.round()
         return self._take_effects()
 
+    def coming(self) -> tuple[str, ...]:
+        """Return whom this server asks in its next two turns: a session should be up by then."""
+        return tuple(self._roster.circle[index] for index in self._schedule.coming())
+
     def on_message(self, peer: str, message: MembershipMessage, now: Moment) -> list[Effect]:
         """Take a message of a server that has proved itself."""
         self._advance(now)

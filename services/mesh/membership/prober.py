@@ -183,7 +183,10 @@ class Prober:
             helper = self._roster.get(name)
             if helper is not None:
                 self._speaker.ping_req(helper, seq, member)
+        # Few helpers of many are in session with the target; each false suspicion is told to all.
+        self._repeat(seq)
         wait_s = self._wait_s(self._settings.indirect_s, member) if names else 0.0
+        self._timers.set(self._time.s + wait_s / 2, partial(self._repeat, seq))
         self._timers.set(self._time.s + wait_s, partial(self._give_up, seq))
 
     def _give_up(self, seq: int) -> None:

@@ -50,6 +50,11 @@ class Schedule:
         self._next = self._turn(max(period, turn.period + 1))
         return turn.target if late_ms <= self._interval_ms / 2 else None
 
+    def coming(self) -> tuple[int, ...]:
+        """Return the indices of the servers to ask in the next two turns."""
+        turn = self._next
+        return () if turn is None else (turn.target, self._turn(turn.period + 1).target)
+
     def _turn(self, period: int) -> Turn:
         seed = self._mesh_id + period.to_bytes(8, "big", signed=True)
         digest = hashlib.blake2b(seed, digest_size=8, person=b"seipd/swim/v1").digest()
