@@ -72,6 +72,10 @@ class Copy:
     def signed_root(self) -> bytes:
         return self.root
 
+    @property
+    def signed_epoch(self) -> int:
+        return self.epoch
+
     def consistency_proof(self, old: int, new: int) -> list[bytes]:
         def node(level: int, index: int) -> bytes:
             entries = self.tape.entries[index << level : (index + 1) << level]
