@@ -152,7 +152,7 @@ class Gate:
             raise ForbiddenError("only for servers of the mesh")
 
     async def _body(self, request: web.Request, route: Route) -> object:
-        if route.body is None:
+        if route.body is None and not route.is_text:
             return None
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -161,7 +161,7 @@ class Gate:
             raise TooLargeError(f"a body has at most {MAX_BODY_BYTES} bytes") from error
         except TimeoutError:
             raise UnavailableError("the body came too slowly", code="timeout") from None
-        return parse_body(data, route.body)
+        return data if route.body is None else parse_body(data, route.body)
 
 
 @web.middleware

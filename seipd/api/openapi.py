@@ -76,6 +76,11 @@ def _operation(route: Route) -> dict[str, Any]:
             "required": True,
             "content": {"application/json": {"schema": schema}},
         }
+    if route.is_text:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        }
     if route.access is not Access.ANYONE:
         operation["security"] = [{"session": []}]
     return operation

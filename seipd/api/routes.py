@@ -59,7 +59,10 @@ Handler = Callable[[Call], Awaitable[Reply]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Method, path, who may, what it takes, what it does."""
+    """Method, path, who may, what it takes, what it does.
+
+    ``is_text``: the body is given to the handler as the bytes that came.
+    """
 
     method: str
     path: str
@@ -67,6 +70,7 @@ class Route:
     summary: str
     access: Access
     body: type[msgspec.Struct] | None = None
+    is_text: bool = False
     status: int = 200
 
 

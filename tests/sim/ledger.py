@@ -20,6 +20,7 @@ from services.base.ledger.forks import accusation, is_other_branch, kept_of
 from services.base.ledger.heads import FeedHeads
 from services.base.ledger.note import NoteVerifier
 from services.base.ledger.state import State
+from services.base.ledger.witnesskey import WitnessKey
 from services.kernel.errors import (
     ConflictError,
     NotFoundError,
@@ -117,7 +118,13 @@ class SimLedger:
             on_commit=self._committed,
         )
         self.writer = self._pen.writer
-        self.attestor = Attestor(key=key, fold=self.fold, clock=clock, submit=self._submit)
+        self.attestor = Attestor(
+            key=key,
+            fold=self.fold,
+            clock=clock,
+            submit=self._submit,
+            witness_key=WitnessKey(key=key, clock=clock),
+        )
         self._author = SeededAuthor(key, founding.mesh_id, clock, rng)
         self.attestor._author = self._author  # type: ignore[assignment]
 

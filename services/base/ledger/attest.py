@@ -32,6 +32,7 @@ from services.kernel.ids import (
 if TYPE_CHECKING:
     from services.base.ledger.fold import Fold
     from services.base.ledger.roster import Charter
+    from services.base.ledger.witnesskey import WitnessKey
     from services.base.ledger.writer import Receipt
     from services.kernel.clock import Clock
     from services.kernel.records import Record
@@ -59,10 +60,17 @@ class Log(Protocol):
 class Attestor:
     """Gathers cosignatures for this server's feed and gives them for others'."""
 
-    def __init__(self, *, key: SigningKey, fold: Fold, clock: Clock, submit: Submit) -> None:
-        self._key = key
+    def __init__(
+        self,
+        *,
+        key: SigningKey,
+        fold: Fold,
+        clock: Clock,
+        submit: Submit,
+        witness_key: WitnessKey,
+    ) -> None:
         self.fold = fold
-        self._clock = clock
+        self._witness_key = witness_key
         self._submit = submit
         self._author = Author(key=key, mesh_id=fold.mesh_id, clock=clock)
         self._server_id = server_id_of(key.public_key)
@@ -134,9 +142,9 @@ class Attestor:
             del self._pending[old]
 
     def _sign(self, origin: str, size: int, root: bytes) -> Cosignature:
-        time_s = self._clock.now_ms() // 1000
-        signed = cosignature_input(Checkpoint(origin=origin, size=size, root=root).text(), time_s)
-        return Cosignature(witness=self._server_id, time_s=time_s, signature=self._key.sign(signed))
+        text = Checkpoint(origin=origin, size=size, root=root).text()
+        time_s, signature = self._witness_key.sign(text)
+        return Cosignature(witness=self._server_id, time_s=time_s, signature=signature)
 
     def _valid(self, origin: str, size: int, root: bytes, one: Cosignature) -> bool:
         certificate = self.fold.charter.server(one.witness)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
+
+from services.kernel.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from services.kernel.ids import ServerId
 
     Told = Callable[[ServerId, int, int, bytes], None]
+
+logger = logging.getLogger(__name__)
 
 COSIGN_AGAIN_S: Final = 5.0
 
@@ -34,7 +39,11 @@ class Cosigner:
             return
         if self._holding.limit_of(log.server_id) is not None:
             return
-        line = self._attestor.cosign(log)
+        try:
+            line = self._attestor.cosign(log)
+        except StorageError as error:
+            logger.warning("nothing is co-signed: %s", error)
+            return
         if line is not None:
             self._tell(log.server_id, log.epoch, log.size, line)
 

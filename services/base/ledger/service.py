@@ -18,24 +18,21 @@ from services.base.ledger.cosigning import Cosigner
 from services.base.ledger.holding import Holding
 from services.base.ledger.intake import Intake
 from services.base.ledger.ownfeed import OwnFeed
+from services.base.ledger.reading import LedgerReader
 from services.base.ledger.telling import StateTeller
 from services.base.ledger.upkeep import Upkeep
 from services.base.ledger.watching import StateWatch, Subscriber
+from services.base.ledger.witnessed import open_witness_key, witness_of
 from services.base.ledger.writer import Receipt, Writer
-from services.kernel.errors import NotFoundError, SeipdError, UnavailableError
-from services.kernel.ids import MeshId, ServerId
+from services.kernel.errors import SeipdError, UnavailableError
+from services.kernel.ids import ServerId
 from services.kernel.service import Health, HealthState
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from services.base.ledger.copies import FeedLog
-    from services.base.ledger.fold import Fold
-    from services.base.ledger.heads import FeedHead
-    from services.base.ledger.roster import Charter
-    from services.base.ledger.state import State
     from services.base.ledger.ticks import StateWord
     from services.kernel.clock import Clock
     from services.kernel.records import Record
@@ -52,7 +49,7 @@ class LedgerSettings:
     tick_interval_ms: int = 20_000
 
 
-class LedgerService:
+class LedgerService(LedgerReader):
     """Owns every feed on this server's disk and the fold over them."""
 
     name: ClassVar[str] = "ledger"
@@ -84,26 +81,6 @@ class LedgerService:
         self._state_text = HealthState.STOPPED
         self._waits_for_others = False
         self.server_id = self._holding.server_id
-
-    @property
-    def state(self) -> State:
-        """The replicated state, provisional entries included."""
-        return self._holding.fold.state
-
-    @property
-    def charter(self) -> Charter:
-        """The genesis and the roster."""
-        return self._holding.fold.charter
-
-    @property
-    def fold(self) -> Fold:
-        """The fold itself: for explanations and counters."""
-        return self._holding.fold
-
-    @property
-    def mesh_id(self) -> MeshId:
-        """The mesh of this ledger."""
-        return self._holding.fold.mesh_id
 
     async def start(self) -> None:
         """Load the state file, verify and fold the tail of every feed, begin to accept.
@@ -141,7 +118,14 @@ class LedgerService:
         if self._waits_for_others and self.charter.servers().keys() - {self.server_id}:
             self._own_feed.wait_for_others()
         author = Author(key=key, mesh_id=self.mesh_id, clock=clock)
-        self._attestor = Attestor(key=key, fold=self.fold, clock=clock, submit=writer.submit)
+        self._witness_key = open_witness_key(holding.folder, key, clock)
+        self._attestor = Attestor(
+            key=key,
+            fold=self.fold,
+            clock=clock,
+            submit=writer.submit,
+            witness_key=self._witness_key,
+        )
         self._cosigner = Cosigner(
             holding=holding, attestor=self._attestor, clock=clock, tell=self._tell_cosigned
         )
@@ -163,6 +147,9 @@ class LedgerService:
             upkeep=self._upkeep,
             clock=clock,
         )
+        self.witness = witness_of(
+            holding, self._witness_key, contradict=self._intake.contradict, tasks=self._tasks
+        )
         self._teller = StateTeller(
             holding=holding,
             writer=writer,
@@ -183,14 +170,18 @@ class LedgerService:
         with contextlib.suppress(SeipdError):
             await asyncio.to_thread(self._holding.shelf.publish)
             await self.save_snapshot()
+            await asyncio.to_thread(self._witness_key.rest)
         self._holding.shelf.close()
 
     def health(self) -> Health:
         """Report the number of feeds and records, and why writes are refused if they are."""
         if self._state_text is HealthState.OK and self._writer.refuses():
             return Health(state=HealthState.FAILED, detail=self._writer.refuses())
-        if self._state_text is HealthState.OK and self._writer.closed_why:
-            return Health(state=HealthState.DEGRADED, detail=self._writer.closed_why)
+        trouble = self._state_text is HealthState.OK and (
+            self._writer.closed_why or self._witness_key.trouble
+        )
+        if trouble:
+            return Health(state=HealthState.DEGRADED, detail=trouble)
         total = sum(log.size for log in self._holding.shelf)
         return Health(
             state=self._state_text, detail=f"{len(self._holding.shelf)} feeds, {total} records"
@@ -227,62 +218,6 @@ class LedgerService:
     def on_state_word(self, callback: Callable[[StateWord], None]) -> None:
         """Where this server's word on the state goes, at each tick at which it is a witness."""
         self._on_state_word = callback
-
-    def feeds(self) -> Mapping[str, FeedHead]:
-        """Return how much of each feed is held, as a view that follows the feeds."""
-        return self._holding.shelf.heads
-
-    def log(self, server_id: str) -> FeedLog:
-        """Return the log of a feed.
-
-        Raises:
-            NotFoundError: no such feed is held.
-        """
-        log = self._holding.shelf.get(server_id)
-        if log is None:
-            raise NotFoundError(f"no feed of {server_id} is held here")
-        return log
-
-    def read(self, server_id: str, epoch: int, start: int, stop: int) -> list[bytes]:
-        """Return entries of a feed as they are; empty where they are not held."""
-        log = self._holding.shelf.get(server_id, epoch)
-        return [] if log is None else log.read(start, min(stop, log.size))
-
-    def checkpoint(self, server_id: str, epoch: int) -> bytes | None:
-        """Return the newest signed checkpoint held of a feed."""
-        log = self._holding.shelf.get(server_id, epoch)
-        return log.checkpoint if log is not None else None
-
-    def root_at(self, server_id: str, epoch: int, size: int) -> bytes | None:
-        """Return the root that a feed had at a size; None where that is not held."""
-        log = self._holding.shelf.get(server_id, epoch)
-        return log.root_at(size) if log is not None else None
-
-    def server_key(self, server_id: str) -> bytes | None:
-        """Return the identity key of a server of the roster."""
-        certificate = self.charter.server(ServerId(server_id))
-        return certificate.key if certificate is not None else None
-
-    def servers(self) -> Mapping[str, bytes]:
-        """Return every server of the roster and its identity key."""
-        return {name: one.key for name, one in self.charter.servers().items()}
-
-    def witnesses(self) -> Collection[str]:
-        """Return the servers whose signatures settle what is in a feed."""
-        return self.charter.witnesses_at(self.charter.number)
-
-    def authors(self) -> Collection[str]:
-        """Return everybody who has a feed: the servers of the roster and those removed from it."""
-        return self.charter.certificates().keys()
-
-    def is_author(self, server_id: str) -> bool:
-        """Say whether somebody is or was a server."""
-        return self.charter.was_server(ServerId(server_id))
-
-    @property
-    def standing(self) -> tuple[int, int, int]:
-        """What stays the same while the servers and what counts of their feeds do."""
-        return self.charter.number, self._holding.fold.limit_count, self._holding.shelf.aside_count
 
     async def ingest(
         self,

@@ -77,6 +77,16 @@ class WitnessKey:
         self._last_s = time_s
         return time_s, self._key.sign(cosignature_input(text, time_s))
 
+    def rest(self) -> None:
+        """Keep the very last time as the bound: what follows a stop in order need not be ahead.
+
+        Raises:
+            StorageError: it could not be kept; the bound of before stands.
+        """
+        if self._last_s < self._kept_s:
+            self._keep(self._last_s)
+            self._kept_s = self._last_s
+
     def line(self, text: str, *, name: str) -> bytes:
         """Return a cosignature/v1 line, newline included; raises as ``sign``."""
         time_s, signature = self.sign(text)
