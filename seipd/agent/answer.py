@@ -1,4 +1,4 @@
-"""What a server may answer to a join, checked before anything is made of it. Pure.
+"""What a server may answer to a join or about peers, checked before anything is made of it. Pure.
 
 The answer ends in a file for wg-quick, whose lines may name commands that root runs, and in what
 ``seip`` prints: so every field has its one spelling, and none holds a line of its own.
@@ -25,6 +25,8 @@ from services.kernel.ids import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+PATHS = ("direct", "relay", "server")
+
 _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
@@ -34,6 +36,12 @@ class _Server(msgspec.Struct, frozen=True):
     wireguard_key: str
     endpoint: str
     addresses: Annotated[list[str], msgspec.Meta(min_length=1, max_length=64)]
+
+
+class _Record(msgspec.Struct, frozen=True):
+    server_id: str
+    proof: Annotated[str, msgspec.Meta(max_length=1 << 20)]
+    certificate: dict[str, Any]
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -48,6 +56,7 @@ class _Answer(msgspec.Struct, frozen=True):
     gateway: str
     private_port: _Port
     keepalive_seconds: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    record: _Record
 
 
 def check_answer(value: Any) -> None:  # noqa: ANN401 (JSON)
@@ -67,6 +76,36 @@ def check_answer(value: Any) -> None:  # noqa: ANN401 (JSON)
         ) from error
 
 
+class _Peer(msgspec.Struct, frozen=True):
+    node_id: str
+    name: str
+    address: str
+    address6: str
+    wireguard_key: str
+    path: str
+
+
+def peers_of(value: Any) -> list[dict[str, Any]]:  # noqa: ANN401 (JSON)
+    """Check a server's list of peers; return the fields that are known here.
+
+    Raises:
+        WireError: a field is missing, or not in its one spelling.
+    """
+    try:
+        listed = msgspec.convert(value["peers"], list[_Peer])
+        for one in listed:
+            parse_uuid(one.node_id)
+            parse_hostname(one.name)
+            parse_address(one.address)
+            _address(one.address6)
+            parse_wireguard_key(one.wireguard_key)
+            if one.path not in PATHS:
+                raise InputError("a path is direct, relay or server")
+    except (msgspec.ValidationError, InputError, ValueError, KeyError, TypeError) as error:
+        raise WireError(f"the server's list of peers is not good: {error}") from error
+    return [msgspec.structs.asdict(one) for one in listed]
+
+
 def _checks(answer: _Answer) -> list[tuple[Callable[[str], object], str]]:
     server = answer.server
     return [
@@ -79,6 +118,7 @@ def _checks(answer: _Answer) -> list[tuple[Callable[[str], object], str]]:
         (_address, answer.tunnel_address6),
         *((_network, text) for text in answer.allowed_ips),
         (parse_server_id, server.server_id),
+        (parse_server_id, answer.record.server_id),
         (parse_key, server.key),
         (parse_wireguard_key, server.wireguard_key),
         (_place, server.endpoint),

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from seipd.agent.trustlines import REFUSED, WAITING, trust_lines
 from seipd.cli.completion import completion_command
 from seipd.cli.exits import NO
 from seipd.cli.output import print_facts, print_json, print_table, progress
-from services.kernel.errors import NotFoundError, SeipdError
+from services.kernel.errors import ForbiddenError, NotFoundError, SeipdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,15 @@ def _state(context: click.Context) -> AgentState:
 
 def _json(context: click.Context) -> bool:
     return bool(context.find_root().obj["json"])
+
+
+def _signers(context: click.Context, state: AgentState) -> int:
+    """Return how many servers have to sign: as said here, else as the running agent was told."""
+    from seipd.agent.run import read_status
+
+    wanted: int | None = context.find_root().obj["signers"]
+    running = read_status(state) if wanted is None else None
+    return int(running["trust"]["wanted"]) if running is not None else wanted or 0
 
 
 def _tunnel_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,7 +101,8 @@ def up(context: click.Context, *, interface: str, backend: str) -> None:
     state = _state(context)
     mesh = state.mesh()
     with progress("waiting for the first handshake"):
-        running = start_in_background(state, interface, backend)
+        signers = context.find_root().obj["signers"] or 0
+        running = start_in_background(state, interface, backend, signers)
     if _json(context):
         print_json({**running, "tunnel_address": mesh["tunnel_address"]})
     else:
@@ -105,7 +116,8 @@ def run(context: click.Context, *, interface: str, backend: str) -> int:
     """Run the agent in the foreground."""
     from seipd.agent.run import run_agent
 
-    return asyncio.run(run_agent(_state(context), interface, backend))
+    signers = context.find_root().obj["signers"] or 0
+    return asyncio.run(run_agent(_state(context), interface, backend, signers))
 
 
 @click.command()
@@ -148,15 +160,16 @@ def status(context: click.Context) -> int:
         "last_handshake_seconds": age_s,
         "rx_bytes": running["rx_bytes"] if running else 0,
         "tx_bytes": running["tx_bytes"] if running else 0,
-        "peers": _peers_if_up(state) if running else [],
+        "trust": running["trust"] if running else None,
+        "peers": _peers_if_up(context, state) if running else [],
     }
     if _json(context):
         print_json(shown)
     else:
-        server = shown.pop("server")
-        peers_shown = shown.pop("peers")
+        server, trust, peers_shown = (shown.pop(name) for name in ("server", "trust", "peers"))
         facts = [(key.replace("_", " "), value) for key, value in shown.items()]
-        print_facts([*facts, ("server", f"{server['id']} at {server['endpoint']}")])
+        facts.append(("server", f"{server['id']} at {server['endpoint']}"))
+        print_facts([*facts, *(trust_lines(trust) if trust else ())])
         if peers_shown:
             click.echo()
             _print_peers(peers_shown)
@@ -167,7 +180,7 @@ def status(context: click.Context) -> int:
 @click.pass_context
 def peers(context: click.Context) -> None:
     """List the other endpoints of this customer."""
-    listed = asyncio.run(_fetch_peers(_state(context)))
+    listed = asyncio.run(_fetch_peers(context, _state(context)))
     if _json(context):
         print_json(listed)
     else:
@@ -180,11 +193,19 @@ def peers(context: click.Context) -> None:
 @click.pass_context
 def ping(context: click.Context, *, name: str, count: int) -> int:
     """Ping another endpoint by NAME or address, and say by which path."""
-    listed = asyncio.run(_fetch_peers(_state(context)))
+    listed = asyncio.run(_fetch_peers(context, _state(context)))
     found = next((one for one in listed if name in (one["name"], one["address"])), None)
     if found is None:
         raise NotFoundError(f"no endpoint is called {name[:63]}", mend="seip peers lists them")
+    if found["trust"] == REFUSED:
+        raise ForbiddenError(
+            f"what the server says of {found['name']} is false: {found['why']}",
+            code="proof_false",
+            mend="it was reported; tell whoever runs the mesh",
+        )
     click.echo(f"{found['name']} is {found['address']}, reached through the server", err=True)
+    if found["trust"] == WAITING:
+        click.echo(f"not proved yet: {found['why']}", err=True)
     sys.stdout.flush()
     command = ["ping", "-c", str(count), found["address"]]
     return subprocess.run(command, check=False).returncode  # noqa: S603 (an address that we checked)
@@ -195,9 +216,11 @@ def ping(context: click.Context, *, name: str, count: int) -> int:
 @click.pass_context
 def config(context: click.Context, *, qr: bool) -> None:
     """Print a plain wg-quick file with which a stock WireGuard client does the same."""
+    from seipd.agent.proving import certified_server
     from seipd.agent.tunnel import wg_quick_file
 
     state = _state(context)
+    certified_server(state.mesh())
     text = wg_quick_file(state.mesh(), state.keys())
     if qr:
         import segno
@@ -245,26 +268,42 @@ def leave(context: click.Context, *, interface: str) -> None:
         click.echo("left the mesh")
 
 
-async def _fetch_peers(state: AgentState) -> list[dict[str, Any]]:
+async def _fetch_peers(context: click.Context, state: AgentState) -> list[dict[str, Any]]:
+    """Return the peers that the server lists, judged by proofs; report what is false of them."""
+    from seipd.agent.answer import peers_of
     from seipd.agent.private_api import PrivateApi
+    from seipd.agent.proving import Prover, Verdict
+    from seipd.agent.reporting import report_lie
+    from services.runtime.clock import SystemClock
 
-    mesh = state.mesh()
-    async with PrivateApi(mesh, state.keys()) as api:
-        answer = await api.call("GET", f"/api/mesh/peers/{mesh['node_id']}")
-    listed: list[dict[str, Any]] = [{**one, "latency_ms": None} for one in answer["peers"]]
-    return listed
+    mesh, keys, clock = state.mesh(), state.keys(), SystemClock()
+    lies: dict[str, Verdict] = {}
+    prover = Prover(
+        state=state,
+        keys=keys,
+        signer_count=_signers(context, state),
+        clock=clock,
+        on_lie=lies.__setitem__,
+    )
+    async with PrivateApi(mesh, keys) as api:
+        listed = peers_of(await api.call("GET", f"/api/mesh/peers/{mesh['node_id']}"))
+        judged = await prover.peers(api, listed)
+    for subject, verdict in lies.items():
+        click.echo(f"refused: {subject}: {verdict.why}", err=True)
+        await report_lie(mesh, keys, subject=subject, verdict=verdict, now_ms=clock.now_ms())
+    return [{**one, "latency_ms": None} for one in judged]
 
 
-def _peers_if_up(state: AgentState) -> list[dict[str, Any]]:
+def _peers_if_up(context: click.Context, state: AgentState) -> list[dict[str, Any]]:
     try:
-        return asyncio.run(_fetch_peers(state))
+        return asyncio.run(_fetch_peers(context, state))
     except SeipdError:
         return []
 
 
 def _print_peers(listed: list[dict[str, Any]]) -> None:
-    rows = [(one["name"], one["address"], one["address6"], one["path"]) for one in listed]
-    print_table(("name", "address", "address6", "path"), rows)
+    columns = ("name", "address", "address6", "path", "trust")
+    print_table(columns, [[one[column] for column in columns] for one in listed])
 
 
 def _seip_group() -> click.Group:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from seipd.agent.private_api import PrivateApi
 from seipd.agent.run import STALE_HANDSHAKE_S, read_status
+from seipd.agent.trustlines import REFUSED
 from services.kernel.errors import SeipdError
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ async def examine_endpoint(state: AgentState) -> list[dict[str, Any]]:
                 "check this machine's network, then the server",
             )
         ]
+    doubt = status["trust"]["server"]
+    if doubt["state"] == REFUSED:
+        return [_finding(f"what the server shows of its key is false: {doubt['why']}", "")]
     try:
         async with PrivateApi(mesh, state.keys()) as api:
             await api.call("POST", "/api/mesh/heartbeat", {})

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from seipd.agent.answer import check_answer
 from seipd.agent.private_api import PrivateApi
+from seipd.agent.proving import Verdict, check_joined
+from seipd.agent.reporting import report_lie
+from seipd.agent.trustlines import REFUSED
 from seipd.client.problems import error_of
 from seipd.client.session import reach_server
 from services.authority.enroll.view import redeem_input
@@ -17,11 +20,12 @@ from services.base.ledger.author import Author
 from services.kernel.errors import ConflictError, InputError, SeipdError, WireError
 from services.kernel.ids import MeshId, b64u_encode, parse_hostname
 from services.kernel.invitations import TokenInvalidError, decode_token
+from services.mesh.proofs.errors import RefusedError
 from services.runtime.clock import SystemClock
 from services.runtime.outbound import HttpClient
 
 if TYPE_CHECKING:
-    from seipd.agent.state import AgentState
+    from seipd.agent.state import AgentKeys, AgentState
 
 
 async def join(state: AgentState, token: str, name: str | None) -> dict[str, Any]:
@@ -33,6 +37,7 @@ async def join(state: AgentState, token: str, name: str | None) -> dict[str, Any
         TokenInvalidError: not a token for an endpoint.
         ConflictError: this machine is in a mesh already.
         UntrustedServerError: who answers is not of the token's mesh.
+        RefusedError: the keys or the record that it shows are false.
         UnreachableError: the server does not answer.
         WireError: its answer is not good.
         SeipdError: what the server refused with.
@@ -70,9 +75,29 @@ async def join(state: AgentState, token: str, name: str | None) -> dict[str, Any
     check_answer(value)
     if value["server"]["server_id"] != invitation.server_id:
         raise WireError("the server's answer is not about this join")
-    value["authority_pem"] = trusted.authority_pem
-    state.save_mesh({**value, "mesh_id": invitation.mesh_id})
+    mesh = {
+        **value,
+        "authority_pem": trusted.authority_pem,
+        "certificate": trusted.change.value(),
+        "mesh_id": invitation.mesh_id,
+    }
+    await _check(mesh, keys, invitation.addresses)
+    state.save_mesh(mesh)
     return value
+
+
+async def _check(mesh: dict[str, Any], keys: AgentKeys, addresses: tuple[str, ...]) -> None:
+    """Check the keys and the record that a join answered; tell other servers where they lie."""
+    try:
+        check_joined(mesh, keys)
+    except RefusedError as error:
+        verdict = Verdict(state=REFUSED, code=error.code, why=str(error))
+        known = {**mesh, "server": {**mesh["server"], "addresses": addresses}}
+        now_ms = SystemClock().now_ms()
+        await report_lie(
+            known, keys, subject=mesh["server"]["server_id"], verdict=verdict, now_ms=now_ms
+        )
+        raise
 
 
 async def leave(state: AgentState) -> None:

@@ -9,6 +9,8 @@ import click
 from seipd import __version__
 from seipd.cli.group import Commands, LazyGroup, run_group
 
+MAX_SIGNERS = 9
+
 COMMANDS: Commands = {
     "join": ("seipd.agent.commands:join", "join a mesh with a token"),
     "up": ("seipd.agent.commands:up", "bring the tunnel up; returns once it carries traffic"),
@@ -30,6 +32,14 @@ SHARED = (
         default="/var/lib/seip",
         envvar="SEIP_STATE",
         help="where the state lies [/var/lib/seip]",
+    ),
+    click.Option(
+        ["--signers"],
+        type=click.IntRange(0, MAX_SIGNERS),
+        metavar="K",
+        default=None,
+        envvar="SEIP_SIGNERS",
+        help="how many servers have to sign a key [0: more than half of the witnesses]",
     ),
     click.Option(["--json"], is_flag=True, help="print one JSON document"),
 )

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seipd.agent.proving import certified_server
+from seipd.agent.trustwatch import TrustWatch
 from seipd.agent.tunnel import interface_plan, server_peer
 from services.base.storage.files import make_private_dir, read_private, write_atomic
 from services.edge.wireguard.choose import remove_leftover
@@ -41,13 +43,15 @@ DOWN_TIMEOUT_S = 10.0
 MAX_STATUS_BYTES = 1 << 16
 
 
-async def run_agent(state: AgentState, interface: str, backend: str) -> int:
+async def run_agent(state: AgentState, interface: str, backend: str, signer_count: int) -> int:
     """Have the tunnel up until SIGTERM; take it down then.
 
     Raises:
         StartError: WireGuard can't be set up; the code says why.
+        RefusedError: the server's keys are not those that the root signed.
     """
     mesh, keys = state.mesh(), state.keys()
+    certified_server(mesh)
     make_private_dir(state.run)
     clock, stop = SystemClock(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -66,9 +70,11 @@ async def run_agent(state: AgentState, interface: str, backend: str) -> int:
     )
     peer = server_peer(mesh)
     await wireguard.start()
+    watch = TrustWatch(state=state, mesh=mesh, keys=keys, signer_count=signer_count, clock=clock)
     try:
         await wireguard.replace_peers({peer.public_key: peer})
-        await _watch(state, wireguard, peer.public_key, interface, stop)
+        tasks.spawn(watch.run(), name="agent-trust")
+        await _watch(state, wireguard, peer.public_key, interface, stop, watch)
     finally:
         (state.run / "status.json").unlink(missing_ok=True)
         with contextlib.suppress(SeipdError):
@@ -83,6 +89,7 @@ async def _watch(
     server_key: bytes,
     interface: str,
     stop: asyncio.Event,
+    watch: TrustWatch,
 ) -> None:
     """Look at the handshake, ask for a new one where it is missing, write the status file."""
     clock = SystemClock()
@@ -92,7 +99,10 @@ async def _watch(
         peer = peers.get(server_key)
         age_s = _age_s(peer, clock.now_ms() // 1000)
         connected = age_s is not None and age_s < STALE_HANDSHAKE_S
-        await asyncio.to_thread(_write_status, state, wireguard, peer, age_s, interface)
+        watch.note_tunnel(connected=connected)
+        await asyncio.to_thread(
+            _write_status, state, wireguard, peer, age_s, interface, watch.trust
+        )
         if not connected and clock.monotonic_s() - asked_s > RETRY_HANDSHAKE_S:
             # WireGuard repeats a lost initiation after five seconds; a new peer asks at once.
             with contextlib.suppress(SeipdError):
@@ -115,6 +125,7 @@ def _write_status(
     peer: PeerStatus | None,
     age_s: int | None,
     interface: str,
+    trust: dict[str, Any],
 ) -> None:
     device = wireguard.status()
     value = {
@@ -125,6 +136,7 @@ def _write_status(
         "last_handshake_seconds": age_s,
         "rx_bytes": peer.rx_bytes if peer else 0,
         "tx_bytes": peer.tx_bytes if peer else 0,
+        "trust": trust,
     }
     write_atomic(state.run / "status.json", canonical.encode(value))
 
@@ -139,7 +151,9 @@ def read_status(state: AgentState) -> dict[str, Any] | None:
     return value if _is_agent(value["pid"]) else None
 
 
-def start_in_background(state: AgentState, interface: str, backend: str) -> dict[str, Any]:
+def start_in_background(
+    state: AgentState, interface: str, backend: str, signer_count: int
+) -> dict[str, Any]:
     """Start the agent and return its status once the tunnel carries traffic.
 
     Raises:
@@ -150,6 +164,7 @@ def start_in_background(state: AgentState, interface: str, backend: str) -> dict
     child = None
     if read_status(state) is None:
         command = [sys.executable, "-m", "seipd.agent", "--state", str(state.folder)]
+        command += ["--signers", str(signer_count)]
         command += ["run", "--wireguard-interface", interface, "--wireguard-backend", backend]
         log_path = state.run / "agent.log"
         descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

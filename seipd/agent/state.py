@@ -2,7 +2,8 @@
 
 keys.json     {identity, wireguard}: two private keys, 0600; made before the first request, so
               that a repeated join is the same endpoint
-mesh.json     the answer to the join, and the mesh id
+mesh.json     the answer to the join, the mesh id, and the root's word on the server's keys
+believed.json what was proved of the peers (see ``believed``)
 mesh-ca.pem   the TLS authority of its server, for curl and browsers
 """
 
@@ -111,7 +112,7 @@ class AgentState:
 
     def forget(self) -> None:
         """Remove everything, keys last."""
-        for name in ("mesh.json", "mesh-ca.pem", "keys.json"):
+        for name in ("mesh.json", "mesh-ca.pem", "believed.json", "keys.json"):
             (self.folder / name).unlink(missing_ok=True)
 
 

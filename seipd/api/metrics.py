@@ -38,6 +38,11 @@ def render_metrics(services: ApiServices) -> bytes:
         if isinstance(service, LoopLagService):
             what = "The longest that all work stood still in the last minute"
             Gauge("seipd_loop_lag_seconds", what, registry=registry).set(service.worst_s())
+    Counter(
+        "seipd_endpoint_reports",
+        "False things that endpoints say they were shown",
+        registry=registry,
+    ).inc(services.reports.count)
     _gossip(services, registry)
     return generate_latest(registry)
 

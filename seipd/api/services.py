@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+from services.mesh.proofs.report import ReportBook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,3 +73,4 @@ class ApiServices:
     clock: Clock
     all_services: Sequence[Service]
     version: str
+    reports: ReportBook = field(default_factory=ReportBook)

@@ -26,16 +26,23 @@ def trust() -> None:
 @trust.command()
 @click.pass_context
 def status(context: click.Context) -> int:
-    """List the servers; exit 1 where one is untrusted."""
-    found = ask(settings_of(context), "GET", "/api/trust/status")["servers"]
+    """List the servers, and what endpoints reported; exit 1 where a server is untrusted."""
+    answer = ask(settings_of(context), "GET", "/api/trust/status")
+    found, reports = answer["servers"], answer["reports"]
     if wants_json(context):
-        print_json({"servers": found})
+        print_json({"servers": found, "reports": reports})
     else:
         columns = ("server_id", "state", "reason", "size", "record")
         print_table(
             ("server", "state", "reason", "at size", "record"),
             [[one[column] for column in columns] for one in found],
         )
+        if reports:
+            click.echo()
+            print_table(
+                ("reported by", "of server", "what it was shown", "times"),
+                [[one[name] for name in ("by", "server_id", "what", "times")] for one in reports],
+            )
     return NO if any(one["state"] == UNTRUSTED for one in found) else 0
 
 

@@ -63,6 +63,7 @@ class StillMesh:
         self.facts: list[bytes] = []
         self.services: list[dict[str, Any]] = []
         self.insecure: list[str] = []
+        self.agreed: Any = None
 
     def status(self) -> dict[str, Any]:
         return {
@@ -89,8 +90,8 @@ class StillMesh:
     def addresses(self) -> tuple[str, ...]:
         return ("127.0.0.1:9100",)
 
-    def agreed_state(self) -> None:
-        return None
+    def agreed_state(self) -> Any:
+        return self.agreed
 
     def address_facts(self) -> list[bytes]:
         return []

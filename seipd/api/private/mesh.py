@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from seipd.api.private import proofs
 from seipd.api.routes import Access, Route
 from services.kernel.addr import parse_address, tunnel6
 from services.kernel.errors import NotFoundError
@@ -43,6 +44,7 @@ async def _peers(call: Call) -> Reply:
                 "name": one["name"],
                 "address": one["address"],
                 "address6": str(tunnel6(mesh_id, parse_address(one["address"]))),
+                "wireguard_key": one["wireguard_key"],
                 "path": "server",
             }
             for _, key, one in state.scan("tree")
@@ -94,4 +96,5 @@ ROUTES = (
         access=Access.MEMBER,
         body=Heartbeat,
     ),
+    *proofs.ROUTES,
 )

@@ -26,7 +26,16 @@ async def _peers(call: Call) -> Reply:
 
 
 async def _doctor(call: Call) -> Reply:
-    return {"findings": await call.services.mesh.doctor()}
+    reported = [
+        {
+            "level": "warning",
+            "what": f"endpoint {one['by']} says that {one['server_id']} showed it something false:"
+            f" {one['what']}",
+            "mend": "look at that server; if it lies, seipd server revoke ends it",
+        }
+        for one in call.services.reports.values()
+    ]
+    return {"findings": [*await call.services.mesh.doctor(), *reported]}
 
 
 async def _root_chain(call: Call) -> Reply:

@@ -24,11 +24,15 @@ def _standing(services: ApiServices, server_id: str) -> dict[str, Any]:
 
 
 async def _status(call: Call) -> Reply:
-    """Return every server of the roster, and those proved to lie that are in it no more."""
+    """Return every server of the roster, and those proved to lie that are in it no more.
+
+    With them what endpoints said that they were shown, which proves nothing.
+    """
     ledger = call.services.ledger
     found = await asyncio.to_thread(lambda: {name for _, name, _ in ledger.state.scan(VIEW)})
     names = sorted({*ledger.charter.servers(), *found})
-    return {"servers": [_standing(call.services, name) for name in names]}
+    servers = [_standing(call.services, name) for name in names]
+    return {"servers": servers, "reports": call.services.reports.values()}
 
 
 async def _peer(call: Call) -> Reply:
@@ -63,7 +67,7 @@ ROUTES = (
         method="GET",
         path="/api/trust/status",
         handler=_status,
-        summary="Every server and whether it is trusted",
+        summary="Every server and whether it is trusted; what endpoints reported",
         access=Access.OPERATOR,
     ),
     Route(

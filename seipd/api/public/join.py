@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from seipd.api.public import report
 from seipd.api.routes import Access, Route
+from seipd.api.shown import record_shown
 from services.authority.rootkeys.service import Candidate
 from services.kernel.addr import backbone_range6, parse_address, tunnel6, tunnel_range6
 from services.kernel.errors import InputError, UnauthenticatedError, WireError
@@ -50,7 +52,8 @@ async def _join(call: Call) -> Reply:
     services = call.services
     body: JoinRequest = call.body
     node = await services.enroll.redeem_endpoint(record_from_value(body.record))
-    return endpoint_configuration(call, node)
+    record = await record_shown(services, node["node_id"])
+    return {**endpoint_configuration(call, node), "record": record}
 
 
 def endpoint_configuration(call: Call, node: dict[str, Any]) -> dict[str, Any]:
@@ -164,4 +167,5 @@ ROUTES = (
         body=ServerJoinRequest,
         status=201,
     ),
+    *report.ROUTES,
 )

@@ -288,6 +288,10 @@ class LedgerService(LedgerReader):
         """
         return await self._teller.file(word)
 
+    async def state_of(self, word: StateWord) -> State:
+        """Return the state that a word is about, as it was then; see ``AgreedStates.make``."""
+        return await self._teller.state_of(word)
+
     async def state_word(self) -> StateWord | None:
         """Return what the state was at the last tick; None where that is not remembered."""
         return await self._teller.word()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from services.base.ledger.asof import AgreedStates
 from services.base.ledger.statefile import settled_state, state_as_of
 from services.base.ledger.ticks import StateWord, last_tick_ms, word_at
 from services.base.storage.files import write_atomic
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from services.base.ledger.fold import Fold
     from services.base.ledger.holding import Holding
+    from services.base.ledger.state import State
     from services.base.ledger.upkeep import Upkeep
     from services.base.ledger.watching import StateWatch
     from services.base.ledger.writer import Writer
@@ -44,6 +46,7 @@ class StateTeller:
         self._tick_interval_ms = tick_interval_ms
         self._tell = tell
         self._told_ms = 0
+        self._agreed = AgreedStates()
 
     async def save(self) -> None:
         """Write the signed state file of the settled point; none under an unknown version.
@@ -60,6 +63,18 @@ class StateTeller:
         """See ``LedgerService.state_file``."""
         async with self._quiet() as fold:
             return state_as_of(fold, word, sign=self._holding.key.sign)
+
+    async def state_of(self, word: StateWord) -> State:
+        """Return the state that a word is about, as it was then.
+
+        Raises:
+            UnavailableError: ``no_agreed_state``: it is not remembered, or was another one here.
+        """
+        held = self._agreed.get(word)
+        if held is not None:
+            return held
+        async with self._quiet() as fold:
+            return self._agreed.make(fold, word)
 
     async def word(self) -> StateWord | None:
         """See ``LedgerService.state_word``."""

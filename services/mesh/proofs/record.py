@@ -8,15 +8,16 @@ it can't leave the record out later without lying twice, for which there is a pr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from services.base.crypto.signatures import verify
+from services.base.ledger.changes import CHANGE_KIND, change_from_record
 from services.base.ledger.feed import feed_origin
 from services.base.ledger.note import NoteVerifier
 from services.base.ledger.proof import parse_proof, verify_proof
 from services.kernel.errors import SeipdError
-from services.kernel.ids import b64u_encode
-from services.kernel.records import decode_entry
+from services.kernel.ids import b64u_encode, mesh_id_of
+from services.kernel.records import decode_entry, record_from_value
 from services.mesh.proofs.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from services.kernel.ids import MeshId
     from services.kernel.records import Record
 
-JOIN_KIND = "auth.redeem"
+JOIN_KIND: Final = "auth.redeem"
+_FALSE: Final = "certificate_false"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,3 +74,23 @@ def check_own_record(
     if not verify(key, record.signed_bytes(mesh_id), record.actor_sig):
         raise RefusedError("the record of this join is not signed by us", code="record_false")
     return RecordPlace(index=shown.index, size=checkpoint.size, record=record)
+
+
+def named_certificate(value: object, *, mesh_id: MeshId, server_id: str) -> ServerCertificate:
+    """Return what the root says of a server, from the roster change that names it, as JSON.
+
+    Raises:
+        RefusedError: ``certificate_false``: not by the root, or not about that server.
+    """
+    try:
+        record = record_from_value(value)
+        change = change_from_record(record)
+    except SeipdError as error:
+        raise RefusedError(f"the certificate of {server_id}: {error}", code=_FALSE) from error
+    by_root = record.kind == CHANGE_KIND and mesh_id_of(record.actor) == mesh_id
+    if not by_root or not verify(record.actor, record.signed_bytes(mesh_id), record.actor_sig):
+        raise RefusedError(f"the certificate of {server_id} is not by the root", code=_FALSE)
+    for certificate in change.servers:
+        if certificate.server_id == server_id:
+            return certificate
+    raise RefusedError(f"the certificate is not of {server_id}", code=_FALSE)

@@ -40,6 +40,7 @@ GOOD = {
     "gateway": "10.64.0.1",
     "private_port": 9101,
     "keepalive_seconds": 25,
+    "record": {"server_id": "server-0123456789abcdef", "proof": "", "certificate": {}},
 }
 EVIL = [
     "\nPostUp = touch /tmp/owned",
@@ -57,6 +58,7 @@ PATHS = [
     *(("server", name) for name, value in GOOD["server"].items() if isinstance(value, str)),
     ("allowed_ips", 0),
     ("server", "addresses", 0),
+    ("record", "server_id"),
 ]
 
 

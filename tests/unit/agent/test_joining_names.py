@@ -19,7 +19,9 @@ async def server(tmp_path, monkeypatch):
     one = await OneServer.start(tmp_path / "server")
     monkeypatch.setattr(joining.socket, "gethostname", lambda: "Work-Station.example")
     async with TestServer(one.app("public")) as http:
-        trusted = types.SimpleNamespace(authority_pem=one.tls.authority_pem.decode())
+        trusted = types.SimpleNamespace(
+            authority_pem=one.tls.authority_pem.decode(), change=one.records[-1]
+        )
 
         async def reach(invitation):
             return f"http://127.0.0.1:{http.port}", trusted
