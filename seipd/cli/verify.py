@@ -162,6 +162,24 @@ def equivocation(file: Path, verifier: NoteVerifier | None, *, as_json: bool) ->
     _judge("equivocation", check, as_json=as_json)
 
 
+@cli.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--mesh", "mesh_id", metavar="ID", help="The mesh that it should be about.")
+def state(file: Path, mesh_id: str | None, *, as_json: bool) -> None:
+    """Verify that servers signed different states of the same feeds."""
+    from services.mesh.facts.contradictions import NoContradictionError, decode_contradiction
+
+    def check() -> dict[str, Any]:
+        of_mesh, found = decode_contradiction(file.read_bytes())
+        if mesh_id not in (None, of_mesh):
+            raise NoContradictionError(f"it is about the mesh {of_mesh}", code="other_mesh")
+        told = {root: list(names) for root, names in found.told.items()}
+        return {"mesh_id": of_mesh, "time_ms": found.time_ms, "roots": told}
+
+    _judge("contradiction", check, as_json=as_json)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and exit."""
     status = NOT_GOOD

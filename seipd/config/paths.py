@@ -46,6 +46,11 @@ class Paths:
         return self.identity / "peers.json"
 
     @property
+    def alarms(self) -> Path:
+        """Proofs that servers tell different states of the same feeds."""
+        return self.root / "alarms"
+
+    @property
     def unlock(self) -> Path:
         """The secret that opens the identity; outside the data root."""
         return self.root.with_name(f"{self.root.name}.unlock")

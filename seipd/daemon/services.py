@@ -13,6 +13,7 @@ from seipd.api.services import ApiServices
 from seipd.api.tls import load_tls_identity
 from seipd.config.check import refuse_other_ranges
 from seipd.config.paths import Paths
+from seipd.daemon.alarms import AlarmService
 from seipd.daemon.fetcher import HttpTileFetcher
 from seipd.daemon.latencies import LatencyService
 from seipd.daemon.load import LoadService
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from services.kernel.records import Record
     from services.kernel.service import Service
     from services.kernel.views import Appliers
+    from services.mesh.facts.envelope import Fact
     from services.runtime.tasks import TaskOwner
 
 
@@ -186,8 +188,8 @@ def compose(
     # Gossip tells when the others were asked how long this server's own feed is.
     ledger.wait_for_others()
     words = WordKeeper(lambda: ledger.charter)
-    gossip.subscribe_facts(words.learn)
-    ledger.on_state_word(_telling_state(gossip, words, own.server_id))
+    alarm = AlarmService(folder=paths.alarms, mesh_id=mesh_id, own_id=own.server_id, clock=clock)
+    _share_words(ledger, gossip, (words.learn, alarm.learn))
     auth = AuthService(ledger=ledger, session_key=identity.session_signing_key, clock=clock)
     acl = AclService(ledger=ledger)
     wireguard = WireGuardService(
@@ -255,6 +257,7 @@ def compose(
         enroll,
         names,
         gossip,
+        alarm,
         auth,
         acl,
         wireguard,
@@ -289,17 +292,20 @@ def _names(
     )
 
 
-def _telling_state(
-    gossip: GossipService, words: WordKeeper, own_id: ServerId
-) -> Callable[[StateWord], None]:
-    """Return what tells the others of our word on the state, as soon as gossip is there."""
+def _share_words(
+    ledger: LedgerService, gossip: GossipService, readers: Sequence[Callable[[Fact], None]]
+) -> None:
+    """Tell the others our words on the state as soon as gossip is there; let all be read here."""
 
     def tell(word: StateWord) -> None:
         with contextlib.suppress(UnavailableError):
             gossip.publish_fact(STATE, word.encode())
-            words.learn(gossip.facts(STATE)[own_id])
+            for learn in readers:
+                learn(gossip.facts(STATE)[ledger.server_id])
 
-    return tell
+    for learn in readers:
+        gossip.subscribe_facts(learn)
+    ledger.on_state_word(tell)
 
 
 def _backbone_of(ledger: LedgerService, server_id: str) -> str | None:
