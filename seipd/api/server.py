@@ -17,7 +17,7 @@ from seipd.api.middleware import MAX_BODY_BYTES, Gate, refuse_unknown
 from seipd.api.openapi import openapi_document
 from seipd.api.private import invite, ipam, mesh, protocol, server, status, tree, trust
 from seipd.api.private import ledger as private_ledger
-from seipd.api.public import auth, health, join, witness
+from seipd.api.public import auth, epochs, health, join, witness
 from seipd.api.public import ledger as public_ledger
 from seipd.api.routes import Access, Call, Reply, Route
 from seipd.api.tls import issue_leaf, server_context
@@ -38,6 +38,7 @@ PUBLIC_ROUTES: tuple[Route, ...] = (
     *health.ROUTES,
     *auth.ROUTES,
     *join.ROUTES,
+    *epochs.ROUTES,
     *public_ledger.ROUTES,
     *witness.ROUTES,
 )

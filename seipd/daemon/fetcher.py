@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import secrets
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from seipd.client.problems import error_of
 from seipd.client.trust import trust_server
 from seipd.daemon.feed_copy import LedgerCopy
 from seipd.daemon.login import login_server
 from seipd.daemon.tile_source import HttpTileSource
-from services.kernel.errors import UnreachableError, WireError
-from services.kernel.ids import ServerId
+from services.kernel.errors import SeipdError, UnreachableError, WireError
+from services.kernel.ids import ServerId, b64u_encode
+from services.kernel.records import record_from_value
 from services.mesh.bulk.service import catch_up
 from services.runtime.outbound import HttpClient, Response
 
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.base.crypto.signatures import SigningKey
+    from services.base.ledger.changes import EpochEnd
     from services.base.ledger.service import LedgerService
     from services.base.ledger.tiles import TileRef
     from services.kernel.clock import Clock
+    from services.kernel.records import Record
     from services.mesh.bulk.ports import Outcome, Place
 
 MAX_ANSWER_BYTES = 1 << 20
+MAX_ROSTER_BYTES = 64 << 20
 
 
 class HttpTileFetcher:
@@ -58,10 +63,56 @@ class HttpTileFetcher:
             ForkedError: the copy is not the beginning of what the feed's author signed since.
             SeipdError: an entry can't be stored; see ``LedgerService.ingest``.
         """
+        await self._learn_epoch(places, ServerId(server_id), epoch)
         sink = LedgerCopy(self._ledger, server_id, epoch)
         async with contextlib.AsyncExitStack() as stack:
             sources = {place.server_id: _Dialled(self, place, server_id, stack) for place in places}
             return await catch_up(sources=sources, sink=sink, clock=self._clock, rng=self._rng)
+
+    async def end_epoch(self, place: Place, end: EpochEnd, epoch: int) -> list[Record]:
+        """Ask a server that may hold the root key to let this server's feed go on after its end.
+
+        Returns:
+            The roster's records as they stand there now; nothing of them is checked.
+
+        Raises:
+            SeipdError: it can't be reached, or what it refuses with.
+        """
+        body = {"epoch": epoch, "size": end.size, "root": b64u_encode(end.root)}
+        return await self._roster_of(place, "POST", "/api/servers/epoch", body)
+
+    async def _learn_epoch(self, places: Sequence[Place], server_id: ServerId, epoch: int) -> None:
+        """Ask for the roster where it does not know a feed's epoch yet."""
+        known = self._ledger.charter.last_certificate(server_id)
+        if known is None or known.epoch >= epoch:
+            return
+        for place in places:
+            with contextlib.suppress(SeipdError):
+                records = await self._roster_of(place, "GET", "/api/servers/charter", None)
+                await self._ledger.learn_roster(records)
+                return
+
+    async def _roster_of(
+        self, place: Place, method: str, path: str, body: dict[str, Any] | None
+    ) -> list[Record]:
+        base = _base_of(place.host, place.port)
+        context = self._contexts.get(base) or await self._pin(base, place.server_id)
+        async with HttpClient(tls=context) as client:
+            token = await self._login(client, base)
+            answer = await client.fetch(
+                method,
+                f"{base}{path}",
+                json=body,
+                headers={"Authorization": f"Bearer {token}"},
+                max_bytes=MAX_ROSTER_BYTES,
+            )
+        if answer.status != 200:
+            raise error_of(answer)
+        shown = answer.json()
+        listed = shown.get("charter") if isinstance(shown, dict) else None
+        if not isinstance(listed, list):
+            raise WireError("the answer holds no roster")
+        return [record_from_value(one) for one in listed]
 
     async def dial(
         self, place: Place, server_id: str, stack: contextlib.AsyncExitStack

@@ -15,10 +15,13 @@ from seipd.config.check import refuse_other_ranges
 from seipd.config.paths import Paths
 from seipd.daemon.alarms import AlarmService
 from seipd.daemon.fetcher import HttpTileFetcher
+from seipd.daemon.genesis import save_charter
 from seipd.daemon.latencies import LatencyService
 from seipd.daemon.load import LoadService
 from seipd.daemon.mesh_info import DaemonInfo
 from seipd.daemon.network import HIDDEN, public_address_of
+from seipd.daemon.restored import read_restored
+from seipd.daemon.restoring import RestoringService
 from seipd.daemon.signer_process import SignerProcess
 from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService
@@ -44,6 +47,7 @@ from services.edge.wireguard.service import WireGuardService
 from services.kernel.addr import is_inner, own_tunnel_address
 from services.kernel.errors import UnavailableError
 from services.kernel.ids import ServerId
+from services.mesh.bulk.ports import Place
 from services.mesh.facts.kinds import STATE
 from services.mesh.facts.payloads import meant_by
 from services.mesh.facts.statewords import WordKeeper
@@ -100,6 +104,7 @@ def ledger_of(
     on_fatal: Callable[[BaseException], None],
     *,
     disk_trouble: Callable[[], str] = lambda: "",
+    remember: Callable[[Sequence[Record]], None] = lambda records: None,
 ) -> LedgerService:
     """Return the ledger of a data root; it accepts nothing while the disk is in trouble."""
     return LedgerService(
@@ -110,6 +115,7 @@ def ledger_of(
         clock=clock,
         on_fatal=on_fatal,
         disk_trouble=disk_trouble,
+        remember=remember,
     )
 
 
@@ -142,9 +148,7 @@ def compose(
 ) -> Composition:
     """Make every service; nothing is started here."""
     paths = Paths(settings.data_root)
-    charter = Charter(charter_records[0])
-    for record in charter_records[1:]:
-        charter.offer(record)
+    charter = _charter_of(charter_records)
     own = charter.servers()[identity.server_id]
     mesh_id, ranges = charter.genesis.mesh_id, charter.genesis.ranges
     refuse_other_ranges(settings, ranges)
@@ -152,7 +156,13 @@ def compose(
 
     signer_process, signer = signer_of(settings, paths)
     ledger = ledger_of(
-        paths, identity, charter_records, clock, on_fatal, disk_trouble=storage.trouble
+        paths,
+        identity,
+        charter_records,
+        clock,
+        on_fatal,
+        disk_trouble=storage.trouble,
+        remember=lambda records: save_charter(paths.identity, records, own.region),
     )
     author = Author(key=identity.signing_key, mesh_id=mesh_id, clock=clock)
     ipam = IpamService(ledger=ledger, author=author)
@@ -161,6 +171,7 @@ def compose(
         ledger=ledger, author=author, allocator=ipam, root_keys=root_keys, clock=clock
     )
     names = NamesService(ledger=ledger, author=author, rng=secrets.SystemRandom())
+    fetcher = HttpTileFetcher(ledger=ledger, key=identity.signing_key, clock=clock)
     gossip = GossipService(
         settings=GossipSettings(
             bind_address=settings.bind_address,
@@ -170,7 +181,7 @@ def compose(
         key=identity.signing_key,
         mesh_id=mesh_id,
         ledger=ledger,
-        fetch=HttpTileFetcher(ledger=ledger, key=identity.signing_key, clock=clock),
+        fetch=fetcher,
         clock=clock,
         peers_file=paths.peers,
         backbone_of=lambda server_id: _backbone_of(ledger, server_id),
@@ -212,6 +223,7 @@ def compose(
     load = LoadService(
         ledger=ledger, tell=gossip, tunnels=wireguard, version=__version__, clock=clock
     )
+    restoring = _restoring_of(paths, ledger, author, root_keys, fetcher, gossip)
     info = DaemonInfo(
         settings=settings,
         public_address=public_address,
@@ -257,6 +269,7 @@ def compose(
         enroll,
         names,
         gossip,
+        restoring,
         alarm,
         auth,
         acl,
@@ -335,6 +348,46 @@ def _reach_of(
     gossip.subscribe_facts(reach.fact_learnt)
     gossip.subscribe_members(lambda *_: reach.member_changed())
     return reach
+
+
+def _charter_of(records: Sequence[Record]) -> Charter:
+    charter = Charter(records[0])
+    for record in records[1:]:
+        charter.offer(record)
+    return charter
+
+
+def _restoring_of(
+    paths: Paths,
+    ledger: LedgerService,
+    author: Author,
+    root_keys: RootKeysService,
+    fetcher: HttpTileFetcher,
+    gossip: GossipService,
+) -> RestoringService:
+    mark = read_restored(paths.identity)
+    if mark is not None:
+        ledger.wait_for_epoch()
+    return RestoringService(
+        identity=paths.identity,
+        mark=mark,
+        ledger=ledger,
+        author=author,
+        root_keys=root_keys,
+        asks=fetcher,
+        places=_others(gossip, ledger.server_id),
+    )
+
+
+def _others(gossip: GossipService, own_id: ServerId) -> Callable[[], list[Place]]:
+    def others() -> list[Place]:
+        return [
+            Place(server_id=name, host=fact.host, port=fact.http_port)
+            for name, fact in gossip.addresses().items()
+            if name != own_id
+        ]
+
+    return others
 
 
 def _endpoint_of(

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from services.authority.rootkeys.activating import require_activatable
+from services.authority.rootkeys.epochs import next_epoch, require_end
 from services.authority.rootkeys.revoking import Revocation, require_revocable, revocation
 from services.authority.rootkeys.view import PROTOCOL_KIND
 from services.authority.rootkeys.witnesses import choose_witnesses
 from services.base.ledger.author import sign_by_root
-from services.base.ledger.changes import CHANGE_KIND, Removal
+from services.base.ledger.changes import CHANGE_KIND, EpochEnd, Removal
 from services.base.ledger.merkle import EMPTY_ROOT
 from services.kernel.addr import pick_backbone
 from services.kernel.certificates import ServerCertificate
@@ -175,6 +176,35 @@ class RootKeysService:
             record = await self._sign(PROTOCOL_KIND, {"version": version})
             await self._ledger.submit([record])
             return record.id
+
+    async def end_epoch(self, end: EpochEnd, epoch: int) -> None:
+        """Let the feed of a server that was restored go on in a new epoch.
+
+        Nothing happens where a change did so already: who asks may not have heard of it.
+
+        Raises:
+            NotFoundError: ``unknown_server``.
+            ConflictError: ``epoch_over`` or ``another_story``.
+            UnavailableError: ``feed_behind``, or ``signer_unavailable``.
+        """
+        self._require_signer()
+        async with self._turn:
+            charter = self._ledger.charter
+            if charter.ends(end.server_id).get(epoch) == end:
+                return
+            require_end(charter, end, epoch, self._ledger.feeds().get(end.server_id))
+            await self._ledger.submit([await self._sign(CHANGE_KIND, next_epoch(charter, end))])
+            await self._ledger.name_roster()
+
+    async def end_own_epoch(self, end: EpochEnd) -> Record:
+        """Return the signed change by which this server's own feed goes on in a new epoch.
+
+        The caller holds the turn.
+
+        Raises:
+            UnavailableError: ``signer_unavailable``.
+        """
+        return await self._sign(CHANGE_KIND, next_epoch(self._ledger.charter, end))
 
     def turn(self) -> asyncio.Lock:
         """Return the lock under which roster changes are prepared and submitted, one by one."""

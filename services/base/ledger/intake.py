@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from services.base.crypto.signatures import verify
+from services.base.ledger.epochs import parse_changes, refuse_beyond_end, roster_changes
 from services.base.ledger.equivocation import find
 from services.base.ledger.forks import MAX_CHECKPOINT_BYTES, accusation
 from services.kernel.errors import ConflictError, NotFoundError, UnavailableError, WireError
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from services.kernel.certificates import ServerCertificate
     from services.kernel.clock import Clock
     from services.kernel.ids import ServerId
+    from services.kernel.records import Record
 
 MAX_AHEAD_MS: Final = 30_000
 
@@ -65,10 +68,15 @@ class Intake:
         """See ``LedgerService.ingest``."""
         fold = self._holding.fold
         certificate = fold.charter.last_certificate(name)
+        if certificate is not None and certificate.epoch < epoch:
+            # The root's word that the feed goes on may stand where it goes on.
+            self.learn_roster(parse_changes(entries))
+            certificate = fold.charter.last_certificate(name)
         if certificate is None or certificate.epoch != epoch:
             raise NotFoundError(f"{name} has no feed of epoch {epoch} in the roster")
         if len(checkpoint) > MAX_CHECKPOINT_BYTES:
             raise WireError("a checkpoint of a feed has no extensions")
+        refuse_beyond_end(fold.charter, name, checkpoint)
         if name == self._holding.server_id:
             return await self._take_back(start, entries, checkpoint, proof)
         async with self._holding.lock(name):
@@ -87,6 +95,11 @@ class Intake:
             self._upkeep.fold_in(name, have, checked)
             self._cosigner.cosign(log)
             return log.size
+
+    def learn_roster(self, records: Sequence[Record]) -> None:
+        """See ``LedgerService.learn_roster``."""
+        mesh_id = self._holding.fold.mesh_id
+        self._upkeep.learn_roster(roster_changes(records, mesh_id=mesh_id, verify=verify))
 
     async def contradict(self, name: ServerId, epoch: int, checkpoint: bytes) -> bool:
         """See ``LedgerService.contradict``."""

@@ -31,6 +31,13 @@ MEND: Final = (
 )
 ASKING: Final = "this server is asking the others how long its own feed is"
 BEHIND: Final = "this server is getting newer entries of its own feed back from the others"
+RESTORED: Final = (
+    "this server was restored from a backup and takes no writes before the root lets its feed go "
+    "on in a new epoch"
+)
+ENDED: Final = (
+    "this server was restored elsewhere, and its feed goes on there; stop this copy for good"
+)
 FORKED: Final = f"the others hold another story of this server's own feed; {MEND}"
 CLONED: Final = (
     "another copy of this server is running and writes to the same feed; stop one of them, then "
@@ -47,6 +54,26 @@ class OwnFeed:
         self._begun_ms = now_ms
         self._signed_size = 0
         self._current = True
+        self.is_restored = False
+
+    @property
+    def is_current(self) -> bool:
+        """Whether all that is known to be signed of this feed is held."""
+        return self._current and self._signed_size <= self._writer.size
+
+    def wait_for_epoch(self) -> None:
+        """Append nothing before ``go_on``: the disk was restored from a backup."""
+        self.is_restored = True
+        self._writer.close(RESTORED)
+
+    def go_on(self) -> None:
+        """Append again: the epoch that was restored has ended."""
+        self.is_restored = False
+        self._open(self._writer.size)
+
+    def ended(self) -> None:
+        """Append nothing: another copy of this server goes on in a newer epoch."""
+        self._stop(ENDED)
 
     def wait_for_others(self) -> None:
         """Append nothing before the others were asked."""
@@ -110,7 +137,11 @@ class OwnFeed:
         self._stop(FORKED)
 
     def _open(self, size: int) -> None:
-        if self._current and self._signed_size <= size:
+        if not self._current or self._signed_size > size:
+            return
+        if self.is_restored:
+            self._writer.close(RESTORED)
+        else:
             self._writer.open()
 
     def _stop(self, why: str) -> None:

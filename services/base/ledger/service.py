@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from services.base.crypto.signatures import SigningKey, verify
 from services.base.ledger.attest import Attestor
 from services.base.ledger.author import Author
+from services.base.ledger.changes import EpochEnd
 from services.base.ledger.cosigning import Cosigner
+from services.base.ledger.epochs import Epochs, newest_end
 from services.base.ledger.holding import Holding
 from services.base.ledger.intake import Intake
 from services.base.ledger.ownfeed import OwnFeed
@@ -24,7 +26,7 @@ from services.base.ledger.upkeep import Upkeep
 from services.base.ledger.watching import StateWatch, Subscriber
 from services.base.ledger.witnessed import open_witness_key, witness_of
 from services.base.ledger.writer import Receipt, Writer
-from services.kernel.errors import SeipdError, UnavailableError
+from services.kernel.errors import RejectedError, SeipdError, UnavailableError
 from services.kernel.ids import ServerId
 from services.kernel.service import Health, HealthState
 from services.runtime.tasks import TaskOwner
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from services.base.ledger.state import State
     from services.base.ledger.ticks import StateWord
     from services.kernel.clock import Clock
     from services.kernel.records import Record
@@ -65,7 +68,9 @@ class LedgerService(LedgerReader):
         on_fatal: Callable[[BaseException], None],
         settings: LedgerSettings | None = None,
         disk_trouble: Callable[[], str] = lambda: "",
+        remember: Callable[[Sequence[Record]], None] = lambda records: None,
     ) -> None:
+        self._remember = remember
         self._holding = Holding(
             folder=folder, key=signing_key, charter_records=charter_records, appliers=appliers
         )
@@ -80,6 +85,7 @@ class LedgerService(LedgerReader):
         self._on_state_word: Callable[[StateWord], None] | None = None
         self._state_text = HealthState.STOPPED
         self._waits_for_others = False
+        self._was_restored = False
         self.server_id = self._holding.server_id
 
     async def start(self) -> None:
@@ -117,6 +123,8 @@ class LedgerService(LedgerReader):
         self._own_feed = OwnFeed(writer=writer, key=key.public_key, now_ms=clock.now_ms())
         if self._waits_for_others and self.charter.servers().keys() - {self.server_id}:
             self._own_feed.wait_for_others()
+        if self._was_restored:
+            self._own_feed.wait_for_epoch()
         author = Author(key=key, mesh_id=self.mesh_id, clock=clock)
         self._witness_key = open_witness_key(holding.folder, key, clock)
         self._attestor = Attestor(
@@ -135,6 +143,8 @@ class LedgerService(LedgerReader):
             watch=self._watch,
             author=author,
             attestor=self._attestor,
+            epochs=Epochs(holding=holding, remember=self._remember),
+            own_feed=self._own_feed,
             tasks=self._tasks,
         )
         self._intake = Intake(
@@ -193,6 +203,38 @@ class LedgerService(LedgerReader):
         There is nothing to wait for where the roster has no other server.
         """
         self._waits_for_others = True
+
+    def wait_for_epoch(self) -> None:
+        """From the next start on append nothing before ``go_on``: the disk was restored."""
+        self._was_restored = True
+
+    def own_feed_end(self) -> EpochEnd | None:
+        """Return where this server's feed ends; None while others may hold more of it."""
+        own = self._holding.shelf.own
+        if not self._own_feed.is_current:
+            return None
+        return EpochEnd(server_id=self.server_id, size=own.size, root=own.root)
+
+    async def learn_roster(self, records: Sequence[Record]) -> None:
+        """Take roster changes that came without a feed, as far as they are the root's."""
+        self._intake.learn_roster(records)
+
+    async def go_on(self, transactions: Sequence[Sequence[Record]]) -> None:
+        """Append again after a restore: first the roster of the new epoch, then these.
+
+        Raises:
+            UnavailableError: this server takes no writes.
+        """
+        change = newest_end(self.charter, self.server_id)
+        named = self._attestor.roster_record(self.charter)
+        first = [[named]] if change is None else [[change], [named]]
+        waiting = [self._writer.put(one) for one in (*first, *transactions)]
+        self._was_restored = False
+        self._own_feed.go_on()
+        for one in waiting:
+            with contextlib.suppress(RejectedError):
+                await one
+        self._upkeep.say_what_waited()
 
     def own_feed_current(self) -> None:
         """Append from now on: nobody holds more of this server's feed, as far as can be known."""

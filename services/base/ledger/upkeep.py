@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from services.base.ledger.fold import HorizonError
-from services.base.ledger.forks import is_other_branch, kept_of
+from services.base.ledger.forks import is_beyond_end, is_other_branch, kept_of
 from services.kernel.errors import SeipdError, UnavailableError
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from services.base.ledger.attest import Attestor
     from services.base.ledger.author import Author
+    from services.base.ledger.epochs import Epochs
     from services.base.ledger.holding import Holding
+    from services.base.ledger.ownfeed import OwnFeed
     from services.base.ledger.standing import Checked
     from services.base.ledger.watching import StateWatch
     from services.base.ledger.writer import Writer
@@ -41,6 +43,8 @@ class Upkeep:
         watch: StateWatch,
         author: Author,
         attestor: Attestor,
+        epochs: Epochs,
+        own_feed: OwnFeed,
         tasks: TaskOwner,
     ) -> None:
         self._holding = holding
@@ -48,12 +52,15 @@ class Upkeep:
         self._watch = watch
         self._author = author
         self._attestor = attestor
+        self._epochs = epochs
+        self._own_feed = own_feed
         self._tasks = tasks
         self._arrivals = 0
         self.is_behind = False
 
     def begin(self) -> None:
         """Look once for wrong branches and for what has to be brought forward."""
+        self._epochs.follow()
         self._tasks.spawn(self.mind_limits(), name="ledger-limits")
 
     async def name_roster(self) -> None:
@@ -85,13 +92,35 @@ class Upkeep:
             fold.offer_changes(checked)
         else:
             self._add(server_id, start, checked)
+        has_moved = fold.charter.number > number
+        if has_moved:
+            self._follow_epochs()
         self._watch.tell()
         if self.is_behind:
             return
-        if fold.charter.number > number:
+        if has_moved:
             self._tasks.spawn(self.name_roster(), name="ledger-name-roster")
         if fold.limit_count != limit_count or self._is_other_branch(server_id):
             self._tasks.spawn(self.mind_limits(), name="ledger-limits")
+
+    def learn_roster(self, changes: list[Checked]) -> None:
+        """Take roster changes that came without a feed, where they follow what is known."""
+        fold = self._holding.fold
+        if fold.offer_changes(changes):
+            for author in () if self.is_behind else tuple(fold.feeds):
+                # What waited for this roster goes on.
+                self._add(author, fold.feed(author).size, [])
+            self._follow_epochs()
+            self._watch.tell()
+            self._tasks.spawn(self.name_roster(), name="ledger-name-roster")
+
+    def _follow_epochs(self) -> None:
+        own_epoch = self._holding.shelf.own.epoch
+        if not self._epochs.follow():
+            return
+        if self._holding.shelf.own.epoch > own_epoch and not self._own_feed.is_restored:
+            self._own_feed.ended()
+        self._tasks.spawn(self.mind_limits(), name="ledger-limits")
 
     def fall_behind(self) -> None:
         """Only store what comes, until it stops coming; then fold everything at once."""
@@ -105,9 +134,12 @@ class Upkeep:
         """Put the wrong branches of feeds aside; bring forward what counts of the right ones."""
         try:
             for log in self._holding.shelf:
-                is_own = log.server_id == self._holding.server_id
-                if not is_own and is_other_branch(self._holding.fold, log):
+                if not is_other_branch(self._holding.fold, log):
+                    continue
+                if log.server_id != self._holding.server_id:
                     await self._put_aside(log.server_id)
+                elif is_beyond_end(self._holding.fold.charter, log):
+                    self._own_feed.ended()
             for record in await asyncio.to_thread(self._missing_words):
                 await self._writer.submit([record])
         except SeipdError as error:
@@ -180,5 +212,6 @@ class Upkeep:
                 fold.add(log.server_id, size, holding.check(log.read(size, log.size)))
         holding.fold = self._writer.fold = self._attestor.fold = fold
         self.is_behind = False
+        self._epochs.follow()
         self._writer.in_order()
         self._watch.replaced(before, fold.state)

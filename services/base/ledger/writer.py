@@ -124,13 +124,21 @@ class Writer:
             UnavailableError: the queue is full, or this server takes no writes now.
         """
         await self._wait_until_open()
+        return await self.put(records)
+
+    def put(self, records: Sequence[Record]) -> asyncio.Future[list[Receipt]]:
+        """Queue records, also while nothing is appended: before all that waits for ``open``.
+
+        Raises:
+            UnavailableError: the queue is full, or this server takes no writes now.
+        """
         self._require_writable()
         future: asyncio.Future[list[Receipt]] = asyncio.get_running_loop().create_future()
         try:
             self._queue.put_nowait(_Transaction(tuple(records), future))
         except asyncio.QueueFull:
             raise UnavailableError("too many writes are waiting", mend="try again") from None
-        return await future
+        return future
 
     def refuses(self) -> str:
         """Say why no writes are taken; empty where they are."""

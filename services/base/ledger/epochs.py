@@ -1,0 +1,103 @@
+"""Epochs: a feed that was restored goes on where the root says, and nobody takes that for a lie.
+
+The entries and their indexes simply go on; what changes is the origin of the checkpoints. What a
+server still holds of the epoch before, beyond its end, is another branch and is put aside.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from services.base.ledger.changes import CHANGE_KIND, change_from_record
+from services.base.ledger.checkpoint import parse_checkpoint
+from services.base.ledger.note import parse_note
+from services.base.ledger.replay import parse_entries
+from services.base.ledger.standing import Checked
+from services.kernel.errors import WireError
+from services.kernel.hlc import Hlc
+from services.kernel.records import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from services.base.ledger.feedrules import Verify
+    from services.base.ledger.holding import Holding
+    from services.base.ledger.roster import Charter
+    from services.kernel.ids import MeshId, ServerId
+    from services.kernel.records import Record
+
+logger = logging.getLogger(__name__)
+
+MARK: Final = b'"kind":"roster.change"'
+
+
+class Epochs:
+    """Has every feed that is held go by the epoch of the newest roster."""
+
+    def __init__(self, *, holding: Holding, remember: Callable[[Sequence[Record]], None]) -> None:
+        self._holding = holding
+        self._remember = remember
+
+    def follow(self) -> bool:
+        """Go by the newest roster; say whether a feed has another epoch now.
+
+        The roster is made durable first: without it a feed that goes on could not be opened again.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        holding, charter = self._holding, self._holding.fold.charter
+        renewed = []
+        for log in holding.shelf:
+            certificate = charter.last_certificate(log.server_id)
+            if certificate is not None and certificate.epoch > log.epoch:
+                renewed.append((log, certificate))
+        if not renewed:
+            return False
+        self._remember(charter.records)
+        holding.charter_records = tuple(charter.records)
+        for log, certificate in renewed:
+            logger.warning("the feed of %s goes on in epoch %d", log.server_id, certificate.epoch)
+            log.begin_epoch(holding.fold.mesh_id, certificate)
+        return True
+
+
+def roster_changes(records: Sequence[Record], *, mesh_id: MeshId, verify: Verify) -> list[Checked]:
+    """Return the roster changes among records that came without a feed, if well signed."""
+    return [
+        Checked(Entry(hlc=Hlc(0), record=record))
+        for record in records
+        if record.kind == CHANGE_KIND
+        and verify(record.actor, record.signed_bytes(mesh_id), record.actor_sig)
+    ]
+
+
+def newest_end(charter: Charter, name: ServerId) -> Record | None:
+    """Return the newest roster change by which a server's feed went on in another epoch."""
+    for record in reversed(charter.records[1:]):
+        if any(one.server_id == name for one in change_from_record(record).ended):
+            return record
+    return None
+
+
+def parse_changes(entries: Sequence[bytes]) -> list[Record]:
+    """Return the roster changes among entries; nothing of them is checked."""
+    marked = [data for data in entries if MARK in data]
+    return [one.entry.record for one in parse_entries(marked) if one.entry is not None]
+
+
+def refuse_beyond_end(charter: Charter, name: ServerId, checkpoint: bytes) -> None:
+    """Refuse what was signed in an epoch after its end.
+
+    Raises:
+        NoteError: the checkpoint is malformed.
+        WireError: another copy of that server signed it.
+    """
+    ends = charter.ends(name)
+    if not ends:
+        return
+    signed = parse_checkpoint(parse_note(checkpoint).text)
+    for epoch, end in ends.items():
+        if signed.origin.endswith(f"/{epoch}") and signed.size > end.size:
+            raise WireError(f"epoch {epoch} of that feed ended with {end.size} entries")
