@@ -26,11 +26,11 @@ def trust() -> None:
 @trust.command()
 @click.pass_context
 def status(context: click.Context) -> int:
-    """List the servers, and what endpoints reported; exit 1 where a server is untrusted."""
+    """List the servers, and what endpoints reported; exit 1 at an alarm or an untrusted one."""
     answer = ask(settings_of(context), "GET", "/api/trust/status")
-    found, reports = answer["servers"], answer["reports"]
+    found, reports, alarm = answer["servers"], answer["reports"], answer["alarm"]
     if wants_json(context):
-        print_json({"servers": found, "reports": reports})
+        print_json({"servers": found, "reports": reports, "alarm": alarm})
     else:
         columns = ("server_id", "state", "reason", "size", "record")
         print_table(
@@ -43,7 +43,9 @@ def status(context: click.Context) -> int:
                 ("reported by", "of server", "what it was shown", "times"),
                 [[one[name] for name in ("by", "server_id", "what", "times")] for one in reports],
             )
-    return NO if any(one["state"] == UNTRUSTED for one in found) else 0
+        if alarm:
+            click.echo(f"\nalarm: {alarm}")
+    return NO if alarm or any(one["state"] == UNTRUSTED for one in found) else 0
 
 
 @trust.command()

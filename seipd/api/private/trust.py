@@ -11,6 +11,7 @@ from services.authority.trust.view import TRUSTED, VIEW
 from services.kernel.errors import InputError, NotFoundError
 from services.kernel.ids import ServerId, parse_key, parse_server_id, server_id_of
 from services.kernel.records import decode_entry
+from services.kernel.service import HealthState
 
 if TYPE_CHECKING:
     from seipd.api.routes import Call, Reply
@@ -32,7 +33,18 @@ async def _status(call: Call) -> Reply:
     found = await asyncio.to_thread(lambda: {name for _, name, _ in ledger.state.scan(VIEW)})
     names = sorted({*ledger.charter.servers(), *found})
     servers = [_standing(call.services, name) for name in names]
-    return {"servers": servers, "reports": call.services.reports.values()}
+    return {
+        "servers": servers,
+        "reports": call.services.reports.values(),
+        "alarm": _alarm(call.services),
+    }
+
+
+def _alarm(services: ApiServices) -> str | None:
+    """Return who tells which state, where servers contradict each other."""
+    said = (one.health() for one in services.all_services if one.name == "alarm")
+    bad = (HealthState.DEGRADED, HealthState.FAILED)
+    return next((health.detail for health in said if health.state in bad), None)
 
 
 async def _peer(call: Call) -> Reply:

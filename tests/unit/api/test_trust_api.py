@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -19,6 +20,7 @@ from services.authority.rootkeys.service import Candidate
 from services.base.ledger.equivocation import EQUIVOCATION_KIND, find
 from services.kernel.errors import RejectedError
 from services.kernel.ids import b64u_encode, server_id_of
+from services.kernel.service import Health, HealthState
 from services.mesh.facts.statewords import WordKeeper
 from tests.fakes.one_server import OneServer
 from tests.fakes.world import key_of
@@ -200,3 +202,19 @@ async def test_led_05_the_proof_leaves_the_mesh_and_holds_outside(server, seipd,
     judged = await asyncio.to_thread(subprocess.run, program, capture_output=True, text=True)
     assert judged.returncode == 0
     assert json.loads(judged.stdout)["server_id"] == LIAR_ID
+
+
+@pytest.fixture
+def alarmed(server):
+    """Have the server notice that others tell another state than it does."""
+    health = Health(state=HealthState.DEGRADED, detail="00 say server-a; 11 say server-b")
+    alarm = SimpleNamespace(name="alarm", health=lambda: health)
+    server.services = dataclasses.replace(server.services, all_services=(alarm,))
+
+
+async def test_gos_18_trust_status_says_who_tells_which_state(server, alarmed, seipd) -> None:
+    told = await seipd("trust", "status")
+    assert told.returncode == 1
+    assert "alarm: 00 say server-a; 11 say server-b" in told.stdout
+    told = await seipd("trust", "status", "--json")
+    assert json.loads(told.stdout)["alarm"] == "00 say server-a; 11 say server-b"
