@@ -245,7 +245,7 @@ def test_the_fact_tells_the_load_of_its_signer() -> None:
     assert (fact.kind, fact.server_id) == (LOAD, A_ID)
     assert (fact.counter, fact.issued_ms, fact.expires_ms) == (TIME_MS, TIME_MS, TIME_MS + 120_000)
     assert decode_payload(fact.payload, LoadPayload) == LoadPayload(
-        cpu_permille=730, endpoints_count=12, version="0.3.1"
+        cpu_permille=730, endpoints_count=12, version="0.3.1", protocol=2
     )
 
 

@@ -167,7 +167,7 @@ async def server(tmp_path):
 async def test_anyone_sees_the_load_of_each_server(server) -> None:
     async with TestClient(TestServer(server.app("public"))) as client:
         (listed,) = (await (await client.get("/api/servers")).json())["servers"]
-    assert listed["load"] == {"cpu_percent": 73, "endpoints": 12, "version": "1.2.3"}
+    assert listed["load"] == {"cpu_percent": 73, "endpoints": 12, "version": "1.2.3", "protocol": 1}
 
 
 async def test_seipd_servers_shows_it_as_a_table_and_as_json(server) -> None:

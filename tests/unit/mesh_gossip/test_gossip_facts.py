@@ -38,7 +38,7 @@ from services.mesh.gossip.facthashes import FactHashes
 from tests.unit.mesh_gossip.gossip_kit import MESH_ID, START_MS, id_of, key_of
 
 MINUTE_MS = 60_000
-BUSY = LoadPayload(cpu_permille=730, endpoints_count=12, version="0.3.1")
+BUSY = LoadPayload(cpu_permille=730, endpoints_count=12, version="0.3.1", protocol=2)
 FAR = LatencyPayload(latencies=(Latency(server=raw_server_id(id_of("bob")), round_trip_ms=84),))
 PLACE = AddressPayload(
     host="203.0.113.5", gossip_port=9102, http_port=9100, wireguard_port=51940, region="eu-west"
