@@ -10,6 +10,7 @@ from services.base.ledger.points import points_at, settled_points
 from services.base.ledger.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from services.base.ledger.ticks import agreed_word, word_of
 from services.kernel.errors import UnauthenticatedError, UnavailableError
+from services.kernel.versions import unknown_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,7 +42,8 @@ def state_as_of(fold: Fold, word: StateWord, *, sign: Callable[[bytes], bytes]) 
     """Return the state file of the tick that a word is about.
 
     Raises:
-        UnavailableError: ``no_agreed_state``: it is not remembered, or was another one here.
+        UnavailableError: ``no_agreed_state``: it is not remembered, was another one here, or of a
+            protocol version that is unknown here.
     """
     points = points_at(fold, word.time_ms)
     if points is not None and word.roster_number <= fold.charter.number:
@@ -55,7 +57,8 @@ def state_as_of(fold: Fold, word: StateWord, *, sign: Callable[[bytes], bytes]) 
                 points=points,
                 horizon_ms=word.time_ms,
             )
-            if _word_on(snapshot, fold.charter, word) == word:
+            is_known = not unknown_version(fold.state)
+            if is_known and _word_on(snapshot, fold.charter, word) == word:
                 return encode_snapshot(snapshot, mesh_id=fold.mesh_id, sign=sign)
     raise UnavailableError(
         "no state that the witnesses agree on is remembered here now",

@@ -10,6 +10,7 @@ from services.base.crypto.signatures import verify
 from services.base.ledger.fold import Fold
 from services.base.ledger.roster import Charter
 from services.base.ledger.state import State
+from services.base.ledger.statefile import state_as_of
 from services.base.ledger.ticks import word_at
 from services.base.ledger.writer import Writer
 from services.kernel import versions
@@ -126,4 +127,10 @@ def test_nothing_is_said_of_a_state_whose_version_is_unknown(monkeypatch) -> Non
     assert word_at(known, after_ms) is None
     assert known.state.root() == root
     monkeypatch.setattr(versions, "KNOWN_VERSION", 2)
-    assert word_at(known, after_ms) is not None
+    word = word_at(known, after_ms)
+    assert word is not None
+    assert state_as_of(known, word, sign=first.key.sign)
+    monkeypatch.setattr(versions, "KNOWN_VERSION", 1)
+    with pytest.raises(UnavailableError) as caught:
+        state_as_of(known, word, sign=first.key.sign)
+    assert caught.value.code == "no_agreed_state"
