@@ -11,8 +11,9 @@ from __future__ import annotations
 import itertools
 from bisect import bisect
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from services.kernel.budget import Budget
 from services.kernel.errors import WireError
@@ -43,8 +44,7 @@ EXPIRE_INTERVAL_S: Final = 1.0
 LOST_AFTER_HELLOS: Final = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
+class Received(msgspec.Struct, frozen=True, kw_only=True):
     """What a datagram brought: a message, or only the news that a session is up."""
 
     peer: str
@@ -139,12 +139,12 @@ class Channel:
             if len(data) > MAX_DATAGRAM_BYTES:
                 raise DroppedError(Count.DROPPED_TOO_LARGE)
             match decode(data):
+                case Box() as box:
+                    return self._on_box(box, address, now)
                 case Hello() as hello:
                     self._on_hello(hello, data, address, now)
                 case HelloAck() as ack:
                     return self._on_ack(ack, data, address, now)
-                case Box() as box:
-                    return self._on_box(box, address, now)
         except DroppedError as dropped:
             self._counters.add(dropped.count)
         except WireError:
@@ -260,7 +260,7 @@ class Channel:
         self.outbox.append(Send(data, address))
 
     def _on_hello(self, hello: Hello, data: bytes, address: Address, now: Moment) -> None:
-        self._sessions.check_hello(hello, now)
+        self._sessions.check_hello(hello)
         # Signatures cost: all HELLOs together may take a tenth of a core. No source has a share of
         # its own, since whoever forges a source could use up a server's share.
         if not self._checks.spend(1, now.s):

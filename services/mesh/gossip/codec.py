@@ -10,13 +10,13 @@ All numbers are big endian. Every datagram begins with ``s g``, the version (1) 
      +-------+---+---+----------+----------+-------------+-------------+----------+----------+
      signed: "seipd/gossip-hello/v1\0" || mesh id (32) || bytes 0 to 111
 
-    HELLO_ACK (140 bytes: never longer than the HELLO, so that it amplifies nothing)
-     0       2   3   4          8          12         44            76         140
-     +-------+---+---+----------+----------+----------+-------------+----------+
-     | "sg"  | 1 |02 | receiver's| sender's| sender's | sender's    | Ed25519  |
-     |       |   |   | index    | index    | identity | ephemeral   | signature|
-     +-------+---+---+----------+----------+----------+-------------+----------+
-     signed: "seipd/gossip-hello-ack/v1\0" || mesh id (32) || SHA-256 of the HELLO || bytes 0 to 75
+    HELLO_ACK (148 bytes: never longer than the HELLO, so that it amplifies nothing)
+     0       2   3   4          8          12         44            76         84         148
+     +-------+---+---+----------+----------+----------+-------------+----------+----------+
+     | "sg"  | 1 |02 | receiver's| sender's| sender's | sender's    | sender's | Ed25519  |
+     |       |   |   | index    | index    | identity | ephemeral   | time, ms | signature|
+     +-------+---+---+----------+----------+----------+-------------+----------+----------+
+     signed: "seipd/gossip-hello-ack/v1\0" || mesh id (32) || SHA-256 of the HELLO || bytes 0 to 83
 
     BOX (32 to 1,200 bytes)
      0       2   3   4           8          16
@@ -32,8 +32,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from services.kernel.errors import WireError
 
@@ -44,7 +45,7 @@ MAX_PLAINTEXT_BYTES: Final = MAX_DATAGRAM_BYTES - BOX_HEADER_BYTES - TAG_BYTES
 
 _MAGIC: Final = b"sg\x01"
 _HELLO: Final = struct.Struct("!4sI32s32s32sQ64s")
-_ACK: Final = struct.Struct("!4sII32s32s64s")
+_ACK: Final = struct.Struct("!4sII32s32sQ64s")
 _BOX: Final = struct.Struct("!4sIQ")
 _HELLO_TYPE: Final = _MAGIC + b"\x01"
 _ACK_TYPE: Final = _MAGIC + b"\x02"
@@ -57,8 +58,7 @@ HELLO_BYTES: Final = _HELLO.size
 ACK_BYTES: Final = _ACK.size
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hello:
+class Hello(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who wants a session with whom."""
 
     sender_index: int
@@ -69,19 +69,18 @@ class Hello:
     signature: bytes = bytes(_SIGNATURE_BYTES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HelloAck:
+class HelloAck(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The answer to one HELLO."""
 
     receiver_index: int
     sender_index: int
     sender: bytes
     ephemeral: bytes
+    time_ms: int
     signature: bytes = bytes(_SIGNATURE_BYTES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Box:
+class Box(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A message that only the two ends of a session can read."""
 
     receiver_index: int
@@ -118,6 +117,7 @@ def encode_ack(ack: HelloAck) -> bytes:
         ack.sender_index,
         ack.sender,
         ack.ephemeral,
+        ack.time_ms,
         ack.signature,
     )
 
@@ -147,17 +147,17 @@ def decode(data: bytes) -> Packet:
     if len(data) > MAX_DATAGRAM_BYTES:
         raise WireError(f"a datagram has at most {MAX_DATAGRAM_BYTES} bytes", code="too_large")
     match data[:4]:
-        case b"sg\x01\x01" if len(data) == HELLO_BYTES:
-            return _decode_hello(data)
-        case b"sg\x01\x02" if len(data) == ACK_BYTES:
-            return _decode_ack(data)
-        case b"sg\x01\x03" if len(data) >= BOX_HEADER_BYTES + TAG_BYTES:
+        case b"sg\x01\x03" if len(data) >= BOX_HEADER_BYTES + TAG_BYTES:  # by far the most
             _, receiver_index, counter = _BOX.unpack_from(data)
             return Box(
                 receiver_index=receiver_index,
                 counter=counter,
                 ciphertext=data[BOX_HEADER_BYTES:],
             )
+        case b"sg\x01\x01" if len(data) == HELLO_BYTES:
+            return _decode_hello(data)
+        case b"sg\x01\x02" if len(data) == ACK_BYTES:
+            return _decode_ack(data)
         case _:
             raise WireError("not a datagram of this protocol")
 
@@ -175,11 +175,12 @@ def _decode_hello(data: bytes) -> Hello:
 
 
 def _decode_ack(data: bytes) -> HelloAck:
-    _, receiver_index, sender_index, sender, ephemeral, signature = _ACK.unpack(data)
+    _, receiver_index, sender_index, sender, ephemeral, time_ms, signature = _ACK.unpack(data)
     return HelloAck(
         receiver_index=receiver_index,
         sender_index=sender_index,
         sender=sender,
         ephemeral=ephemeral,
+        time_ms=time_ms,
         signature=signature,
     )

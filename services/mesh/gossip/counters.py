@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 class Count(Enum):
     """Everything that gossip counts."""
 
+    # An Enum hashes its name, in Python; every datagram is counted twice.
+    __hash__ = object.__hash__
+
     RECEIVED = "received"
     SENT = "sent"
     RECEIVED_BYTES = "received_bytes"

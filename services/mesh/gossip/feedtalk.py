@@ -97,6 +97,12 @@ class FeedTalk:
         self.replicator.forget(server_id)
         self.news.forget(server_id)
 
+    def on_same_feeds(self, peer: str) -> None:
+        """Take it from a peer that it holds of every feed what is held here."""
+        if not self.own.is_current:
+            own = self._feeds.feeds().get(self._own_id)
+            self.own.told(peer, *((own.epoch, own.size) if own else (0, 0)))
+
     def on_digest(self, peer: str, digest: Digest, now: Moment) -> None:
         """Compare what a peer holds with what is held here."""
         heads = self._feeds.feeds()

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from services.kernel.budget import Budget
 
 if TYPE_CHECKING:
@@ -30,8 +32,7 @@ PULL_RATE_BYTES_S: Final = 2 * 1024 * 1024
 PULL_BURST_BYTES: Final = 512 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class Places(msgspec.Struct, frozen=True, kw_only=True):
     """Where a server may be reached."""
 
     public: Address | None

@@ -7,7 +7,7 @@ themselves.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from services.kernel.errors import SeipdError
 from services.kernel.ids import server_id_of
@@ -43,7 +43,6 @@ from services.mesh.gossip.messages import (
 from services.mesh.gossip.peerstate import PeerState, peer_states
 from services.mesh.gossip.session import SessionTable
 from services.mesh.membership.membership import Membership
-from services.mesh.membership.messages import MembershipMessage
 from services.mesh.membership.ports import Changed, Tell
 from services.mesh.membership.settings import MembershipSettings
 from services.mesh.membership.states import State
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from services.mesh.gossip.addresses import Advertisement
     from services.mesh.gossip.ports import FeedReader, Moment, Rng
     from services.mesh.gossip.settings import GossipSettings
+    from services.mesh.membership.messages import MembershipMessage
     from services.runtime.udp import Address
 
 ROSTER_INTERVAL_S: Final = 0.5
@@ -143,7 +143,7 @@ class GossipNode:
         self._next_roster_s = now.s
         self._next_round_s = now.s
         self._effects: list[Effect] = []
-        self._handlers: dict[type[Message], Callable[[str, Any, Moment], None]] = {
+        self._handlers: dict[type, Callable[[str, Any, Moment], None]] = {
             Digest: self._talk.on_digest,
             Pull: self._talk.on_pull,
             Entries: self._talk.on_entries,
@@ -266,12 +266,13 @@ class GossipNode:
         return peer_states(self._channel, self.directory, self.membership, self._feeds.feeds(), now)
 
     def _on_message(self, peer: str, message: Message | None, now: Moment) -> None:
-        if isinstance(message, MembershipMessage):
-            self._mind(self.membership.on_message(peer, message, now))
+        handler = self._handlers.get(type(message))
+        if handler is None and message is not None:
+            self._mind(self.membership.on_message(peer, cast("MembershipMessage", message), now))
             return
         self._mind(self.membership.heard(peer, now))
-        if message is not None:
-            self._handlers[type(message)](peer, message, now)
+        if handler is not None:
+            handler(peer, message, now)
 
     def _mind(self, steps: Iterable[Tell | Changed]) -> None:
         for step in steps:
@@ -283,11 +284,10 @@ class GossipNode:
                 )
 
     def _on_hashes(self, peer: str, hashes: Summary | Buckets, _: Moment) -> None:
-        heads = self._feeds.feeds()
-        if isinstance(hashes, Summary) and hashes.feeds == self._holdings.summary().feeds:
-            own = heads.get(self.server_id)
-            self._talk.own.told(peer, *((own.epoch, own.size) if own else (0, 0)))
-        answers = self._holdings.answer(hashes, heads)
+        ours = self._holdings.summary()
+        if isinstance(hashes, Summary) and hashes.feeds == ours.feeds:
+            self._talk.on_same_feeds(peer)
+        answers = self._holdings.answer(hashes, self._feeds.feeds()) if hashes != ours else []
         for answer in answers:
             self._send(peer, answer)
         if not answers:
@@ -389,7 +389,8 @@ class GossipNode:
                 self._talk.news.begin(name, head)
 
     def _flush(self) -> list[Effect]:
-        effects = [*self._effects, *self._talk.effects, *self._channel.take()]
-        self._effects.clear()
-        self._talk.effects.clear()
-        return effects
+        effects, self._effects = self._effects, []
+        if self._talk.effects:
+            effects += self._talk.effects
+            self._talk.effects.clear()
+        return effects + self._channel.take()

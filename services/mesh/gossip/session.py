@@ -18,12 +18,15 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from services.base.crypto.agreement import generate_x25519, shared_secret
 from services.base.crypto.kdf import hkdf_sha256
 from services.base.crypto.session import ReplayWindow, SessionCipher
 from services.base.crypto.signatures import verify
 from services.kernel.errors import InputError, WireError
 from services.kernel.ids import server_id_of
+from services.mesh.gossip.clocks import PeerClocks
 from services.mesh.gossip.codec import (
     Box,
     Hello,
@@ -73,8 +76,7 @@ class Session:
         return header + sealed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
     """The message of a BOX; ``fresh`` says that it proved a session that was half open."""
 
     session: Session
@@ -117,6 +119,7 @@ class SessionTable:
         self._by_peer: dict[str, list[Session]] = {}
         self._last_sent_ms: dict[str, int] = {}
         self.newest_hello_ms: dict[str, int] = dict(newest_hello_ms or {})
+        self.clocks = PeerClocks()
 
     def current(self, peer: str) -> Session | None:
         """Return the session to send under, if there is one."""
@@ -156,19 +159,17 @@ class SessionTable:
         )
         return datagram
 
-    def check_hello(self, hello: Hello, now: Moment) -> str:
+    def check_hello(self, hello: Hello) -> str:
         """Make the checks that cost nothing; return who claims to have sent it.
 
         Raises:
-            DroppedError: it is not for us, from a stranger, or not of now.
+            DroppedError: it is not for us, from a stranger, or not newer than the one before.
         """
         if hello.receiver != self._key.public_key:
             raise DroppedError(Count.DROPPED_NOT_FOR_US)
         peer = server_id_of(hello.sender)
         if hello.sender == self._key.public_key or self._key_of(peer) != hello.sender:
             raise DroppedError(Count.DROPPED_UNKNOWN_SENDER)
-        if abs(hello.time_ms - now.ms) > MAX_SKEW_MS:
-            raise DroppedError(Count.DROPPED_CLOCK_SKEW)
         if hello.time_ms <= self.newest_hello_ms.get(peer, -1):
             raise DroppedError(Count.DROPPED_REPLAY)
         return peer
@@ -179,9 +180,13 @@ class SessionTable:
         Raises:
             DroppedError: it fails a check, or too many handshakes are half open.
         """
-        peer = self.check_hello(hello, now)
+        peer = self.check_hello(hello)
         if not verify(hello.sender, hello_signed_bytes(hello, self._mesh_id), hello.signature):
             raise DroppedError(Count.DROPPED_BAD_SIGNATURE)
+        # Also of a clock that is too far off to talk to: it may be ours that is wrong.
+        self.clocks.greeted(peer, hello.time_ms, now)
+        if abs(hello.time_ms - now.ms) > MAX_SKEW_MS:
+            raise DroppedError(Count.DROPPED_CLOCK_SKEW)
         self._make_room(self._half_open, peer)
         if len(self._half_open) >= MAX_HALF_OPEN:
             raise DroppedError(Count.DROPPED_RATE_LIMITED)
@@ -192,6 +197,7 @@ class SessionTable:
             sender_index=index,
             sender=self._key.public_key,
             ephemeral=public,
+            time_ms=now.ms,
         )
         signature = self._key.sign(ack_signed_bytes(ack, self._mesh_id, datagram))
         answer = encode_ack(ack)[: -len(signature)] + signature
@@ -224,6 +230,7 @@ class SessionTable:
         signed = ack_signed_bytes(ack, self._mesh_id, pending.datagram)
         if not verify(ack.sender, signed, ack.signature):
             raise DroppedError(Count.DROPPED_BAD_SIGNATURE)
+        self.clocks.answered(pending.peer, ack.time_ms, now)
         to_responder, to_initiator = self._keys(
             pending.ephemeral_secret, ack.ephemeral, pending.datagram + datagram
         )
@@ -277,6 +284,7 @@ class SessionTable:
 
     def forget(self, peer: str) -> None:
         """Drop everything that is shared with a peer."""
+        self.clocks.forget(peer)
         self._pending = {i: p for i, p in self._pending.items() if p.peer != peer}
         self._half_open = {i: s for i, s in self._half_open.items() if s.peer != peer}
         for session in tuple(self._by_peer.get(peer, ())):

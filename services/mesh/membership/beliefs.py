@@ -83,6 +83,8 @@ class Beliefs:
 
     def take(self, peer: Member, rumours: tuple[Rumour, ...], prober: Prober) -> tuple[Rumour, ...]:
         """Take rumours from a server; return what it should know in turn."""
+        if not rumours:
+            return ()
         for rumour in rumours:
             if isinstance(rumour, Suspicion):
                 self._on_suspicion(peer, rumour, prober)

@@ -41,8 +41,12 @@ class OwnTime:
 
     def advance(self, now_s: float) -> float:
         """Go on to ``now_s``; return for how many seconds we had stalled."""
-        step_s = max(0.0, now_s - self._seen_s)
-        self._seen_s = max(self._seen_s, now_s)
-        counted_s = min(step_s, MAX_STEP_S)
-        self.s += counted_s
-        return step_s - counted_s
+        step_s = now_s - self._seen_s
+        if step_s <= 0.0:
+            return 0.0
+        self._seen_s = now_s
+        if step_s <= MAX_STEP_S:
+            self.s += step_s
+            return 0.0
+        self.s += MAX_STEP_S
+        return step_s - MAX_STEP_S

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+import msgspec
+
 from services.mesh.membership.uptime import Uptime
 
 NEVER_S: Final = float("-inf")
@@ -23,8 +25,7 @@ class State(Enum):
     DEAD = "dead"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Since:
+class Since(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """When a state began, by the clock of seconds and by UTC."""
 
     s: float
