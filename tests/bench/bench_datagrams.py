@@ -3,7 +3,9 @@
     python -m tests.bench.bench_datagrams [--count 20000]
 
 Both receive the same datagrams from a real socket, in bursts; what is timed is receiving and what
-follows it. The messages are what an idle mesh says: ACKs, PINGs and SUMMARYs that change nothing.
+follows it. The messages are what an idle mesh says, as often as it does: of nine, five are
+SUMMARYs that change nothing, two PINGs, of which each is answered with an ACK of our own, and two
+ACKs. The fastest of many bursts counts, so that other work on the machine does not.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from __future__ import annotations
 import argparse
 import gc
 import socket
-import statistics
 import time
 
 from services.mesh.gossip.codec import decode
@@ -19,21 +20,26 @@ from services.mesh.gossip.messages import encode_message
 from services.mesh.membership.messages import Ack, Ping
 from tests.unit.mesh_gossip.gossip_kit import World, id_of
 
-BURST = 100
-ROUNDS = 5
+BURST = 90
+MIX = {"SUMMARY": 5, "PING": 2, "ACK": 2}
+TARGET = 0.5
 
 
-def sealed(world: World, count: int) -> list[bytes]:
+def sealed(world: World, kinds: list[str], count: int) -> list[bytes]:
     """Return so many datagrams from ann to bob."""
     session = world["ann"].node.sessions.current(id_of("bob"))
-    summary = world["ann"].node._holdings.summary()
-    kinds = [Ack(seq=0, rumours=()), Ping(seq=1, rumours=()), summary]
-    return [session.seal(encode_message(kinds[number % 3])) for number in range(count)]
+    messages = {
+        "SUMMARY": world["ann"].node._holdings.summary(),
+        "PING": Ping(seq=1, rumours=()),
+        "ACK": Ack(seq=0, rumours=()),
+    }
+    every = [encode_message(messages[kind]) for kind in kinds]
+    return [session.seal(every[number % len(every)]) for number in range(count)]
 
 
 def in_bursts(datagrams: list[bytes], handle) -> float:
-    """Return the seconds that receiving and handling took."""
-    spent_s = 0.0
+    """Return the seconds that receiving and handling one took in the fastest burst."""
+    fastest_s = float("inf")
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
@@ -50,12 +56,12 @@ def in_bursts(datagrams: list[bytes], handle) -> float:
             for _ in burst:
                 data, _ = receiver.recvfrom(2048)
                 handle(data)
-            spent_s += time.perf_counter() - begun_s
-    return spent_s
+            fastest_s = min(fastest_s, (time.perf_counter() - begun_s) / len(burst))
+    return fastest_s
 
 
-def round_of(count: int) -> tuple[float, float]:
-    """Return datagrams a second: bare, and with all that gossip does."""
+def measure(kinds: list[str], count: int) -> tuple[float, float]:
+    """Return the seconds a datagram takes: bare, and with all that gossip does."""
     world = World("ann", "bob")
     world.introduce()
     world.run(3)
@@ -75,23 +81,25 @@ def round_of(count: int) -> tuple[float, float]:
         handled += 1
 
     gc.collect()
-    bare_s = in_bursts(sealed(world, count), unbox)
-    ours_s = in_bursts(sealed(world, count), gossip)
+    bare_s = in_bursts(sealed(world, kinds, count), unbox)
+    ours_s = in_bursts(sealed(world, kinds, count), gossip)
     assert handled == count
     assert bob.counters.dropped_count == 0
-    return count / bare_s, count / ours_s
+    return bare_s, ours_s
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=20_000)
     count = parser.parse_args().count
-    ratios = []
-    for _ in range(ROUNDS):
-        bare, ours = round_of(count)
-        ratios.append(ours / bare)
-        print(f"bare {bare:,.0f}/s, gossip {ours:,.0f}/s: {ours / bare:.2f}")
-    print(f"median {statistics.median(ratios):.2f} (target 0.5)")
+    mixed = [kind for kind, share in MIX.items() for _ in range(share)]
+    for name, kinds in {**{kind: [kind] for kind in MIX}, "as idle": mixed}.items():
+        bare_s, ours_s = measure(kinds, count)
+        print(
+            f"{name:8} bare {1 / bare_s:9,.0f}/s ({bare_s * 1e6:.1f} us), gossip "
+            f"{1 / ours_s:9,.0f}/s ({ours_s * 1e6:.1f} us): {bare_s / ours_s:.2f}"
+        )
+    print(f"target {TARGET}")
 
 
 if __name__ == "__main__":
