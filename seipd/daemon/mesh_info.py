@@ -164,7 +164,7 @@ class DaemonInfo:
 
     def counters(self) -> Mapping[str, int]:
         """Return what gossip and membership count, under names that are fixed."""
-        return self._gossip.counters()
+        return {**self._gossip.counters(), "words_refused": self._words.refused_count}
 
     async def peers(self) -> list[dict[str, Any]]:
         """Return the document of ``seipd peers``."""

@@ -96,3 +96,31 @@ def test_an_envelope_that_is_not_well_signed_counts_for_nothing() -> None:
     assert list(words_of([good], world.mesh_id)) == [server_id_of(world.servers[0].key.public_key)]
     for bad in (good[:-1], bytes([good[0] ^ 1]) + good[1:], b""):
         assert words_of([bad], world.mesh_id) == {}
+
+
+def test_gos_10_one_witness_with_words_of_the_future_does_not_push_out_the_others() -> None:
+    world = world_of_three_witnesses()
+    keeper = WordKeeper(lambda: world.charter)
+    for number in (0, 1):
+        keeper.learn(fact(world, number, word(world, 1)))
+    for tick in range(100, 200):
+        keeper.learn(fact(world, 2, word(world, tick)))
+    assert keeper.agreed()[0] == word(world, 1)
+    for number in (0, 1):
+        keeper.learn(fact(world, number, word(world, 2)))
+    assert keeper.agreed()[0] == word(world, 2)
+
+
+def test_gos_25_the_word_of_a_server_that_is_no_witness_is_dropped_and_counted() -> None:
+    world = world_of_three_witnesses()
+    keeper = WordKeeper(lambda: world.charter)
+    keeper.learn(fact(world, 0, word(world, 1)))
+    keeper.learn(fact(world, 3, word(world, 1)))
+    assert keeper.agreed() is None
+    assert keeper.refused_count == 1
+    # A roster that nobody here knows, or another one of that number, has no witnesses.
+    keeper.learn(fact(world, 1, word(world, 1, roster_number=99)))
+    keeper.learn(fact(world, 1, word(world, 1, roster_hash=bytes(32))))
+    assert keeper.refused_count == 3
+    keeper.learn(fact(world, 1, word(world, 1)))
+    assert keeper.agreed()[0] == word(world, 1)
