@@ -106,13 +106,24 @@ class HttpTileFetcher:
                 headers={"Authorization": f"Bearer {token}"},
                 max_bytes=MAX_ROSTER_BYTES,
             )
-        if answer.status != 200:
-            raise error_of(answer)
-        shown = answer.json()
-        listed = shown.get("charter") if isinstance(shown, dict) else None
-        if not isinstance(listed, list):
-            raise WireError("the answer holds no roster")
-        return [record_from_value(one) for one in listed]
+        return _roster_in(answer)
+
+    async def changes_after(self, place: Place, number: int) -> list[Record]:
+        """Ask anybody for the roster's changes after a number, as one that was revoked may, too.
+
+        Returns:
+            The next of them; nothing of them is checked.
+
+        Raises:
+            SeipdError: it can't be reached, or what it refuses with.
+        """
+        base = _base_of(place.host, place.port)
+        context = self._contexts.get(base) or await self._pin(base, place.server_id)
+        async with HttpClient(tls=context) as client:
+            answer = await client.fetch(
+                "GET", f"{base}/api/servers/changes/{number}", max_bytes=MAX_ANSWER_BYTES
+            )
+        return _roster_in(answer)
 
     async def dial(
         self, place: Place, server_id: str, stack: contextlib.AsyncExitStack
@@ -207,3 +218,13 @@ async def _get(client: HttpClient, url: str, headers: dict[str, str]) -> Respons
     if answer.status != 200:
         raise UnreachableError(f"{url}: status {answer.status}")
     return answer
+
+
+def _roster_in(answer: Response) -> list[Record]:
+    if answer.status != 200:
+        raise error_of(answer)
+    shown = answer.json()
+    listed = shown.get("charter") if isinstance(shown, dict) else None
+    if not isinstance(listed, list):
+        raise WireError("the answer holds no roster")
+    return [record_from_value(one) for one in listed]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from seipd.api.services import ApiServices
 from seipd.api.tls import load_tls_identity
 from seipd.config.check import refuse_other_ranges
 from seipd.config.paths import Paths
+from seipd.daemon import wiring
 from seipd.daemon.alarms import AlarmService
 from seipd.daemon.fetcher import HttpTileFetcher
 from seipd.daemon.genesis import save_charter
@@ -20,8 +20,6 @@ from seipd.daemon.latencies import LatencyService
 from seipd.daemon.load import LoadService
 from seipd.daemon.mesh_info import DaemonInfo
 from seipd.daemon.network import HIDDEN, public_address_of
-from seipd.daemon.restored import read_restored
-from seipd.daemon.restoring import RestoringService
 from seipd.daemon.signer_process import SignerProcess
 from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService
@@ -35,26 +33,20 @@ from services.authority.tree import view as tree_view
 from services.authority.trust import view as trust_view
 from services.base.crypto.signatures import verify
 from services.base.ledger.author import Author
-from services.base.ledger.roster import Charter
 from services.base.ledger.service import LedgerService
 from services.base.signing.client import GrpcSigner
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
 from services.edge.peering.plan import interface_plan
 from services.edge.peering.service import PeeringService
-from services.edge.reach.service import ReachService
 from services.edge.wireguard.service import WireGuardService
 from services.kernel.addr import is_inner, own_tunnel_address
-from services.kernel.errors import UnavailableError
 from services.kernel.ids import ServerId
-from services.mesh.bulk.ports import Place
-from services.mesh.facts.kinds import STATE
 from services.mesh.facts.payloads import meant_by
 from services.mesh.facts.statewords import WordKeeper
 from services.mesh.gossip.addresses import Advertisement
 from services.mesh.gossip.service import GossipService
 from services.mesh.gossip.settings import GossipSettings
-from services.mesh.membership.states import State
 from services.runtime.looplag import LoopLagService
 
 if TYPE_CHECKING:
@@ -62,14 +54,13 @@ if TYPE_CHECKING:
 
     from seipd.config.model import Settings
     from services.base.keywrap.identity import ServerIdentity
-    from services.base.ledger.ticks import StateWord
+    from services.base.ledger.roster import Charter
     from services.base.storage.service import StorageService
     from services.kernel.certificates import ServerCertificate
     from services.kernel.clock import Clock
     from services.kernel.records import Record
     from services.kernel.service import Service
     from services.kernel.views import Appliers
-    from services.mesh.facts.envelope import Fact
     from services.runtime.tasks import TaskOwner
 
 
@@ -148,8 +139,8 @@ def compose(
 ) -> Composition:
     """Make every service; nothing is started here."""
     paths = Paths(settings.data_root)
-    charter = _charter_of(charter_records)
-    own = charter.servers()[identity.server_id]
+    charter = wiring.charter_of(charter_records)
+    own = wiring.own_in(charter, identity)
     mesh_id, ranges = charter.genesis.mesh_id, charter.genesis.ranges
     refuse_other_ranges(settings, ranges)
     public_address = public_address_of(settings.public_address, settings.bind_address)
@@ -184,7 +175,7 @@ def compose(
         fetch=fetcher,
         clock=clock,
         peers_file=paths.peers,
-        backbone_of=lambda server_id: _backbone_of(ledger, server_id),
+        backbone_of=lambda server_id: wiring.backbone_of(ledger, server_id),
         is_inner=lambda host: is_inner(mesh_id, ranges, meant_by(host)),
     )
     gossip.announce(
@@ -196,11 +187,12 @@ def compose(
         )
     )
     ledger.on_cosign(gossip.send_cosign)
+    ledger.mind_clock(gossip.clock_trouble)
     # Gossip tells when the others were asked how long this server's own feed is.
     ledger.wait_for_others()
     words = WordKeeper(lambda: ledger.charter)
     alarm = AlarmService(folder=paths.alarms, mesh_id=mesh_id, own_id=own.server_id, clock=clock)
-    _share_words(ledger, gossip, (words.learn, alarm.learn))
+    wiring.share_words(ledger, gossip, (words.learn, alarm.learn))
     auth = AuthService(ledger=ledger, session_key=identity.session_signing_key, clock=clock)
     acl = AclService(ledger=ledger)
     wireguard = WireGuardService(
@@ -215,15 +207,15 @@ def compose(
         plan=interface_plan(mesh_id, ranges, own),
     )
     peering = PeeringService(
-        ledger=ledger, tunnels=wireguard, endpoint_of=_endpoint_of(ledger, gossip)
+        ledger=ledger, tunnels=wireguard, endpoint_of=wiring.endpoint_of(ledger, gossip)
     )
     gossip.subscribe_addresses(lambda server_id: peering.address_learnt(ServerId(server_id)))
-    reach = _reach_of(ledger, gossip, wireguard, peering, clock)
+    reach = wiring.reach_of(ledger, gossip, wireguard, peering, clock)
     tls = load_tls_identity(paths.tls, name=identity.server_id, clock=clock)
     load = LoadService(
         ledger=ledger, tell=gossip, tunnels=wireguard, version=__version__, clock=clock
     )
-    restoring = _restoring_of(paths, ledger, author, root_keys, fetcher, gossip)
+    restoring = wiring.restoring_of(paths, ledger, author, root_keys, fetcher, gossip)
     info = DaemonInfo(
         settings=settings,
         public_address=public_address,
@@ -277,8 +269,9 @@ def compose(
         peering,
         reach,
         load,
-        LatencyService(measured=lambda: _latencies(gossip), tell=gossip, clock=clock),
+        LatencyService(measured=lambda: wiring.latencies(gossip), tell=gossip, clock=clock),
         LoopLagService(clock=clock),
+        wiring.standing_of(paths, ledger, fetcher, gossip, clock),
         http,
     ]
     services += [*([signer_process] if signer_process else []), *started]
@@ -303,101 +296,3 @@ def _names(
         own.backbone,
         "127.0.0.1",
     )
-
-
-def _share_words(
-    ledger: LedgerService, gossip: GossipService, readers: Sequence[Callable[[Fact], None]]
-) -> None:
-    """Tell the others our words on the state as soon as gossip is there; let all be read here."""
-
-    def tell(word: StateWord) -> None:
-        with contextlib.suppress(UnavailableError):
-            gossip.publish_fact(STATE, word.encode())
-            for learn in readers:
-                learn(gossip.facts(STATE)[ledger.server_id])
-
-    for learn in readers:
-        gossip.subscribe_facts(learn)
-    ledger.on_state_word(tell)
-
-
-def _backbone_of(ledger: LedgerService, server_id: str) -> str | None:
-    certificate = ledger.charter.server(ServerId(server_id))
-    return certificate.backbone if certificate is not None else None
-
-
-def _latencies(gossip: GossipService) -> dict[str, float]:
-    return {
-        peer.server_id: peer.latency_ms for peer in gossip.peers() if peer.latency_ms is not None
-    }
-
-
-def _reach_of(
-    ledger: LedgerService,
-    gossip: GossipService,
-    wireguard: WireGuardService,
-    peering: PeeringService,
-    clock: Clock,
-) -> ReachService:
-    def dead() -> set[ServerId]:
-        return {ServerId(peer.server_id) for peer in gossip.peers() if peer.state is State.DEAD}
-
-    reach = ReachService(
-        ledger=ledger, tunnels=wireguard, facts=gossip, router=peering, dead=dead, clock=clock
-    )
-    gossip.subscribe_facts(reach.fact_learnt)
-    gossip.subscribe_members(lambda *_: reach.member_changed())
-    return reach
-
-
-def _charter_of(records: Sequence[Record]) -> Charter:
-    charter = Charter(records[0])
-    for record in records[1:]:
-        charter.offer(record)
-    return charter
-
-
-def _restoring_of(
-    paths: Paths,
-    ledger: LedgerService,
-    author: Author,
-    root_keys: RootKeysService,
-    fetcher: HttpTileFetcher,
-    gossip: GossipService,
-) -> RestoringService:
-    mark = read_restored(paths.identity)
-    if mark is not None:
-        ledger.wait_for_epoch()
-    return RestoringService(
-        identity=paths.identity,
-        mark=mark,
-        ledger=ledger,
-        author=author,
-        root_keys=root_keys,
-        asks=fetcher,
-        places=_others(gossip, ledger.server_id),
-    )
-
-
-def _others(gossip: GossipService, own_id: ServerId) -> Callable[[], list[Place]]:
-    def others() -> list[Place]:
-        return [
-            Place(server_id=name, host=fact.host, port=fact.http_port)
-            for name, fact in gossip.addresses().items()
-            if name != own_id
-        ]
-
-    return others
-
-
-def _endpoint_of(
-    ledger: LedgerService, gossip: GossipService
-) -> Callable[[ServerId], tuple[str, int] | None]:
-    def endpoint_of(server_id: ServerId) -> tuple[str, int] | None:
-        fact = gossip.addresses().get(server_id)
-        # Who tells the backbone address has no other: its WireGuard comes to us.
-        if fact is None or fact.host == _backbone_of(ledger, server_id):
-            return None
-        return fact.host, fact.wireguard_port
-
-    return endpoint_of

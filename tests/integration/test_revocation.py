@@ -144,3 +144,30 @@ def shown(lab: Lab, host: Host, server_id: str) -> str:
 def second_key(lab: Lab) -> str:
     host = lab.plan.host("s2")
     return on(lab, host, "wg", "show", host.interface, "public-key").stdout.strip()
+
+
+def test_the_revoked_server_learns_it_says_so_and_lets_nobody_in(three: Lab) -> None:
+    third = three.plan.host("s3")
+
+    def alarmed() -> dict[str, str]:
+        return {
+            one["name"]: one["detail"]
+            for one in three.status(third)["services"]
+            if one["state"] == "failed"
+        }
+
+    assert until(lambda: "standing" in alarmed(), 60.0)
+    assert alarmed()["standing"].startswith("this server was revoked")
+    assert alarmed()["ledger"] == "this server was revoked"
+    said = on(three, third, "seipd", "status")
+    assert (said.returncode, "revoked" in said.stdout) == (1, True)
+    assert on(three, third, "seipd", "doctor").returncode == 1
+    assert until(lambda: wireguard_keys(three, third) == set(), 5.0)
+    invited = on(three, third, "seipd", "invite", "endpoint")
+    assert invited.returncode != 0
+    assert "this server was revoked" in invited.stderr
+    # It knows from now on, whether anybody answers or not.
+    three.stop_server(third)
+    again = on(three, third, "seipd", "run", "--public-address", third.address)
+    assert again.returncode != 0
+    assert "does not name this server any more" in again.stderr

@@ -11,6 +11,9 @@ from services.base.ledger.changes import EpochEnd
 from services.kernel.errors import ForbiddenError, InputError
 from services.kernel.ids import ServerId, parse_key
 
+MAX_CHANGES = 64
+MAX_DIGITS = 9
+
 if TYPE_CHECKING:
     from seipd.api.routes import Call, Reply
 
@@ -40,7 +43,25 @@ async def _roster(call: Call) -> Reply:
     return {"charter": [one.value() for one in call.services.ledger.charter.records]}
 
 
+async def _changes(call: Call) -> Reply:
+    """Return some changes after a number: who was revoked learns so, whom nobody talks to."""
+    text = call.match("number")
+    if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS:
+        raise InputError("a roster has a number")
+    # The first record is the genesis, and the change with number n comes n-th after it.
+    after = int(text) + 1
+    records = call.services.ledger.charter.records[after : after + MAX_CHANGES]
+    return {"charter": [one.value() for one in records]}
+
+
 ROUTES = (
+    Route(
+        method="GET",
+        path="/api/servers/changes/{number}",
+        handler=_changes,
+        summary="The next changes of the roster after a number, as the root signed them",
+        access=Access.ANYONE,
+    ),
     Route(
         method="POST",
         path="/api/servers/epoch",

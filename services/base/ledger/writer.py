@@ -91,6 +91,7 @@ class Writer:
         on_fatal: Callable[[BaseException], None],
         on_commit: Callable[[], None],
         disk_trouble: Callable[[], str] = lambda: "",
+        clock_trouble: Callable[[], str] = lambda: "",
     ) -> None:
         self._server_id = server_id
         self.fold = fold
@@ -98,6 +99,7 @@ class Writer:
         self._clock = clock
         self._verify = verify
         self._disk_trouble = disk_trouble
+        self._clock_trouble = clock_trouble
         self._on_fatal = on_fatal
         self._on_commit = on_commit
         self._queue: asyncio.Queue[_Transaction] = asyncio.Queue(maxsize=MAX_QUEUED)
@@ -142,12 +144,18 @@ class Writer:
 
     def refuses(self) -> str:
         """Say why no writes are taken; empty where they are."""
-        return self.read_only or unknown_version(self.fold.state)
+        return self.read_only or self._revoked() or unknown_version(self.fold.state)
+
+    def _revoked(self) -> str:
+        is_gone = self.fold.charter.removal(self._server_id) is not None
+        return "this server was revoked" if is_gone else ""
 
     def _require_writable(self) -> None:
         why = self.refuses() or self._disk_trouble()
         if why:
             raise UnavailableError(why, code="read_only")
+        if off := self._clock_trouble():
+            raise UnavailableError(off, code="clock_off", mend="set its clock, or ask another")
 
     async def _wait_until_open(self) -> None:
         if self._open.is_set() or self.refuses():
