@@ -38,6 +38,7 @@ class Epochs:
     def __init__(self, *, holding: Holding, remember: Callable[[Sequence[Record]], None]) -> None:
         self._holding = holding
         self._remember = remember
+        self._number = -1
 
     def follow(self) -> bool:
         """Go by the newest roster; say whether a feed has another epoch now.
@@ -48,18 +49,22 @@ class Epochs:
             StorageError: the disk refused.
         """
         holding, charter = self._holding, self._holding.fold.charter
+        if charter.number == self._number:
+            return False
         renewed = []
         for log in holding.shelf:
             certificate = charter.last_certificate(log.server_id)
             if certificate is not None and certificate.epoch > log.epoch:
                 renewed.append((log, certificate))
         if not renewed:
+            self._number = charter.number
             return False
         self._remember(charter.records)
         holding.charter_records = tuple(charter.records)
         for log, certificate in renewed:
             logger.warning("the feed of %s goes on in epoch %d", log.server_id, certificate.epoch)
             log.begin_epoch(holding.fold.mesh_id, certificate)
+        self._number = charter.number
         return True
 
 

@@ -78,6 +78,7 @@ class LedgerService(LedgerReader):
         self._on_fatal = on_fatal
         self._settings = settings or LedgerSettings()
         self._disk_trouble = disk_trouble
+        self._clock_trouble: Callable[[], str] = lambda: ""
         self._tasks = TaskOwner("ledger")
         self._watch = StateWatch()
         self._append_callbacks: list[Callable[[], None]] = []
@@ -105,6 +106,7 @@ class LedgerService(LedgerReader):
             on_fatal=self._on_fatal,
             on_commit=self._after_commit,
             disk_trouble=self._disk_trouble,
+            clock_trouble=lambda: self._clock_trouble(),
         )
         for feed in self.fold.feeds.values():
             self._writer.observe(feed.last_hlc)  # type: ignore[arg-type]
@@ -188,7 +190,7 @@ class LedgerService(LedgerReader):
         if self._state_text is HealthState.OK and self._writer.refuses():
             return Health(state=HealthState.FAILED, detail=self._writer.refuses())
         trouble = self._state_text is HealthState.OK and (
-            self._writer.closed_why or self._witness_key.trouble
+            self._writer.closed_why or self._clock_trouble() or self._witness_key.trouble
         )
         if trouble:
             return Health(state=HealthState.DEGRADED, detail=trouble)
@@ -252,6 +254,10 @@ class LedgerService(LedgerReader):
     def subscribe_appends(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` when this server's feed has grown."""
         self._append_callbacks.append(callback)
+
+    def mind_clock(self, trouble: Callable[[], str]) -> None:
+        """Take no writes while ``trouble`` says that this server's clock is off."""
+        self._clock_trouble = trouble
 
     def on_cosign(self, callback: Callable[[ServerId, int, int, bytes], None]) -> None:
         """Where cosignatures of others' feeds go: (server, epoch, size, signature line)."""
@@ -355,6 +361,7 @@ class LedgerService(LedgerReader):
             self._on_state_word(word)
 
     def _after_commit(self) -> None:
+        self._upkeep.follow_epochs()
         if self._writer.is_held:
             self._upkeep.fall_behind()
         self._watch.tell()

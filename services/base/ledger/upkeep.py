@@ -94,7 +94,7 @@ class Upkeep:
             self._add(server_id, start, checked)
         has_moved = fold.charter.number > number
         if has_moved:
-            self._follow_epochs()
+            self.follow_epochs()
         self._watch.tell()
         if self.is_behind:
             return
@@ -110,11 +110,12 @@ class Upkeep:
             for author in () if self.is_behind else tuple(fold.feeds):
                 # What waited for this roster goes on.
                 self._add(author, fold.feed(author).size, [])
-            self._follow_epochs()
+            self.follow_epochs()
             self._watch.tell()
             self._tasks.spawn(self.name_roster(), name="ledger-name-roster")
 
-    def _follow_epochs(self) -> None:
+    def follow_epochs(self) -> None:
+        """Have feeds go on under the epochs of the newest roster; cheap where it is the same."""
         own_epoch = self._holding.shelf.own.epoch
         if not self._epochs.follow():
             return

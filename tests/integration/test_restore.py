@@ -1,0 +1,221 @@
+"""Backups, disks that were put back and clones: servers come back, and nobody looks like a liar."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from seipd.lab import net
+from seipd.lab.mesh import Lab
+from seipd.lab.plan import LabPlan
+from services.kernel.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from seipd.lab.plan import Host
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    """Three servers at work, and a host on which nothing runs."""
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces need root")
+    prefix = f"b{os.getpid() % 100000}"
+    plan = LabPlan(
+        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=4, endpoint_count=1
+    )
+    built = Lab(plan)
+    try:
+        built.up(lambda line: None, server_count=3)
+        yield built
+    finally:
+        built.down()
+        assert net.namespaces(prefix) == []
+
+
+def until(probe: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not probe():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.2)
+
+
+def on(lab: Lab, host: Host, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*host.enter(), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=lab.environment(host),
+    )
+
+
+def working(lab: Lab) -> list[Host]:
+    return [lab.plan.host(name) for name in ("s1", "s2", "s3")]
+
+
+def agree(lab: Lab) -> bool:
+    return len({lab.status(host)["state_hash"] for host in working(lab)}) == 1
+
+
+def untrusted(lab: Lab) -> list[str]:
+    rows = [row for host in working(lab) for row in lab.seipd_json(host, "servers")]
+    return [row["server_id"] for row in rows if row["state"] == "untrusted"]
+
+
+def join(lab: Lab, token: str, name: str) -> subprocess.CompletedProcess[str]:
+    """Let an endpoint join from its own state folder; its tunnel is not brought up."""
+    state = str(lab.plan.folder / f"state-{name}")
+    return on(lab, lab.plan.host("e1"), "seip", "--state", state, "join", token, "--name", name)
+
+
+def epoch_of(lab: Lab, asked: Host, server: Host) -> int:
+    server_id = lab.status(server)["server_id"]
+    log = lab.plan.host(asked.name).data_root / "ledger" / "feeds" / server_id / "checkpoint"
+    return int(log.read_text().splitlines()[0].rpartition("/")[2])
+
+
+def kill(lab: Lab, host: Host) -> None:
+    daemon = lab.daemon_pid(host)
+    os.kill(daemon, signal.SIGKILL)
+    until(lambda: daemon not in net.pids(host.namespace))
+
+
+def put_back(lab: Lab, host: Host, backup: Path) -> None:
+    """Lose a server's data root and restore it from a backup."""
+    kill(lab, host)
+    shutil.rmtree(host.data_root)
+    said = lab.seipd_json(host, "restore", str(backup))
+    assert said["missing"] == []
+    lab.start_server(host)
+
+
+@pytest.mark.parametrize("name", ["s2", "s1"])
+def test_pub_14_a_restored_server_comes_back_and_old_invitations_are_no_good(
+    mesh: Lab, name: str
+) -> None:
+    """One that asks the root on another server, then the one that holds the root key itself."""
+    host = mesh.plan.host(name)
+    other = mesh.plan.host("s3")
+    unused, used = mesh.invite(host, "endpoint"), mesh.invite(host, "endpoint")
+    backup = mesh.plan.folder / f"{name}.backup"
+    mesh.seipd(host, "backup", str(backup))
+    assert join(mesh, used, f"{name}-after").returncode == 0
+    for number in range(3):
+        assert join(mesh, mesh.invite(host, "endpoint"), f"{name}-{number}").returncode == 0
+    until(lambda: agree(mesh))
+    before = mesh.status(other)["state_hash"]
+
+    put_back(mesh, host, backup)
+
+    until(lambda: agree(mesh) and epoch_of(mesh, other, host) == 2)
+    assert mesh.status(host)["state_hash"] != before  # the invitations are cancelled
+    for endpoint in (f"{name}-after", *(f"{name}-{number}" for number in range(3))):
+        assert on(mesh, host, "seipd", "explain", endpoint).returncode == 0
+    for token in (unused, used):
+        refused = join(mesh, token, f"{name}-late")
+        assert refused.returncode == 4, refused.stderr
+        assert "not valid" in refused.stderr
+    assert join(mesh, mesh.invite(host, "endpoint"), f"{name}-new").returncode == 0
+    until(lambda: agree(mesh))
+    assert untrusted(mesh) == []
+    assert not (host.data_root / "identity" / "restored.json").exists()
+    for one in working(mesh):
+        assert on(mesh, one, "seipd", "ledger", "verify").returncode == 0
+
+
+def test_everybody_starts_again_after_an_epoch(mesh: Lab) -> None:
+    """What a crash leaves behind knows which epoch each feed is in."""
+    for host in working(mesh):
+        kill(mesh, host)
+        mesh.start_server(host)
+    mesh.seipd(mesh.plan.host("s2"), "tree", "add", "after-the-crash")
+    until(lambda: agree(mesh))
+    assert untrusted(mesh) == []
+
+
+def test_without_the_root_a_restored_server_says_what_it_waits_for(mesh: Lab) -> None:
+    first, second = mesh.plan.host("s1"), mesh.plan.host("s2")
+    backup = mesh.plan.folder / "second.backup"
+    mesh.seipd(second, "backup", str(backup))
+    mesh.stop_server(first)
+    try:
+        kill(mesh, second)
+        shutil.rmtree(second.data_root)
+        mesh.seipd(second, "restore", str(backup))
+        mesh.launch_server(second)
+        until(lambda: says(mesh, second, "no writes yet"))
+        refused = on(mesh, second, "seipd", "tree", "add", "too-early")
+        assert refused.returncode == 7, refused.stderr
+        assert "restored from a backup" in refused.stderr
+    finally:
+        mesh.start_server(first)
+    until(lambda: mesh.status(second)["healthy"])
+    mesh.seipd(second, "tree", "add", "in-time")
+    until(lambda: agree(mesh))
+    assert untrusted(mesh) == []
+
+
+def says(lab: Lab, host: Host, words: str) -> bool:
+    try:
+        return words in str(lab.status(host)["services"])
+    except UnavailableError:
+        return False
+
+
+def test_sto_07_yesterdays_copy_of_the_data_root_catches_up_and_goes_on(mesh: Lab) -> None:
+    host = mesh.plan.host("s3")
+    copy = mesh.plan.folder / "yesterday"
+    mesh.stop_server(host)
+    shutil.copytree(host.data_root, copy)
+    mesh.start_server(host)
+    for number in range(5):
+        mesh.seipd(host, "tree", "add", f"today-{number}")
+    until(lambda: agree(mesh))
+    kill(mesh, host)
+    shutil.rmtree(host.data_root)
+    copy.rename(host.data_root)
+    mesh.start_server(host)
+    mesh.seipd(host, "tree", "add", "tomorrow")
+    until(lambda: agree(mesh))
+    listed = on(mesh, host, "seipd", "tree", "ls").stdout
+    assert re.search(r"\btoday-4\b", listed)
+    assert untrusted(mesh) == []
+
+
+def test_a_clone_beside_the_original_stops_one_of_them_and_accuses_nobody(mesh: Lab) -> None:
+    host, beside = mesh.plan.host("s3"), mesh.plan.host("s4")
+    shutil.copytree(host.data_root, beside.data_root, ignore=shutil.ignore_patterns("run", "lock"))
+    for name in (".unlock",):
+        shutil.copy(f"{host.data_root}{name}", f"{beside.data_root}{name}")
+    mesh.launch_server(beside)
+    until(lambda: says(mesh, beside, "ledger"))
+    time.sleep(1)
+    on(mesh, host, "seipd", "tree", "add", "by-the-original")
+    until(
+        lambda: any(
+            says(mesh, one, "another copy of this server is running") for one in (host, beside)
+        )
+    )
+    stopped = next(one for one in (host, beside) if says(mesh, one, "another copy of this server"))
+    refused = on(mesh, stopped, "seipd", "tree", "add", "by-the-stopped")
+    assert refused.returncode == 7
+    assert "stop one of them" in refused.stderr
+    mesh.stop_server(beside)
+    mesh.stop_server(host)
+    mesh.start_server(host)
+    mesh.seipd(host, "tree", "add", "alone-again")
+    until(lambda: agree(mesh))
+    assert untrusted(mesh) == []
