@@ -11,11 +11,11 @@ from services.base.ledger.changes import EpochEnd
 from services.kernel.errors import ForbiddenError, InputError
 from services.kernel.ids import ServerId, parse_key
 
-MAX_CHANGES = 64
-MAX_DIGITS = 9
-
 if TYPE_CHECKING:
     from seipd.api.routes import Call, Reply
+
+MAX_CHANGES = 64
+MAX_DIGITS = 9
 
 
 class EpochRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
