@@ -180,6 +180,7 @@ def test_the_ack_answers_that_very_hello() -> None:
         sender_index=0x21222324,
         sender=B.public_key,
         ephemeral=x25519_public(B_EPHEMERAL),
+        time_ms=TIME_MS + 20,
         signature=B.sign(ack_signed_bytes(ack, MESH, DUMPS["HELLO"])),
     )
     assert encode_ack(ack) == DUMPS["HELLO_ACK"]

@@ -19,6 +19,7 @@ from services.kernel.service import Health, HealthState
 from services.mesh.bulk.download import ForkedError
 from services.mesh.bulk.ports import Place
 from services.mesh.facts.kinds import kind_of
+from services.mesh.gossip.clocks import clock_trouble
 from services.mesh.gossip.counters import Count
 from services.mesh.gossip.effects import (
     AddressChanged,
@@ -153,6 +154,12 @@ class GossipService:
             detail += "; another server claims more of our own feed than we hold: catching up"
             return Health(state=HealthState.DEGRADED, detail=detail)
         return Health(state=self._state, detail=detail)
+
+    def clock_trouble(self) -> str:
+        """Say why this server's clock must not stamp anything; empty where it may."""
+        if self._node is None:
+            return ""
+        return clock_trouble(self._node.sessions.clocks.ahead_ms(self._now()))
 
     def announce(self, advertisement: Advertisement) -> None:
         """Say from now on, and after each start, that this server is reached there.

@@ -296,6 +296,7 @@ def test_gos_05_an_ack_signed_by_another_server_of_the_mesh_is_refused():
         sender_index=1,
         sender=bob.key.public_key,
         ephemeral=generate_x25519()[1],
+        time_ms=START_MS,
     )
     signature = eve.key.sign(ack_signed_bytes(ack, MESH_ID, data))
     assert silent(ann, encode_ack(ack)[:-64] + signature, bob.public)
