@@ -17,7 +17,6 @@ from services.base.ledger.attest import Attestor
 from services.base.ledger.checkpoint import Checkpoint, sign_checkpoint, verify_checkpoint
 from services.base.ledger.fold import HorizonError
 from services.base.ledger.forks import accusation, is_other_branch, kept_of
-from services.base.ledger.heads import FeedHeads
 from services.base.ledger.note import NoteVerifier
 from services.base.ledger.state import State
 from services.base.ledger.witnesskey import WitnessKey
@@ -34,15 +33,15 @@ from tests.sim.authoring import Reader, SeededAuthor
 from tests.sim.driving import Parked, drive
 from tests.sim.loading import Disk, Loader
 from tests.sim.pen import Answer, Later, Pen
+from tests.sim.shelf import Shelf
 from tests.sim.tape import Copy, Tape
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from services.base.crypto.signatures import SigningKey
     from services.base.ledger.fold import Fold
-    from services.base.ledger.limits import Prefix
     from services.base.ledger.roster import Charter
     from services.base.ledger.standing import Checked
     from services.base.ledger.writer import Receipt
@@ -56,7 +55,7 @@ MAX_CALMS = 240
 COSIGN_AGAIN_S = 5.0
 
 
-class SimLedger:
+class SimLedger(Shelf):
     """One server's feeds and fold."""
 
     def __init__(
@@ -74,11 +73,11 @@ class SimLedger:
         on_append: Callable[[], None],
         on_cosign: Callable[[str, int, int, bytes], None],
         on_fatal: Callable[[SeipdError], None],
+        waits: bool,
         charter: Charter | None = None,
     ) -> None:
         self.server_id = server_id_of(key.public_key)
-        self.held: dict[ServerId, Copy] = dict(disk.feeds)
-        self._heads = FeedHeads(self.held, self._limit_of)  # type: ignore[arg-type]
+        super().__init__(disk.feeds)
         self.rebuilds = 0
         self._founding = founding
         self._key = key
@@ -116,6 +115,7 @@ class SimLedger:
             on_fatal=on_fatal,  # type: ignore[arg-type]
             on_written=self._written,
             on_commit=self._committed,
+            waits=waits,
         )
         self.writer = self._pen.writer
         self.attestor = Attestor(
@@ -127,47 +127,6 @@ class SimLedger:
         )
         self._author = SeededAuthor(key, founding.mesh_id, clock, rng)
         self.attestor._author = self._author  # type: ignore[assignment]
-
-    # What gossip asks of a ledger.
-
-    def feeds(self) -> Mapping[str, Any]:
-        return self._heads
-
-    def read(self, server_id: str, epoch: int, start: int, stop: int) -> list[bytes]:
-        copy = self._copy(server_id, epoch)
-        return copy.read(start, stop) if copy is not None else []
-
-    def checkpoint(self, server_id: str, epoch: int) -> bytes | None:
-        copy = self._copy(server_id, epoch)
-        return copy.checkpoint if copy is not None else None
-
-    def root_at(self, server_id: str, epoch: int, size: int) -> bytes | None:
-        copy = self._copy(server_id, epoch)
-        return copy.root_at(size) if copy is not None else None
-
-    def authors(self) -> Collection[str]:
-        return self.charter.certificates().keys()
-
-    def is_author(self, server_id: str) -> bool:
-        return self.charter.was_server(ServerId(server_id))
-
-    def server_key(self, server_id: str) -> bytes | None:
-        certificate = self.charter.server(ServerId(server_id))
-        return certificate.key if certificate is not None else None
-
-    def servers(self) -> Mapping[str, bytes]:
-        return {name: one.key for name, one in self.charter.servers().items()}
-
-    def witnesses(self) -> Collection[str]:
-        return self.charter.witnesses_at(self.charter.number)
-
-    @property
-    def standing(self) -> tuple[int, int]:
-        return self.charter.number, self.fold.limit_count
-
-    @property
-    def charter(self) -> Charter:
-        return self.fold.charter
 
     @property
     def size(self) -> int:
@@ -182,6 +141,10 @@ class SimLedger:
     def submit(self, records: Sequence[Record], answer: Answer) -> None:
         """Accept records together, or refuse; the answer comes when they are durable."""
         self._pen.submit(records, answer)
+
+    def own_feed_current(self) -> None:
+        """Append from now on: nobody holds more of the own feed, as far as can be known."""
+        self._pen.open()
 
     def ingest(
         self,
@@ -204,11 +167,9 @@ class SimLedger:
     def cosignature(self, server_id: str, epoch: int, size: int, line: bytes) -> None:
         own = self.held[self.server_id]
         if server_id == self.server_id and epoch == own.epoch:
-            root = own.root_at(size)
-            if root is not None:
-                with contextlib.suppress(SeipdError):
-                    self.attestor.add(size, root, line)
-                    self._drive(self.attestor.settle(own), fatal=False)
+            with contextlib.suppress(SeipdError):
+                self.attestor.add(own, size, line)
+                self._drive(self.attestor.settle(own), fatal=False)
 
     def contradict(self, server_id: str, epoch: int, checkpoint: bytes) -> None:
         """Compare a checkpoint with what is held; append the proof if its author lied."""
@@ -402,13 +363,6 @@ class SimLedger:
     def _empty(self, server_id: str, epoch: int = 1) -> Copy:
         origin = self._founding.origin(server_id, epoch)
         return Copy(tape=Tape(), origin=origin, server_id=ServerId(server_id), epoch=epoch)
-
-    def _copy(self, server_id: str, epoch: int) -> Copy | None:
-        copy = self.held.get(ServerId(server_id))
-        return copy if copy is not None and copy.epoch == epoch else None
-
-    def _limit_of(self, name: ServerId) -> Prefix | None:
-        return self.fold.limit_of(name)
 
     def _rebuild(self) -> None:
         self.rebuilds += 1

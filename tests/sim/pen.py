@@ -42,6 +42,7 @@ class Pen:
         on_fatal: Callable[[BaseException], None],
         on_written: Callable[[list[bytes]], None],
         on_commit: Callable[[], None],
+        waits: bool,
     ) -> None:
         self._later = later
         self._fsync_s = fsync_s
@@ -50,6 +51,7 @@ class Pen:
         self._queue: deque[tuple[_Transaction, Answer]] = deque()
         self._staged: list[Batch] = []
         self._writing = False
+        self._is_open = not waits
         self._at_quiet: list[Callable[[], None]] = []
         self.writer = Writer(
             server_id=server_id,
@@ -74,6 +76,11 @@ class Pen:
         self._queue.append((transaction, answer))
         self._accept()
 
+    def open(self) -> None:
+        """Accept what waited until the others had told how long the own feed is."""
+        self._is_open = True
+        self._accept()
+
     def go_on(self) -> None:
         """Accept again: the fold was made again from the first record."""
         self.writer.in_order()
@@ -86,7 +93,7 @@ class Pen:
 
     def _accept(self) -> None:
         """Accept what waits, unless something has to come first; write what is accepted."""
-        if self._at_quiet:
+        if self._at_quiet or not self._is_open:
             return
         data: list[bytes] = []
         accepted = []

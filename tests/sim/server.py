@@ -130,6 +130,7 @@ class SimServer:
             on_append=self._appended,
             on_cosign=self._cosign,
             on_fatal=self._end,
+            waits=self.honest,
             charter=self._charter,
         )
         if self.stamps_ms:
@@ -233,7 +234,9 @@ class SimServer:
                         effect.server_id, effect.epoch, effect.size, effect.line
                     )
                     self._run(self.node.cosign_taken(effect))
-                case AddressChanged() | FactLearnt() | OwnFeedCurrent():
+                case OwnFeedCurrent():
+                    self.ledger.own_feed_current()
+                case AddressChanged() | FactLearnt():
                     pass
                 case Forked():
                     self.forks.append(effect)
