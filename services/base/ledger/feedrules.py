@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 Verify = Callable[[bytes, bytes, bytes], bool]
 RootAt = Callable[[ServerId, int], bytes | None]
 
-_SELF_KINDS = frozenset(
-    {CHANGE_KIND, GENESIS_KIND, feeds.ROSTER_KIND, feeds.ATTEST_KIND, KEPT_KIND}
-)
+SELF_KINDS = frozenset({CHANGE_KIND, GENESIS_KIND, feeds.ROSTER_KIND, feeds.ATTEST_KIND, KEPT_KIND})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ class FeedRules:
 
 def item_of(feed: Feed, index: int, entry: Entry, settled_ms: int) -> Item | None:
     """Return what views may act on, or None where an entry is nothing of that kind."""
-    if entry.record.kind in _SELF_KINDS or entry.hlc <= feed.last_hlc:
+    if entry.record.kind in SELF_KINDS or entry.hlc <= feed.last_hlc:
         return None
     feed.last_hlc = entry.hlc
     number = feed.roster_number_at(index)

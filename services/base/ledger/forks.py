@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from services.base.ledger.equivocation import EQUIVOCATION_KIND, find
 from services.base.ledger.feed import ATTEST_KIND, attest_from_body
+from services.base.ledger.feedrules import SELF_KINDS
 from services.base.ledger.limits import KEPT_KIND, Kept
+from services.base.ledger.replay import parse_entries
 from services.kernel.errors import InputError, SeipdError, WireError
 from services.kernel.records import decode_entry
 
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 MAX_CHECKPOINT_BYTES: Final = 1024
 MAX_LOOK_AHEAD: Final = 4096
+MAX_BROUGHT: Final = 4096
 
 
 def accusation(
@@ -88,6 +91,20 @@ def is_beyond_end(charter: Charter, log: FeedLog) -> bool:
         if 0 < end.size <= log.size and log.root_at(end.size) != end.root:
             return True
     return False
+
+
+def left_behind(charter: Charter, log: FeedLog) -> list[Record]:
+    """Return what others than its author wanted beyond the end of a feed's epoch.
+
+    Raises:
+        StorageError: the log can't be read.
+    """
+    signed_epoch, key = log.signed_epoch, charter.key_of(log.server_id)
+    ends = [one.size for epoch, one in charter.ends(log.server_id).items() if signed_epoch <= epoch]
+    start = min([*ends, log.size])
+    checked = parse_entries(log.read(start, min(start + MAX_BROUGHT, log.size)))
+    records = [one.entry.record for one in checked if one.entry is not None]
+    return [one for one in records if one.actor != key and one.kind not in SELF_KINDS]
 
 
 def _attest_at(log: FeedLog, size: int) -> Attest | None:

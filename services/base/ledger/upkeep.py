@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from services.base.ledger.fold import HorizonError
-from services.base.ledger.forks import is_beyond_end, is_other_branch, kept_of
+from services.base.ledger.forks import is_beyond_end, is_other_branch, kept_of, left_behind
 from services.kernel.errors import SeipdError, UnavailableError
 
 if TYPE_CHECKING:
@@ -179,9 +179,15 @@ class Upkeep:
     async def _put_aside(self, server_id: ServerId) -> None:
         async with self._holding.lock(server_id), self._writer.quiet():
             logger.warning("another branch of %s counts: fetching it", server_id)
+            log = self._holding.shelf.get(server_id)
+            records = left_behind(self._holding.fold.charter, log) if log is not None else []
             await asyncio.to_thread(self._holding.shelf.put_aside, server_id)
             await self._rebuild()
         self._watch.tell()
+        for record in records if self._writer.may_append else ():
+            # An id counts once: it does no harm where others bring the same forward.
+            with contextlib.suppress(SeipdError):
+                await self._writer.submit([record])
 
     def _missing_words(self) -> Sequence[Record]:
         """Return the records on liars that this server, being a witness, should bring forward."""
