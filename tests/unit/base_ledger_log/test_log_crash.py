@@ -66,6 +66,7 @@ def check(folder, acked):
     log.close()
 
 
+@pytest.mark.slow
 def test_sto_01_sto_02_killed_or_without_power_at_every_call(tmp_path):
     for at in range(1, calls_in_all(tmp_path) + 1):
         with scratch(tmp_path) as root:
@@ -80,6 +81,7 @@ def test_sto_01_sto_02_killed_or_without_power_at_every_call(tmp_path):
                 check(folder, acked)
 
 
+@pytest.mark.slow
 def test_sto_03_the_disk_refuses_at_every_call(tmp_path):
     for at in range(1, calls_in_all(tmp_path) + 1):
         with scratch(tmp_path) as root:

@@ -240,6 +240,7 @@ def calls_in_all(tmp_path):
     return disk.calls
 
 
+@pytest.mark.slow
 def test_sto_01_sto_02_killed_or_without_power_between_the_parts(tmp_path):
     for at in range(1, calls_in_all(tmp_path) + 1):
         with scratch(tmp_path) as root:
@@ -252,6 +253,7 @@ def test_sto_01_sto_02_killed_or_without_power_between_the_parts(tmp_path):
                 check(folder, acked)
 
 
+@pytest.mark.slow
 def test_sto_03_the_disk_refuses_between_the_parts(tmp_path):
     for at in range(1, calls_in_all(tmp_path) + 1):
         with scratch(tmp_path) as root:

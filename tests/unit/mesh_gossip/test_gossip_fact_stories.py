@@ -191,6 +191,7 @@ def traffic(count: int, *, interval_s: float | None) -> float:
     return (after - before) / 60 / count
 
 
+@pytest.mark.slow
 def test_an_idle_mesh_in_which_everybody_tells_its_load_stays_cheap():
     quiet, telling = traffic(30, interval_s=None), traffic(30, interval_s=30.0)
     assert telling - quiet < 1000
