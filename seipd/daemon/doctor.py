@@ -55,9 +55,14 @@ def examine(
             "check that its WireGuard port (udp) is open to this server",
         )
         for one in peers
-        if one["name"] in named and (one["last_handshake_seconds"] or 10**9) > STALE_HANDSHAKE_S
+        if one["name"] in named and _is_out_of_reach(one)
     ]
     return sorted(findings, key=lambda one: one["level"])
+
+
+def _is_out_of_reach(peer: dict[str, Any]) -> bool:
+    is_stale = (peer["last_handshake_seconds"] or 10**9) > STALE_HANDSHAKE_S
+    return is_stale and peer.get("through") is None
 
 
 def _finding(level: str, what: str, mend: str) -> dict[str, Any]:

@@ -131,6 +131,19 @@ def test_gossip_between_hidden_servers_goes_over_the_backbone(lab: Lab) -> None:
     until(lambda: len({lab.status(host)["state_hash"] for host in hosts}) == 1, 20)
 
 
+def test_everybody_sees_how_far_the_others_are_from_each_other(lab: Lab) -> None:
+    ids = {name: lab.status(lab.plan.host(name))["server_id"] for name in (*PUBLIC, *HIDDEN)}
+
+    def matrix() -> dict[str, set[str]]:
+        rows = lab.seipd_json(lab.plan.host("s1"), "servers")
+        return {row["server_id"]: set(row["latencies_ms"]) for row in rows}
+
+    everybody = set(ids.values())
+    until(lambda: matrix() == {one: everybody - {one} for one in everybody}, 90)
+    assert "through" in lab.seipd(lab.plan.host("s3"), "servers")
+    assert lab.seipd(lab.plan.host("s3"), "doctor") == "nothing is wrong\n"
+
+
 def test_when_the_server_in_the_middle_dies_the_other_one_takes_its_place(
     lab: Lab, record_property
 ) -> None:

@@ -46,3 +46,17 @@ def test_silence_and_lag_are_warnings(one, count) -> None:
 def test_a_service_that_is_not_well(state, level) -> None:
     found = findings(services=[{"name": "gossip", "state": state, "detail": "why"}])
     assert [told for told, _ in found] == ([level] if level else [])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "through", "count"),
+    [(20, None, 0), (200, None, 1), (None, None, 1), (None, "server-00000000000000ff", 0)],
+)
+def test_a_server_reached_through_another_needs_no_handshake(seconds, through, count) -> None:
+    one = server("alive")
+    peer = {
+        "name": one["server_id"],
+        "last_handshake_seconds": seconds,
+        "through": through,
+    }
+    assert len(examine({"services": []}, [one], [peer])) == count
