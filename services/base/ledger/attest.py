@@ -18,6 +18,7 @@ from services.base.ledger.feed import (
     ROSTER_KIND,
     Attest,
     Cosignature,
+    is_in_time,
 )
 from services.base.ledger.note import cosignature_input
 from services.kernel.ids import (
@@ -86,21 +87,23 @@ class Attestor:
         one = self._sign(log.origin, log.size, root)
         return f"{one.witness} {one.time_s} {b64u_encode(one.signature)}".encode()
 
-    def add(self, size: int, root: bytes, line: bytes) -> None:
-        """Keep a witness's line for this server's feed at a size.
+    def add(self, own: Log, size: int, line: bytes) -> None:
+        """Keep a witness's line for this server's feed at a size, if its signature is good.
 
         Raises:
             InputError: malformed.
         """
         parts = line.decode("ascii", "replace").split(" ")
-        if len(parts) != 3 or size <= self._attested():
+        root = own.root_at(size)
+        if len(parts) != 3 or root is None or size <= self._attested():
             return
         one = Cosignature(
             witness=parse_server_id(parts[0]),
             time_s=parse_decimal(parts[1]),
             signature=b64u_decode(parts[2]),
         )
-        if one.witness in self._witnesses() and len(one.signature) == 64:
+        is_witness = one.witness in self._witnesses()
+        if is_witness and is_in_time(one) and self._valid(own.origin, size, root, one):
             self._keep(size, root, one)
 
     async def settle(self, own: Log) -> None:

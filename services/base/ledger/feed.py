@@ -101,9 +101,14 @@ def attest_from_body(body: dict[str, Any]) -> Attest:
         )
         for one in wire.signatures
     )
-    if any(not 0 < one.time_s < 1 << 32 for one in signatures):
+    if not all(map(is_in_time, signatures)):
         raise InputError("feed.attest: time out of range")
     return Attest(size=wire.size, root=parse_key(wire.root), signatures=signatures)
+
+
+def is_in_time(cosignature: Cosignature) -> bool:
+    """Say whether an attest can hold a cosignature's time."""
+    return 0 < cosignature.time_s < 1 << 32
 
 
 def roster_from_body(body: dict[str, Any]) -> tuple[int, str]:

@@ -122,9 +122,8 @@ class Intake:
     async def cosignature(self, name: ServerId, epoch: int, size: int, line: bytes) -> None:
         """See ``LedgerService.cosignature``."""
         own = self._holding.shelf.own
-        root = own.root_at(size) if (name, epoch) == (own.server_id, own.epoch) else None
-        if root is not None:
-            self._attestor.add(size, root, line)
+        if (name, epoch) == (own.server_id, own.epoch):
+            self._attestor.add(own, size, line)
             if self._writer.may_append:
                 await self._attestor.settle(own)
 

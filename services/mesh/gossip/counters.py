@@ -32,6 +32,7 @@ class Count(Enum):
     INGEST_FAILED = "ingest_failed"
     OWN_FEED_AHEAD = "own_feed_ahead"
     UNKNOWN_FEED = "unknown_feed"
+    FORBIDDEN_TYPE = "forbidden_type"
     BAD_FACT = "bad_fact"
     FACT_OF_UNKNOWN_KIND = "fact_of_unknown_kind"
     FACT_TOO_OFTEN = "fact_too_often"

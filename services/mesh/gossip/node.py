@@ -327,6 +327,9 @@ class GossipNode:
         if server_id != self.server_id:
             self.counters.add(Count.UNKNOWN_FEED)
             return
+        if peer not in self._feeds.witnesses():
+            self.counters.add(Count.FORBIDDEN_TYPE)
+            return
         self._effects.append(
             DeliverCosign(
                 witness=peer,

@@ -86,7 +86,7 @@ def test_only_the_next_version_is_activated(body) -> None:
     assert refusal(folded(world), record) == "bad_version"
 
 
-def test_only_the_root_activates() -> None:
+def test_gos_25_only_the_root_activates() -> None:
     world = World()
     record = write(world, "root.protocol", {"version": 2}, key=world.servers[0].key)
     assert refusal(folded(world), record) == "rejected_unauthorised"

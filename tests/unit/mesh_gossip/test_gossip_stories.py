@@ -354,3 +354,19 @@ def test_gos_09_a_clock_that_is_further_off_is_refused_and_counted(skew_ms):
     world.run(5)
     assert not world.agree()
     assert world["ann"].node.counters[Count.DROPPED_CLOCK_SKEW] > 0
+
+
+def test_gos_25_a_cosignature_of_who_is_no_witness_is_dropped_and_counted():
+    world = World("ann", "bob")
+    world.introduce()
+    world.run(2)
+    host = world["bob"]
+    world["ann"].ledger.witnesses = lambda: {id_of("ann")}
+    host.run(host.node.cosign(id_of("ann"), 1, 7, b"line", host.now()))
+    world.run(5)
+    assert world["ann"].ledger.cosignatures == []
+    assert world["ann"].node.counters.snapshot()["forbidden_type"] > 0
+    # Once the roster names it, what it repeats arrives.
+    world["ann"].ledger.witnesses = lambda: {id_of("ann"), id_of("bob")}
+    world.run(60)
+    assert set(world["ann"].ledger.cosignatures) == {(id_of("ann"), 1, 7, b"line")}
