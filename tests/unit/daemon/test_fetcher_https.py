@@ -49,6 +49,7 @@ class Copy:
         self.mesh_id = server.ledger.mesh_id
         self.charter = server.ledger.charter
         self.parts = []
+        self.learnt = 0
         self._folder = folder
         self._log = None
 
@@ -56,6 +57,9 @@ class Copy:
         if self._log is None:
             raise NotFoundError("not held")
         return self._log
+
+    async def learn_roster(self, records):
+        self.learnt = len(records)
 
     async def ingest(self, server_id, epoch, start, entries, checkpoint, *, proof):
         if self._log is None:
@@ -120,6 +124,8 @@ async def test_another_server_at_the_address_is_not_believed(server, place, copy
     assert outcome.complete
 
 
-async def test_a_feed_that_the_roster_does_not_name_is_not_asked_for(server, place, copy):
+async def test_of_an_epoch_that_is_not_known_the_roster_is_asked_for_first(server, place, copy):
     with pytest.raises(NotFoundError):
         await catch_up(server, [place], copy, epoch=2)
+    assert copy.learnt == len(server.ledger.charter.records)
+    assert copy.parts == []
