@@ -87,7 +87,8 @@ class StateTeller:
         fold = self._holding.fold
         tick_ms = last_tick_ms(self._clock.now_ms(), self._tick_interval_ms)
         is_witness = self._holding.server_id in fold.charter.at(fold.charter.number).witnesses
-        if tick_ms == self._told_ms or not is_witness:
+        # A clock that goes back tells no tick again: words, like cosignatures, only grow in time.
+        if tick_ms <= self._told_ms or not is_witness:
             return
         if unknown_version(fold.state):
             return
