@@ -219,3 +219,49 @@ def test_a_clone_beside_the_original_stops_one_of_them_and_accuses_nobody(mesh: 
     mesh.seipd(host, "tree", "add", "alone-again")
     until(lambda: agree(mesh))
     assert untrusted(mesh) == []
+
+
+def test_the_original_of_a_server_that_was_restored_elsewhere_stops(mesh: Lab) -> None:
+    original, elsewhere = mesh.plan.host("s2"), mesh.plan.host("s4")
+    shutil.rmtree(elsewhere.data_root, ignore_errors=True)
+    backup = mesh.plan.folder / "moved.backup"
+    mesh.seipd(original, "backup", str(backup))
+    shutil.copy(f"{original.data_root}.unlock", f"{elsewhere.data_root}.unlock")
+    mesh.seipd(elsewhere, "restore", str(backup))
+    mesh.launch_server(elsewhere)
+    until(lambda: says(mesh, original, "this server was restored elsewhere"))
+    refused = on(mesh, original, "seipd", "tree", "add", "by-the-original")
+    assert refused.returncode == 7
+    mesh.stop_server(original)
+    until(lambda: mesh.status(elsewhere)["healthy"])
+    mesh.seipd(elsewhere, "tree", "add", "moved")
+    others = [mesh.plan.host("s1"), mesh.plan.host("s3"), elsewhere]
+    until(lambda: len({mesh.status(one)["state_hash"] for one in others}) == 1)
+    rows = [row for host in others for row in mesh.seipd_json(host, "servers")]
+    assert "untrusted" not in {row["state"] for row in rows}
+
+
+def test_a_single_server_opens_its_new_epoch_by_itself() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces need root")
+    prefix = f"c{os.getpid() % 100000}"
+    plan = LabPlan(
+        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=1, endpoint_count=0
+    )
+    lab = Lab(plan)
+    (host,) = plan.servers
+    try:
+        lab.up(lambda line: None)
+        backup = plan.folder / "backup"
+        lab.invite(host, "endpoint")
+        lab.seipd(host, "backup", str(backup))
+        lab.seipd(host, "tree", "add", "lost")
+        put_back(lab, host, backup)
+        lab.seipd(host, "tree", "add", "later")
+        listed = on(lab, host, "seipd", "tree", "ls").stdout
+        assert "later" in listed
+        assert "lost" not in listed
+        until(lambda: "/2\n" in (host.data_root / "ledger/feed/checkpoint").read_text())
+        assert on(lab, host, "seipd", "ledger", "verify").returncode == 0
+    finally:
+        lab.down()

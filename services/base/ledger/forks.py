@@ -84,8 +84,9 @@ def is_other_branch(fold: Fold, log: FeedLog) -> bool:
 
 def is_beyond_end(charter: Charter, log: FeedLog) -> bool:
     """Say whether a feed is not the beginning of what its newest epoch goes on from."""
-    signed_epoch = log.signed_epoch
-    for epoch, end in charter.ends(log.server_id).items():
+    ends = charter.ends(log.server_id)
+    signed_epoch = log.signed_epoch if ends else 0
+    for epoch, end in ends.items():
         if signed_epoch <= epoch and log.size > end.size:
             return True
         if 0 < end.size <= log.size and log.root_at(end.size) != end.root:
