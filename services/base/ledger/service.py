@@ -96,7 +96,11 @@ class LedgerService(LedgerReader):
             CorruptError: a log or checkpoint is damaged; names the file.
         """
         self._state_text = HealthState.STARTING
-        await asyncio.to_thread(self._holding.load)
+        holding = self._holding
+        self._witness_key = await asyncio.to_thread(
+            open_witness_key, holding.folder, holding.key, self._clock
+        )
+        await asyncio.to_thread(holding.load)
         self._writer = Writer(
             server_id=self.server_id,
             fold=self.fold,
@@ -128,7 +132,6 @@ class LedgerService(LedgerReader):
         if self._was_restored:
             self._own_feed.wait_for_epoch()
         author = Author(key=key, mesh_id=self.mesh_id, clock=clock)
-        self._witness_key = open_witness_key(holding.folder, key, clock)
         self._attestor = Attestor(
             key=key,
             fold=self.fold,

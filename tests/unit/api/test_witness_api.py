@@ -6,6 +6,7 @@ import asyncio
 import base64
 import dataclasses
 import hashlib
+import zlib
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -20,6 +21,8 @@ from services.base.ledger.checkpoint import (
     verify_cosignature,
 )
 from services.base.ledger.note import NoteVerifier, parse_vkey
+from services.kernel.errors import CorruptError
+from services.kernel.service import HealthState
 from tests.fakes.neighbour import Neighbour, hand_over
 from tests.fakes.one_server import OneServer
 from tests.vectors.test_witness_vectors import VECTOR, vector_log, vector_witness
@@ -196,9 +199,52 @@ async def test_the_newest_checkpoint_is_read_co_signed(one, author, client) -> N
         assert (await client.get(f"/witness/{unknown}/checkpoint")).status == 404
 
 
-async def test_a_body_over_the_limit_is_refused(client) -> None:
-    answer = await client.post(ADD, data=b"old 0\n\n" + b"x" * 70_000)
+@pytest.mark.parametrize("encoding", ["identity", "deflate"])
+async def test_a_body_over_the_limit_is_refused(client, encoding) -> None:
+    body = b"old 0\n\n" + b"x" * (70_000 if encoding == "identity" else 1 << 24)
+    packed = zlib.compress(body) if encoding == "deflate" else body
+    answer = await client.post(
+        ADD, data=packed, headers={"Content-Encoding": encoding}, skip_auto_headers=["Content-Type"]
+    )
     assert (answer.status, (await answer.json())["code"]) == (413, "too_large")
+
+
+async def test_led_18_no_cosignature_of_this_server_goes_back_in_time_over_a_restart(one) -> None:
+    log = one.ledger.log(one.ledger.server_id)
+    origin_hash = hashlib.sha256(log.origin.encode()).hexdigest()
+
+    def signed_s() -> int:
+        key = parse_vkey(one.ledger.witness.vkey)
+        return verify_cosignature(one.ledger.witness.newest(origin_hash), key)
+
+    first_s = signed_s()
+    await one.stop()
+    one.clock.shift_ms = -3_600_000
+    await one.begin()
+    assert signed_s() >= first_s
+    health = one.ledger.health()
+    assert health.state is HealthState.DEGRADED
+    assert "the clock went back" in health.detail
+    # What settles its feed has no earlier time either.
+    await one.token()
+    async with asyncio.timeout(10):
+        while not one.ledger.fold.feeds[one.ledger.server_id].settled_ms >= first_s * 1000:
+            await asyncio.sleep(0.05)
+    one.clock.shift_ms = 60_000
+    assert one.ledger.health().state is HealthState.OK
+    assert signed_s() >= first_s + 60
+
+
+async def test_a_damaged_memory_of_the_time_is_no_empty_one(one) -> None:
+    origin = one.ledger.log(one.ledger.server_id).origin
+    one.ledger.witness.newest(hashlib.sha256(origin.encode()).hexdigest())
+    await one.stop()
+    kept = (one.folder / "ledger/witness-time").read_bytes()
+    (one.folder / "ledger/witness-time").write_bytes(b"")
+    with pytest.raises(CorruptError, match="witness-time"):
+        await one.begin()
+    (one.folder / "ledger/witness-time").write_bytes(kept)
+    await one.begin()
 
 
 async def test_what_is_asked_stands_in_the_description(client) -> None:

@@ -76,7 +76,7 @@ async def test_who_does_not_come_to_an_end_is_unavailable(place, path):
     assert caught.value.code == "timeout"
 
 
-async def test_an_answer_is_bounded_as_unpacked(place):
+async def test_gos_14_an_answer_is_bounded_as_unpacked(place):
     async with HttpClient(unix_socket=str(place[0])) as client:
         with pytest.raises(TooLargeError):
             await client.fetch("GET", "http://x/bomb", max_bytes=1 << 20)
