@@ -7,6 +7,7 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.sim.chatter import begin_chatter
 from tests.sim.epidemic import SERF_FANOUT, ideal_rounds, serf_rounds
 from tests.sim.founding import signed_record
 from tests.sim.mesh import Mesh, MeshOptions
@@ -68,6 +69,7 @@ def quiet_mesh(servers: int, *, seed: int) -> Mesh:
     )
     mesh = Mesh(seed, options)
     mesh.start()
+    begin_chatter(mesh)
     mesh.queue.run(SETTLE_S)
     assert mesh.agrees(), "the mesh did not come to rest"
     return mesh

@@ -182,6 +182,10 @@ class SimServer:
     ) -> None:
         self.ledger.submit(records, answer)
 
+    def publish(self, kind: int, payload: bytes, lifetime_ms: int) -> None:
+        """Say something about this server, as the daemon does."""
+        self._run(self.node.publish(kind, payload, lifetime_ms, self.clock.moment()))
+
     def save_state(self) -> None:
         self.ledger.save_state()
 

@@ -127,7 +127,8 @@ class Channel:
 
     def audience(self, count: int, now_s: float, *, without: Collection[str] = ()) -> list[str]:
         """Return whom to tell news: the next in the circle, the others by chance."""
-        near = [peer for peer in self._ahead if self._is_good(peer, now_s)][:NEIGHBOURS]
+        good = [peer for peer in self._ahead if self._is_good(peer, now_s)]
+        near = good[: min(NEIGHBOURS, count // 2)]
         others = self.some_live(count - len(near), now_s, without={*near, *without})
         return [*(peer for peer in near if peer not in without), *others]
 

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 ROSTER_INTERVAL_S: Final = 0.5
 NEWS_GAP_S: Final = 0.02
 NEWS_PEERS: Final = 8
-FACT_PEERS: Final = 3
+FACT_PEERS: Final = 2  # nothing waits for facts, and there are two a second
 _REFUSED_FACT: Final = {
     "unknown_kind": Count.FACT_OF_UNKNOWN_KIND,
     "rate_limited": Count.FACT_TOO_OFTEN,

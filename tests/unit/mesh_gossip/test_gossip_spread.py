@@ -6,9 +6,11 @@ import random
 
 import pytest
 
+from services.mesh.facts.kinds import LOAD
+from services.mesh.facts.payloads import LoadPayload, encode_payload
 from services.mesh.gossip.counters import Counters
 from services.mesh.gossip.messages import id_of_raw
-from services.mesh.gossip.node import NEWS_PEERS
+from services.mesh.gossip.node import FACT_PEERS, NEWS_PEERS
 from services.mesh.gossip.replication import Replicator
 from services.mesh.membership.states import State
 from tests.unit.mesh_gossip.gossip_kit import Feed, Head, World, id_of, note_of
@@ -66,6 +68,21 @@ def test_where_the_next_of_the_circle_is_dead_the_one_after_it_is_told(world):
     world["s0"].append(b"news")
     world.run(ONE_WAY_S)
     assert holders(world, "s0", 1) >= set(following[1:3])
+
+
+def test_a_fact_is_told_the_next_of_the_circle_and_one_by_chance(world):
+    following = circle_after("s0")
+    payload = encode_payload(LoadPayload(cpu_permille=7, endpoints_count=1, version="1"))
+    server = world["s0"]
+    server.run(server.node.publish(LOAD, payload, 60_000, server.now()))
+    world.run(ONE_WAY_S)
+    told = {
+        name for name, host in world.hosts.items() if host.node.directory.book.fact(server.id, LOAD)
+    } - {"s0"}
+    assert len(told) == FACT_PEERS
+    assert following[0] in told
+    world.run(1.5)
+    assert all(one.node.directory.book.fact(server.id, LOAD) for one in world.hosts.values())
 
 
 def test_whoever_told_it_is_not_told():
