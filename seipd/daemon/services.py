@@ -186,10 +186,7 @@ def compose(
             region=own.region,
         )
     )
-    ledger.on_cosign(gossip.send_cosign)
-    ledger.mind_clock(gossip.clock_trouble)
-    # Gossip tells when the others were asked how long this server's own feed is.
-    ledger.wait_for_others()
+    wiring.bind(ledger, gossip)
     words = WordKeeper(lambda: ledger.charter)
     alarm = AlarmService(folder=paths.alarms, mesh_id=mesh_id, own_id=own.server_id, clock=clock)
     wiring.share_words(ledger, gossip, (words.learn, alarm.learn))
@@ -266,8 +263,8 @@ def compose(
         auth,
         acl,
         wireguard,
-        peering,
         reach,
+        peering,
         load,
         LatencyService(measured=lambda: wiring.latencies(gossip), tell=gossip, clock=clock),
         LoopLagService(clock=clock),

@@ -37,6 +37,14 @@ if TYPE_CHECKING:
     from services.mesh.gossip.service import GossipService
 
 
+def bind(ledger: LedgerService, gossip: GossipService) -> None:
+    """Let gossip carry cosignatures, and tell the ledger when it may write."""
+    ledger.on_cosign(gossip.send_cosign)
+    ledger.mind_clock(gossip.clock_trouble)
+    # Gossip tells when the others were asked how long this server's own feed is.
+    ledger.wait_for_others()
+
+
 def share_words(
     ledger: LedgerService, gossip: GossipService, readers: Sequence[Callable[[Fact], None]]
 ) -> None:

@@ -13,7 +13,7 @@ from seipd.lab import net
 from seipd.lab.mesh import Lab
 from seipd.lab.plan import LabPlan
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 PUBLIC = ("s1", "s2")
 HIDDEN = ("s3", "s4")
@@ -142,6 +142,32 @@ def test_everybody_sees_how_far_the_others_are_from_each_other(lab: Lab) -> None
     until(lambda: matrix() == {one: everybody - {one} for one in everybody}, 90)
     assert "through" in lab.seipd(lab.plan.host("s3"), "servers")
     assert lab.seipd(lab.plan.host("s3"), "doctor") == "nothing is wrong\n"
+
+
+def test_a_restart_of_a_hidden_server_loses_no_packet_that_goes_round(lab: Lab) -> None:
+    host, far = lab.plan.host("e1"), lab.tunnel_address("e2")
+    ping = subprocess.Popen(
+        [*host.enter(), "ping", "-i", "0.2", "-c", "75", far], stdout=subprocess.PIPE, text=True
+    )
+    hidden = lab.plan.host("s3")
+    lab.stop_server(hidden)
+    lab.start_server(hidden)
+    said, _ = ping.communicate(timeout=60)
+    assert "75 packets transmitted, 75 received" in said
+    until(lambda: middle_of(lab) != "", 30)
+
+
+def test_servers_that_are_cut_apart_unawares_meet_through_another(
+    lab: Lab, record_property
+) -> None:
+    one, other = (lab.plan.host(name) for name in PUBLIC)
+    net.partition(one, other)
+    took_s = until(lambda: row_of(lab, *PUBLIC)["through"] is not None, 120)
+    record_property("seconds_to_a_way_around_a_cut", round(took_s, 1))
+    until(lambda: reaches(lab, "s1", lab.status(other)["backbone_address"]), 30)
+    net.heal([one, other])
+    until(lambda: row_of(lab, *PUBLIC)["through"] is None, 60)
+    until(lambda: reaches(lab, "s1", lab.status(other)["backbone_address"]), 10)
 
 
 def test_when_the_server_in_the_middle_dies_the_other_one_takes_its_place(

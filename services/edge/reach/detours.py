@@ -22,6 +22,7 @@ SESSION_LIFE_S: Final = 180
 SILENT_S: Final = 60.0
 """Both ends send something every 25 s; who was not heard for so long has no session."""
 GRACE_S: Final = 10.0
+"""A session that was never there may be about to begin; for a lost one nobody waits."""
 
 
 class SessionWatch:
@@ -30,6 +31,7 @@ class SessionWatch:
     def __init__(self) -> None:
         self._heard: dict[bytes, tuple[int, float]] = {}  # bytes received, since when
         self._missed_s: dict[bytes, float] = {}
+        self._live: frozenset[bytes] = frozenset()
 
     def read(
         self, peers: Mapping[bytes, PeerStatus], *, now_s: float, now_ms: int
@@ -39,11 +41,13 @@ class SessionWatch:
             key for key, peer in peers.items() if self._is_live(peer, now_s=now_s, now_ms=now_ms)
         )
         self._heard = {key: one for key, one in self._heard.items() if key in peers}
-        self._missed_s = {key: self._missed_s.get(key, now_s) for key in peers if key not in live}
+        since_s = dict.fromkeys(self._live, now_s - GRACE_S) | self._missed_s
+        self._missed_s = {key: since_s.get(key, now_s) for key in peers if key not in live}
+        self._live = live
         return live
 
     def lacking(self, now_s: float) -> frozenset[bytes]:
-        """Return the keys of those who have been without a session for more than a moment."""
+        """Return the keys of those who lost their session, or never had one for a while."""
         return frozenset(
             key for key, since_s in self._missed_s.items() if now_s - since_s >= GRACE_S
         )
@@ -80,6 +84,21 @@ def detours(
         if both and other != own_id:
             found[other] = min(both, key=lambda middle: _distance((own_id, other), middle))
     return found
+
+
+def inherited(
+    peers: Mapping[bytes, PeerStatus],
+    by_key: Mapping[bytes, ServerId],
+    by_backbone: Mapping[str, ServerId],
+) -> dict[ServerId, ServerId]:
+    """Return the ways round that the device goes by already, as after a restart."""
+    return {
+        by_backbone[prefix]: by_key[key]
+        for key, peer in peers.items()
+        if key in by_key
+        for prefix in peer.allowed_ips
+        if by_backbone.get(prefix, by_key[key]) != by_key[key]
+    }
 
 
 def _distance(pair: Sequence[ServerId], middle: ServerId) -> bytes:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
-from services.edge.reach.detours import SessionWatch, detours, links_to_tell
+from services.edge.reach.detours import SessionWatch, detours, inherited, links_to_tell
 from services.kernel.errors import SeipdError, UnavailableError
 from services.kernel.ids import ServerId, raw_server_id, server_id_of_raw
 from services.kernel.service import Health, HealthState
@@ -33,6 +33,8 @@ LOOK_S: Final = 5.0
 MIN_GAP_S: Final = 0.5
 RENEW_S: Final = 300.0
 LIFETIME_MS: Final = 900_000
+SETTLE_S: Final = 60.0
+"""After a start it takes so long at most until the others have told of their sessions again."""
 
 
 class FactExchange(Protocol):
@@ -92,11 +94,17 @@ class ReachService:
         self._told: tuple[ServerId, ...] | None = None
         self._told_s = 0.0
         self._lost: tuple[ServerId, ...] = ()
+        self._inherited: dict[ServerId, ServerId] = {}
+        self._settled_s = 0.0
         self.through: Mapping[ServerId, ServerId] = {}
 
     async def start(self) -> None:
-        """Begin to look."""
+        """Keep to the ways round that the device goes by, and begin to look.
+
+        It goes before whoever tells the device all its peers, so that no packet is lost.
+        """
         self._state, self._trouble = HealthState.OK, ""
+        await self._inherit()
         self._tasks.spawn(self._look_forever(), name="reach-look")
 
     async def stop(self) -> None:
@@ -141,8 +149,24 @@ class ReachService:
         dead = self._dead()
         if lacking - set(dead):
             self._tell(links_to_tell(servers, {by_key[key] for key in live}, dead), now_s)
-        self.through = detours(own_id, sorted(lacking), self._links(servers))
+        known = self._inherited if now_s < self._settled_s else {}
+        kept = {
+            one: middle
+            for one, middle in known.items()
+            if one in servers and servers[one].wireguard_key not in live and middle in servers
+        }
+        self.through = kept | detours(own_id, sorted(lacking), self._links(servers))
         self._lost = tuple(sorted(lacking - self.through.keys() - set(dead)))
+        self._router.set_detours(self.through)
+
+    async def _inherit(self) -> None:
+        own_id, servers = self._ledger.server_id, self._ledger.charter.servers()
+        by_key = {one.wireguard_key: name for name, one in servers.items() if name != own_id}
+        by_backbone = {f"{one.backbone}/32": name for name, one in servers.items()}
+        with contextlib.suppress(UnavailableError):
+            self._inherited = inherited(await self._tunnels.peers(), by_key, by_backbone)
+        self._settled_s = self._clock.monotonic_s() + SETTLE_S
+        self.through = self._inherited
         self._router.set_detours(self.through)
 
     def _tell(self, links: tuple[ServerId, ...], now_s: float) -> None:

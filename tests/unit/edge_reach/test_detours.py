@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.edge.reach.detours import GRACE_S, SILENT_S, SessionWatch, detours, links_to_tell
-from services.edge.reach.service import ReachService
+from services.edge.reach.service import SETTLE_S, ReachService
 from services.edge.wireguard.model import PeerStatus
 from services.kernel.errors import UnavailableError, WireError
 from services.kernel.service import HealthState
@@ -79,6 +81,7 @@ def test_a_session_lives_while_something_comes_and_handshakes_go_on() -> None:
     assert watch.lacking(100.0) == frozenset()
     assert is_live(20.0 + SILENT_S - 1, status(rx_bytes=32))
     assert not is_live(20.0 + SILENT_S, status(rx_bytes=32))
+    assert watch.lacking(20.0 + SILENT_S) == {KEY}
     assert is_live(100.0, status(rx_bytes=64))
     assert not is_live(101.0, status(rx_bytes=96, handshake_age_s=180))
 
@@ -208,6 +211,43 @@ async def test_a_server_out_of_reach_is_routed_through_the_one_in_session_with_b
     assert prefixes_of(last) <= set(device.peers[key_of(last)].allowed_ips)
     assert not prefixes_of(last) & set(device.peers[key_of(one)].allowed_ips)
     for service in (peering, other_peering):
+        await service.stop()
+
+
+async def test_a_restart_keeps_to_the_way_round_until_the_others_have_told_again(three) -> None:
+    one, two, last = three
+    said, clock = {}, StillClock()
+    reach, peering, device, readings = await reach_of(two, said, clock, lacks=last)
+    carried = (*device.peers[key_of(one)].allowed_ips, *device.peers[key_of(last)].allowed_ips)
+    readings.peers_now = {
+        key_of(one): replace(readings.peers_now[key_of(one)], allowed_ips=carried),
+        key_of(last): status(key_of(last), ever=False),
+    }
+    through = {last.ledger.server_id: one.ledger.server_id}
+    await reach.start()
+    assert reach.through == through
+    await settled()
+    assert set(carried) <= set(device.peers[key_of(one)].allowed_ips)
+    clock.now_s = SETTLE_S - 1
+    await reach.look()
+    assert reach.through == through
+    clock.now_s = SETTLE_S
+    await reach.look()
+    assert reach.through == {}
+    for service in (reach, peering):
+        await service.stop()
+
+
+async def test_a_restart_with_direct_sessions_alone_goes_round_nobody(three) -> None:
+    _, two, last = three
+    reach, peering, device, readings = await reach_of(two, {}, StillClock(), lacks=last)
+    readings.peers_now = {
+        key: replace(status(key, rx_bytes=1), allowed_ips=peer.allowed_ips)
+        for key, peer in device.peers.items()
+    }
+    await reach.start()
+    assert reach.through == {}
+    for service in (reach, peering):
         await service.stop()
 
 
