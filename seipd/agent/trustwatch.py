@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 SOON_S: Final = 3.0
 AGAIN_S: Final = 30.0
 
+_SESSION_IS_GOOD: Final = frozenset(
+    {"", "unproven", "too_few_signers", "not_of_now", "no_agreed_state"}
+)
 _AT_FIRST: Final = Verdict(
     state=BELIEVED, code="unproven", why="by the root's certificate; no map proof yet"
 )
@@ -84,7 +87,8 @@ class TrustWatch:
         while self._connected.is_set():
             self._held = await self._prover.own(api)
             await self._report()
-            if self._held["server"]["code"] in ("token_invalid", "unreachable", "revoked"):
+            held = self._held["server"]
+            if held["state"] != REFUSED and held["code"] not in _SESSION_IS_GOOD:
                 return
             states = {self._held[name]["state"] for name in ("server", "own")}
             await asyncio.sleep(AGAIN_S if states == {PROVEN} else SOON_S)

@@ -26,6 +26,8 @@ def naming_records(charter: Charter, number: int) -> list[Record]:
         if not found or named & missing:
             found.append(record)
             missing -= named
+        if not missing:
+            break
     return found
 
 
