@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
+import json
+import os
+import random
 import secrets
 import stat
+import subprocess
+import sys
 import tarfile
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -24,9 +31,6 @@ from services.base.storage.root import DataRoot
 from services.kernel.errors import ConflictError, CorruptError, NotFoundError
 from services.kernel.ids import new_uuid, node_id_of
 from tests.fakes.one_server import OneServer
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 UNLOCK = b"u" * 32
 
@@ -264,6 +268,72 @@ def test_a_manifest_that_is_not_ours_is_refused(backup, tmp_path, old, new):
 def test_any_bytes_are_a_manifest_or_refused(data):
     with pytest.raises(BackupError):
         decode_manifest(data)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_backup_with_any_bytes_changed_is_refused_or_the_same(backup, tmp_path, seed):
+    rng, good = random.Random(seed), backup.read_bytes()  # noqa: S311 (no secret)
+    for number in range(12):
+        data = bytearray(good)
+        for _ in range(rng.randrange(1, 4)):
+            data[rng.randrange(len(data.rstrip(b"\0")))] = rng.randrange(256)
+        backup.write_bytes(data)
+        root = tmp_path / f"new {number}"
+        with contextlib.suppress(BackupError):
+            restore_backup(backup, root)
+            # Only what means nothing was changed: times and padding.
+            assert (root / "identity" / "restored.json").exists()
+            continue
+        assert {one.name for one in root.iterdir()} <= {"lock", "schema"}
+
+
+def seipd(root: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "seipd", "--data-root", str(root), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_cli_the_commands_say_what_they_did_or_why_not(server, tmp_path):
+    file, new = tmp_path / "b.tar", tmp_path / "new"
+    made = seipd(server.folder, "backup", file, "--json")
+    assert (made.returncode, made.stderr) == (0, "")
+    assert json.loads(made.stdout)["mesh_id"] == server.ledger.mesh_id
+    assert seipd(server.folder, "backup", file).returncode == 6
+    done = seipd(new, "restore", file, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    said = json.loads(done.stdout)
+    assert said["server_id"] == server.ledger.server_id
+    assert said["missing"] == [f"{new}.unlock"]
+    again = seipd(new, "restore", file)
+    assert again.returncode == 6
+    assert "is not empty" in again.stderr
+    assert seipd(tmp_path / "x", "restore", tmp_path / "none").returncode == 5
+    file.write_bytes(file.read_bytes()[:8000])
+    short = seipd(tmp_path / "y", "restore", file)
+    assert short.returncode == 2
+    assert short.stderr.startswith("error: ")
+    assert "missing" in short.stderr
+    assert "Traceback" not in short.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root acts for another user")
+def test_root_may_back_up_and_restore_what_is_the_daemon_s(server, tmp_path):
+    nobody = 65534
+    for path in [server.folder, *server.folder.rglob("*")]:
+        os.chown(path, nobody, nobody)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        file, new = tmp_path / "b.tar", Path(folder) / "new"
+        new.mkdir(mode=0o700)
+        os.chown(new, nobody, nobody)
+        assert seipd(server.folder, "backup", file).returncode == 0
+        assert file.stat().st_uid == 0
+        done = seipd(new, "restore", file)
+        assert done.returncode == 0, done.stderr
+        assert {path.stat().st_uid for path in new.rglob("*")} == {nobody}
 
 
 async def test_the_mark_of_a_restore_goes_once_it_is_dealt_with(backup, tmp_path):
