@@ -190,7 +190,7 @@ async def test_a_server_key_other_than_the_one_signed_is_refused(server, endpoin
         certified_server(mesh)
 
 
-async def test_another_customers_endpoint_is_not_proved_to_a_stranger(
+async def test_prv_12_another_customers_endpoint_is_not_proved_to_a_stranger(
     server, endpoint, api, tmp_path
 ) -> None:
     root = server.ledger.state.get("mesh", "root_node")

@@ -108,3 +108,16 @@ def test_one_of_three_with_a_wrong_clock_finds_out_and_the_others_do_not_care(of
     assert not clock_trouble(ahead["bob"])
     world["eve"].clock_skew_ms = 0
     assert not clock_trouble(world["eve"].node.sessions.clocks.ahead_ms(world["eve"].now()))
+
+
+def test_cli_18_a_clock_of_1970_finds_out_and_nothing_is_stamped_before_it_is_set() -> None:
+    world = World("ann", "bob", "eve")
+    world.introduce()
+    eve = world["eve"]
+    eve.clock_skew_ms = -START_MS
+    world.run(20)
+    assert "behind the median" in clock_trouble(eve.node.sessions.clocks.ahead_ms(eve.now()))
+    for other in ("ann", "bob"):
+        assert not clock_trouble(world[other].node.sessions.clocks.ahead_ms(world[other].now()))
+    eve.clock_skew_ms = 0
+    assert not clock_trouble(eve.node.sessions.clocks.ahead_ms(eve.now()))
