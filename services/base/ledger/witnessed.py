@@ -27,7 +27,7 @@ from services.kernel.errors import (
     SeipdError,
     UnavailableError,
 )
-from services.kernel.ids import parse_decimal
+from services.kernel.ids import ServerId, parse_decimal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from services.base.ledger.holding import Holding
     from services.kernel.certificates import ServerCertificate
     from services.kernel.clock import Clock
-    from services.kernel.ids import ServerId
     from services.runtime.tasks import TaskOwner
 
     Contradict = Callable[[ServerId, int, bytes], Awaitable[bool]]
@@ -105,14 +104,17 @@ class WitnessedFeeds:
 
     def find(self, origin: str) -> WitnessedFeed | None:
         """Return the feed with this origin line."""
-        for certificate in self._certificates():
-            if self._origin(certificate) == origin:
-                return WitnessedFeed(self, self._holding, certificate, origin)
-        return None
+        _, _, rest = origin.removeprefix("seipd/").partition("/")
+        certificate = self._holding.fold.charter.server(ServerId(rest.partition("/")[0]))
+        if certificate is None or self._origin(certificate) != origin:
+            return None
+        if self._holding.limit_of(certificate.server_id) is not None:
+            return None
+        return WitnessedFeed(self, self._holding, certificate, origin)
 
     def origins(self) -> Iterator[str]:
-        """Return the origin lines of all of them."""
-        return map(self._origin, self._certificates())
+        """Return the origin lines of all servers of the roster."""
+        return map(self._origin, self._holding.fold.charter.servers().values())
 
     async def arrive(self, feed: WitnessedFeed, size: int) -> None:
         """Wait until the copy of a feed has come so far.
@@ -150,11 +152,6 @@ class WitnessedFeeds:
             logger.debug("a checkpoint of %s was not compared: %s", server_id, error)
         finally:
             self._comparing -= 1
-
-    def _certificates(self) -> Iterator[ServerCertificate]:
-        for server_id, certificate in self._holding.fold.charter.servers().items():
-            if self._holding.limit_of(server_id) is None:
-                yield certificate
 
     def _origin(self, certificate: ServerCertificate) -> str:
         mesh_id = self._holding.fold.mesh_id
