@@ -87,6 +87,7 @@ class ReachService:
         self._dead = dead
         self._clock = clock
         self._watch = SessionWatch()
+        self._live: frozenset[bytes] = frozenset()
         self._news = asyncio.Event()
         self._tasks = TaskOwner("reach", on_crash=self._on_crash)
         self._state = HealthState.STOPPED
@@ -132,23 +133,35 @@ class ReachService:
 
     async def look(self) -> None:
         """Read the device, tell, choose."""
+        if await self._read():
+            self.choose()
+
+    async def _read(self) -> bool:
         try:
             peers = await self._tunnels.peers()
         except UnavailableError as error:
             self._trouble = str(error)
-            return
+            return False
         self._trouble = ""
+        keys = self._others().keys()
+        self._live = self._watch.read(
+            {key: peer for key, peer in peers.items() if key in keys},
+            now_s=self._clock.monotonic_s(),
+            now_ms=self._clock.now_ms(),
+        )
+        return True
+
+    def choose(self) -> None:
+        """Tell what the last reading showed, if somebody is out of reach, and choose anew."""
         now_s, own_id = self._clock.monotonic_s(), self._ledger.server_id
-        servers = self._ledger.charter.servers()
+        servers, by_key, live = self._ledger.charter.servers(), self._others(), self._live
         if own_id not in servers:
             return
-        by_key = {one.wireguard_key: name for name, one in servers.items() if name != own_id}
-        readings = {key: peer for key, peer in peers.items() if key in by_key}
-        live = self._watch.read(readings, now_s=now_s, now_ms=self._clock.now_ms())
-        lacking = {by_key[key] for key in self._watch.lacking(now_s)}
+        lacking = {by_key[key] for key in self._watch.lacking(now_s) if key in by_key}
         dead = self._dead()
         if lacking - set(dead):
-            self._tell(links_to_tell(servers, {by_key[key] for key in live}, dead), now_s)
+            in_session = {by_key[key] for key in live if key in by_key}
+            self._tell(links_to_tell(servers, in_session, dead), now_s)
         known = self._inherited if now_s < self._settled_s else {}
         kept = {
             one: middle
@@ -160,14 +173,17 @@ class ReachService:
         self._router.set_detours(self.through)
 
     async def _inherit(self) -> None:
-        own_id, servers = self._ledger.server_id, self._ledger.charter.servers()
-        by_key = {one.wireguard_key: name for name, one in servers.items() if name != own_id}
+        servers = self._ledger.charter.servers()
         by_backbone = {f"{one.backbone}/32": name for name, one in servers.items()}
         with contextlib.suppress(UnavailableError):
-            self._inherited = inherited(await self._tunnels.peers(), by_key, by_backbone)
+            self._inherited = inherited(await self._tunnels.peers(), self._others(), by_backbone)
         self._settled_s = self._clock.monotonic_s() + SETTLE_S
         self.through = self._inherited
         self._router.set_detours(self.through)
+
+    def _others(self) -> dict[bytes, ServerId]:
+        own_id, servers = self._ledger.server_id, self._ledger.charter.servers()
+        return {one.wireguard_key: name for name, one in servers.items() if name != own_id}
 
     def _tell(self, links: tuple[ServerId, ...], now_s: float) -> None:
         if links == self._told and now_s - self._told_s < RENEW_S:
@@ -193,11 +209,15 @@ class ReachService:
     async def _look_forever(self) -> None:
         while True:
             await self.look()
-            await asyncio.sleep(MIN_GAP_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    await self._news.wait()
-            self._news.clear()
+            next_s = self._clock.monotonic_s() + LOOK_S
+            while (left_s := next_s - self._clock.monotonic_s()) > 0:
+                await asyncio.sleep(MIN_GAP_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left_s):
+                        await self._news.wait()
+                        # Reading a device with thousands of peers costs more than choosing.
+                        self.choose()
+                self._news.clear()
 
     def _on_crash(self, task: str, error: BaseException) -> None:
         self._state, self._trouble = HealthState.FAILED, f"{task} ended: {error!r}"
