@@ -55,20 +55,32 @@ if TYPE_CHECKING:
     from services.kernel.clock import Clock
 
 MAX_SMALL_BYTES: Final = 256 << 20
+SMALL_BYTES: Final = 1 << 20
 ATTEMPTS: Final = 20
 PIECE_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Piece:
-    """A file of the backup: its bytes, or where they lie if they never change."""
+    """A file of the backup: its bytes, or where they lie if they never change, or its handle.
+
+    What is replaced by a new file keeps its bytes for whoever holds the old one open.
+    """
 
     name: str
-    data: bytes | None = None
+    data: bytes = b""
     path: Path | None = None
+    handle: BinaryIO | None = None
 
     def opened(self) -> BinaryIO:
-        return io.BytesIO(self.data) if self.data is not None else open(self.path or "", "rb")  # noqa: PTH123
+        if self.handle is not None:
+            self.handle.seek(0)
+            return os.fdopen(os.dup(self.handle.fileno()), "rb")
+        return io.BytesIO(self.data) if self.path is None else self.path.open("rb")
+
+    def close(self) -> None:
+        if self.handle is not None:
+            self.handle.close()
 
     def member(self) -> Member:
         digest, size = hashlib.sha256(), 0
@@ -116,6 +128,8 @@ def write_backup(
         raise storage_error(error, f"write {target}") from error
     finally:
         temporary.unlink(missing_ok=True)
+        for one in pieces:
+            one.close()
     return {
         "mesh_id": manifest.mesh_id,
         "root_fingerprint": manifest.mesh_id,
@@ -168,11 +182,8 @@ def _gathered(root: Path, settings_file: Path | None) -> tuple[list[_Piece], dic
     logs = sorted(one.parent for one in (root / "ledger").rglob(JOURNAL))
     plain = [path for path in _files(root) if not any(path.is_relative_to(log) for log in logs)]
     # The state file speaks of feeds: it has to be older than what is kept of them.
-    pieces = [
-        _Piece(name=str(path.relative_to(root)), data=data)
-        for path in plain
-        if (data := _still_there(path)) is not None
-    ]
+    found = (_plain_piece(root, path) for path in plain)
+    pieces = [piece for piece in found if piece is not None]
     feeds: dict[str, int] = {}
     for log in logs:
         size, kept = _log_pieces(root, log)
@@ -190,6 +201,14 @@ def _files(root: Path) -> Iterator[Path]:
         folders[:] = sorted(set(folders) - left_out)
         plain = sorted(name for name in set(names) - left_out if not name.startswith("."))
         yield from (here / name for name in plain)
+
+
+def _plain_piece(root: Path, path: Path) -> _Piece | None:
+    name = str(path.relative_to(root))
+    if path.is_file() and not path.is_symlink() and path.stat().st_size > SMALL_BYTES:
+        return _Piece(name=name, handle=path.open("rb"))
+    data = _still_there(path)
+    return None if data is None else _Piece(name=name, data=data)
 
 
 def _still_there(path: Path) -> bytes | None:

@@ -119,7 +119,9 @@ class RestoringService:
         return False
 
     async def _ask_others(self, end: EpochEnd, epoch: int) -> None:
-        refused: SeipdError = UnavailableError("no other server is reached yet")
+        refused: SeipdError = UnavailableError(
+            "the root key is not here, and no other server is reached yet"
+        )
         for place in self._places():
             try:
                 await self._ledger.learn_roster(await self._asks.end_epoch(place, end, epoch))

@@ -178,9 +178,11 @@ def says(lab: Lab, host: Host, words: str) -> bool:
 def test_sto_07_yesterdays_copy_of_the_data_root_catches_up_and_goes_on(mesh: Lab) -> None:
     host = mesh.plan.host("s3")
     copy = mesh.plan.folder / "yesterday"
+    token = mesh.invite(host, "endpoint")
     mesh.stop_server(host)
     shutil.copytree(host.data_root, copy)
     mesh.start_server(host)
+    assert join(mesh, token, "today").returncode == 0
     for number in range(5):
         mesh.seipd(host, "tree", "add", f"today-{number}")
     until(lambda: agree(mesh))
@@ -188,6 +190,8 @@ def test_sto_07_yesterdays_copy_of_the_data_root_catches_up_and_goes_on(mesh: La
     shutil.rmtree(host.data_root)
     copy.rename(host.data_root)
     mesh.start_server(host)
+    again = join(mesh, token, "tomorrow")
+    assert (again.returncode, "used up" in again.stderr) == (6, True)
     mesh.seipd(host, "tree", "add", "tomorrow")
     until(lambda: agree(mesh))
     listed = on(mesh, host, "seipd", "tree", "ls").stdout

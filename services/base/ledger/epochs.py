@@ -40,6 +40,17 @@ class Epochs:
         self._remember = remember
         self._number = -1
 
+    def keep_roster(self) -> None:
+        """Make the roster durable that stands in no feed here, so that nothing can lose it.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        records = tuple(self._holding.fold.charter.records)
+        if len(records) > len(self._holding.charter_records):
+            self._remember(records)
+            self._holding.charter_records = records
+
     def follow(self) -> bool:
         """Go by the newest roster; say whether a feed has another epoch now.
 
@@ -59,8 +70,7 @@ class Epochs:
         if not renewed:
             self._number = charter.number
             return False
-        self._remember(charter.records)
-        holding.charter_records = tuple(charter.records)
+        self.keep_roster()
         for log, certificate in renewed:
             logger.warning("the feed of %s goes on in epoch %d", log.server_id, certificate.epoch)
             log.begin_epoch(holding.fold.mesh_id, certificate)

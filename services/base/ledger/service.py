@@ -236,9 +236,13 @@ class LedgerService(LedgerReader):
         waiting = [self._writer.put(one) for one in (*first, *transactions)]
         self._was_restored = False
         self._own_feed.go_on()
-        for one in waiting:
-            with contextlib.suppress(RejectedError):
-                await one
+        try:
+            for one in waiting:
+                with contextlib.suppress(RejectedError):
+                    await one
+        except UnavailableError:
+            self._own_feed.wait_for_epoch()
+            raise
         self._upkeep.say_what_waited()
 
     def own_feed_current(self) -> None:

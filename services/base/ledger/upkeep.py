@@ -107,6 +107,7 @@ class Upkeep:
         """Take roster changes that came without a feed, where they follow what is known."""
         fold = self._holding.fold
         if fold.offer_changes(changes):
+            self._epochs.keep_roster()
             for author in () if self.is_behind else tuple(fold.feeds):
                 # What waited for this roster goes on.
                 self._add(author, fold.feed(author).size, [])

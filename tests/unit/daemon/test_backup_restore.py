@@ -27,6 +27,7 @@ from seipd.daemon.genesis import save_charter
 from seipd.daemon.restore import restore_backup
 from seipd.daemon.restored import read_restored, remove_restored
 from services.base.keywrap.identity import create_identity
+from services.base.storage.files import write_atomic
 from services.base.storage.root import DataRoot
 from services.kernel.errors import ConflictError, CorruptError, NotFoundError
 from services.kernel.ids import new_uuid, node_id_of
@@ -132,6 +133,27 @@ async def test_a_backup_while_the_ledger_grows_is_whole(server, tmp_path):
         await publishing
         told = await asyncio.to_thread(restore_backup, file, tmp_path / f"new {number}")
         assert told["feeds"]["ledger/feed"] >= 60 * number
+
+
+async def test_a_large_file_that_is_replaced_meanwhile_is_kept_as_it_was(
+    server, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("seipd.daemon.backup.SMALL_BYTES", 100)
+    await server.ledger.save_snapshot()
+    state, file = server.folder / "ledger/state", tmp_path / "b.tar"
+    before = state.read_bytes()
+    real = tarfile.open
+
+    def replacing(*args, **kwargs):
+        write_atomic(state, b"another state")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(tarfile, "open", replacing)
+    write_backup(server.folder, file, clock=server.clock)
+    monkeypatch.setattr(tarfile, "open", real)
+    restore_backup(file, tmp_path / "new")
+    assert (tmp_path / "new/ledger/state").read_bytes() == before
+    await server.ledger.save_snapshot()
 
 
 async def test_neither_the_unlock_secret_nor_a_socket_is_in_it(server, backup):
