@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from seipd.agent.trustlines import REFUSED, WAITING, trust_lines
+from seipd.agent.trustlines import REFUSED, REVOKED, WAITING, trust_lines
 from seipd.cli.completion import completion_command
 from seipd.cli.exits import NO
 from seipd.cli.output import print_facts, print_json, print_table, progress
@@ -254,14 +254,17 @@ def doctor(context: click.Context) -> int:
 def leave(context: click.Context, *, interface: str) -> None:
     """Leave the mesh; the address is free again. The tunnel must be up, to tell the server."""
     from seipd.agent import joining
-    from seipd.agent.run import remove_tunnel, stop_agent
+    from seipd.agent.run import read_status, remove_tunnel, stop_agent
 
     state = _state(context)
-    keys = state.keys()
+    keys, running = state.keys(), read_status(state)
+    is_revoked = running is not None and running["trust"]["server"]["code"] == REVOKED
     with progress("leaving"):
-        asyncio.run(joining.leave(state))
+        if not is_revoked:
+            asyncio.run(joining.leave(state))
         stop_agent(state)
         asyncio.run(remove_tunnel(state, interface, keys))
+        state.forget()
     if _json(context):
         print_json({"left": True})
     else:

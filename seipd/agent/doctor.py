@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from seipd.agent.private_api import PrivateApi
 from seipd.agent.run import STALE_HANDSHAKE_S, read_status
-from seipd.agent.trustlines import REFUSED
+from seipd.agent.trustlines import REFUSED, REVOKED
 from services.kernel.errors import SeipdError
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ async def examine_endpoint(state: AgentState) -> list[dict[str, Any]]:
     status = read_status(state)
     if status is None:
         return [_finding("the agent does not run", "sudo seip up")]
+    doubt = status["trust"]["server"]
+    if doubt["code"] == REVOKED:
+        return [_finding(doubt["why"], doubt["mend"])]
     age_s = status["last_handshake_seconds"]
     endpoint = mesh["server"]["endpoint"]
     if age_s is None:
@@ -35,7 +38,6 @@ async def examine_endpoint(state: AgentState) -> list[dict[str, Any]]:
                 "check this machine's network, then the server",
             )
         ]
-    doubt = status["trust"]["server"]
     if doubt["state"] == REFUSED:
         return [_finding(f"what the server shows of its key is false: {doubt['why']}", "")]
     try:

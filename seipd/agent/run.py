@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -74,6 +75,8 @@ async def run_agent(state: AgentState, interface: str, backend: str, signer_coun
     try:
         await wireguard.replace_peers({peer.public_key: peer})
         tasks.spawn(watch.run(), name="agent-trust")
+        drop = functools.partial(wireguard.remove_peer, peer.public_key)
+        tasks.spawn(watch.mind_roster(drop), name="agent-roster")
         await _watch(state, wireguard, peer.public_key, interface, stop, watch)
     finally:
         (state.run / "status.json").unlink(missing_ok=True)
@@ -109,7 +112,7 @@ async def _watch(
                 await wireguard.reset_peer(server_key)
             asked_s = clock.monotonic_s()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_S if connected else POLL_FAST_S):
+            async with asyncio.timeout(POLL_S if connected or watch.is_revoked else POLL_FAST_S):
                 await stop.wait()
 
 

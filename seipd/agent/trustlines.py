@@ -8,6 +8,7 @@ PROVEN: Final = "proven"
 BELIEVED: Final = "believed"
 WAITING: Final = "waiting"
 REFUSED: Final = "refused"
+REVOKED: Final = "revoked"
 
 
 def trust_lines(trust: dict[str, Any]) -> list[tuple[str, str]]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from seipd.agent.private_api import PrivateApi
 from seipd.agent.proving import Prover, Verdict
 from seipd.agent.reporting import report_lie
-from seipd.agent.trustlines import BELIEVED, PROVEN, REFUSED, WAITING
+from seipd.agent.revoked import RevocationWatch
+from seipd.agent.trustlines import BELIEVED, PROVEN, REFUSED, REVOKED, WAITING
 from services.kernel.errors import SeipdError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from seipd.agent.state import AgentKeys, AgentState
     from services.kernel.clock import Clock
 
@@ -20,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 SOON_S: Final = 3.0
 AGAIN_S: Final = 30.0
+STALE_S: Final = 120
 
 _SESSION_IS_GOOD: Final = frozenset(
     {"", "unproven", "too_few_signers", "not_of_now", "no_agreed_state"}
@@ -59,11 +64,29 @@ class TrustWatch:
             "state_hash": None,
         }
         self._connected = asyncio.Event()
+        self._revoked: Verdict | None = None
+        self._has_looked = False
 
     @property
     def trust(self) -> dict[str, Any]:
         """What is held now."""
-        return {**self._held, "wanted": self._signer_count, "reported": len(self._told)}
+        both = {name: self._as_of_now(self._held[name]) for name in ("server", "own")}
+        if self._revoked is not None:
+            both["server"] = self._revoked.value()
+        return {**self._held, **both, "wanted": self._signer_count, "reported": len(self._told)}
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether the root removed the server."""
+        return self._revoked is not None
+
+    def _as_of_now(self, verdict: dict[str, str]) -> dict[str, str]:
+        """Return a verdict as it stands now: what was proven a while ago is believed."""
+        age_s = (self._clock.now_ms() - (self._held["agreed_ms"] or 0)) // 1000
+        if verdict["state"] != PROVEN or age_s < STALE_S:
+            return verdict
+        why = f"the last proof is {age_s} s old"
+        return Verdict(state=BELIEVED, code="not_of_now", why=why).value()
 
     def note_tunnel(self, *, connected: bool) -> None:
         """Note whether the tunnel carries traffic: without it nobody can be asked."""
@@ -82,6 +105,29 @@ class TrustWatch:
             except SeipdError as error:
                 logger.info("no session for proofs: %s", error)
             await asyncio.sleep(SOON_S)
+
+    async def mind_roster(self, on_revoked: Callable[[], Awaitable[None]]) -> None:
+        """Ask, while the server is not proven, whether the root removed it; at once drop it then.
+
+        Its own word is not needed for that, and a server that was revoked would not give it.
+        """
+        roster = RevocationWatch(self._mesh)
+        while self._revoked is None:
+            await asyncio.sleep(SOON_S if not self._has_looked else AGAIN_S)
+            if self.trust["server"]["state"] == PROVEN:
+                continue
+            self._has_looked = True
+            if await roster.look():
+                logger.error("the root removed %s from the mesh", self._mesh["server"]["server_id"])
+                self._revoked = Verdict(
+                    state=REFUSED,
+                    code=REVOKED,
+                    why="the root removed this server from the mesh",
+                    mend="seip leave, and join another server with a new invitation",
+                )
+                # Where WireGuard does not answer now, the wish stays and is tried again.
+                with contextlib.suppress(SeipdError):
+                    await on_revoked()
 
     async def _ask_while_good(self, api: PrivateApi) -> None:
         while self._connected.is_set():

@@ -82,3 +82,32 @@ def test_without_a_majority_who_is_believed_stays_and_nobody_is_added(lab: Lab) 
     for name in ("s2", "s3"):
         lab.start_server(lab.plan.host(name))
     assert until(lambda: trust(lab) == proven), status(lab, "e1")
+
+
+def test_an_endpoint_of_a_revoked_server_learns_it_and_goes_elsewhere(lab: Lab) -> None:
+    host = lab.plan.host("e2")
+    assert until(lambda: status(lab, "e2")["trust"]["server"]["state"] == "proven")
+    gone = status(lab, "e2")["server"]["id"]
+    lab.seipd(lab.plan.host("s1"), "server", "revoke", gone, "--yes")
+    assert until(lambda: status(lab, "e2")["trust"]["server"]["code"] == "revoked")
+    said = subprocess.run(
+        [*host.enter(), "seip", "doctor"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=lab.environment(host),
+    )
+    assert said.returncode == 1
+    assert "the root removed this server from the mesh" in said.stdout
+    shown = subprocess.run(
+        [*host.enter(), "wg", "show", host.interface, "peers"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == ""
+    lab.seip(host, "leave", "--wireguard-interface", host.interface)
+    lab.seip(host, "join", lab.invite(lab.plan.host("s1"), "endpoint"), "--name", "e2-again")
+    lab.seip(host, "up", "--wireguard-interface", host.interface)
+    assert status(lab, "e2")["connected"]

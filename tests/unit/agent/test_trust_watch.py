@@ -126,6 +126,53 @@ async def test_a_lie_is_told_once_as_soon_as_somebody_takes_it(
     assert "reported" in dict(trust_lines(bench.watch.trust))
 
 
+async def test_what_was_proven_two_minutes_ago_is_believed(server, tmp_path, monkeypatch) -> None:
+    state = await joined(server, tmp_path / "e1", "e1")
+    await agree(server)
+    async with Bench(server, state, monkeypatch) as bench:
+        bench.watch.note_tunnel(connected=True)
+        await bench.until(lambda: bench.server_state == "proven")
+        bench.watch.note_tunnel(connected=False)
+        await bench.until(lambda: bench.watch.trust["server"]["state"] == "proven")
+        server.clock.shift_ms += 120_000
+        assert bench.server_state == "believed"
+        assert "s old" in bench.watch.trust["server"]["why"]
+
+
+async def test_a_server_that_the_root_removed_is_dropped_on_anybodys_showing(
+    server, tmp_path, monkeypatch
+) -> None:
+    state = await joined(server, tmp_path / "e1", "e1")
+    shown = [False]
+    dropped = []
+
+    class Roster:
+        def __init__(self, mesh) -> None:
+            pass
+
+        async def look(self) -> bool:
+            return shown[0]
+
+    async def drop() -> None:
+        dropped.append(True)
+
+    monkeypatch.setattr(trustwatch, "RevocationWatch", Roster)
+    bench = Bench(server, state, monkeypatch)
+    task = asyncio.get_running_loop().create_task(bench.watch.mind_roster(drop))
+    await asyncio.sleep(0.1)
+    assert not dropped
+    shown[0] = True
+    async with asyncio.timeout(20):
+        await task
+    assert dropped == [True]
+    assert bench.watch.trust["server"]["code"] == "revoked"
+    assert "new invitation" in bench.watch.trust["server"]["mend"]
+    running = {"last_handshake_seconds": None, "trust": bench.watch.trust}
+    monkeypatch.setattr("seipd.agent.doctor.read_status", lambda _: running)
+    (finding,) = await examine_endpoint(state)
+    assert finding["what"] == "the root removed this server from the mesh"
+
+
 async def test_the_doctor_names_the_lie(server, tmp_path, monkeypatch) -> None:
     state = await joined(server, tmp_path / "e1", "e1")
     refused = {"state": "refused", "code": "key_differs", "why": "another key", "mend": ""}

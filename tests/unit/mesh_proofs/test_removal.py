@@ -1,0 +1,52 @@
+"""Anybody may show that the root removed a server; nothing but the root's signature shows it."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from services.mesh.proofs.errors import RefusedError
+from services.mesh.proofs.removal import removal_in
+from tests.fakes.world import World, key_of
+
+WORLD = World(3)
+GONE = WORLD.servers[2]
+WORLD.change(WORLD.servers[0], removed=[WORLD.removal(GONE)])
+CHANGES = [record.value() for record in WORLD.charter.records[1:]]
+
+
+def look(records, *, after: int = 0, server_id: str = GONE.id):
+    return removal_in(records, mesh_id=WORLD.mesh_id, server_id=server_id, after=after)
+
+
+def test_the_change_that_removes_it_says_so() -> None:
+    assert look(CHANGES) == (4, True)
+    assert look(CHANGES[:3]) == (3, False)
+    assert look(CHANGES[3:], after=3) == (4, True)
+    assert look([], after=4) == (4, False)
+    assert look(CHANGES, server_id=WORLD.servers[1].id) == (4, False)
+
+
+def test_changes_of_another_number_and_of_another_root_are_refused() -> None:
+    with pytest.raises(RefusedError, match="left out"):
+        look(CHANGES[3:])
+    body = {**WORLD.charter.records[-1].body, "number": 5}
+    forged = WORLD.signed(key_of("other root"), "roster.change", body)
+    with pytest.raises(RefusedError, match="not by the root"):
+        look([*CHANGES, forged.value()], server_id=WORLD.servers[1].id)
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_changed_shows_nothing(data) -> None:
+    records = copy.deepcopy(CHANGES)
+    record = data.draw(st.sampled_from(records))
+    name = data.draw(st.sampled_from(sorted(record)))
+    other = data.draw(st.none() | st.integers() | st.text() | st.just({}))
+    assume(other != record[name])
+    record[name] = other
+    with pytest.raises(RefusedError):
+        look(records)
