@@ -70,7 +70,9 @@ def trust_server(
         raise
     except (SeipdError, KeyError, TypeError, ValueError) as error:
         raise UntrustedServerError(f"it shows no usable proof: {error}") from error
-    return TrustedServer(certificate=certificate, authority_pem=authority, genesis=genesis, change=change)
+    return TrustedServer(
+        certificate=certificate, authority_pem=authority, genesis=genesis, change=change
+    )
 
 
 def _signed(value: object, mesh_id: MeshId, check: Callable[[bytes, bytes, bytes], bool]) -> Record:

@@ -110,7 +110,7 @@ class LedgerService(LedgerReader):
             on_fatal=self._on_fatal,
             on_commit=self._after_commit,
             disk_trouble=self._disk_trouble,
-            clock_trouble=lambda: self._clock_trouble(),
+            clock_trouble=lambda: self._clock_trouble(),  # noqa: PLW0108 (it is told later)
         )
         for feed in self.fold.feeds.values():
             self._writer.observe(feed.last_hlc)  # type: ignore[arg-type]
