@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 from typing_extensions import override
 
+from seipd.signerd.providers.base import require_length
 from services.base.crypto.signatures import verify
 from services.base.signing import signer_pb2, signer_pb2_grpc
 from services.kernel.errors import (
@@ -53,6 +54,7 @@ class SigningServicer(signer_pb2_grpc.SigningServicer):
         data = request.canonical_bytes
         try:
             row = self._table.may_sign(request.scope, request.key_id, data)
+            require_length(data, self._provider.max_bytes)
         except SeipdError as error:
             logger.warning(
                 "refused to sign", extra={"code": error.code, "key_id": request.key_id[:128]}

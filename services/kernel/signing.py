@@ -34,6 +34,7 @@ class Signer(Protocol):
         Raises:
             ForbiddenError: the key may not sign this (``purpose_refused``, ``key_retired``,
                 ``wrong_scope``).
+            InputError: ``message_too_long``: the key's provider takes less.
             NotFoundError: ``key_unknown``.
             UnavailableError: ``signer_unavailable``, ``provider_unavailable``.
         """

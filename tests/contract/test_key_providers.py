@@ -9,20 +9,34 @@ import pytest
 from seipd.signerd.providers.software import SoftwareProvider
 from services.base.crypto.kdf import Argon2Cost
 from services.base.crypto.signatures import verify
-from services.kernel.errors import NotFoundError
+from services.kernel.errors import InputError, NotFoundError
+from tests.fakes.softhsm import PIN, SoftToken, needs_softhsm
 
 ONE, TWO = "platform/root-1", "domain:0190b3a0-0000-7000-8000-000000000001/root-1"
 CHEAP = Argon2Cost(opslimit=1, memlimit_bytes=8192)
 
 
-@pytest.fixture(params=["software"])
-def opened(tmp_path):
+SECRET = "an unlock secret of forty bytes, or more"
+
+
+def software(tmp_path, _monkeypatch):
+    return lambda: SoftwareProvider(tmp_path / "keys", unlock=SECRET.encode(), cost=CHEAP)
+
+
+def softhsm(tmp_path, monkeypatch):
+    token = SoftToken(tmp_path / "hsm")
+    token.use(monkeypatch)
+    return token.open
+
+
+@pytest.fixture(params=[software, pytest.param(softhsm, marks=needs_softhsm)])
+def opened(request, tmp_path, monkeypatch):
     """Return what opens the same keys again and again."""
     made = []
+    make = request.param(tmp_path, monkeypatch)
 
-    def opened() -> SoftwareProvider:
-        unlock = b"an unlock secret of forty bytes, or more"
-        made.append(SoftwareProvider(tmp_path / "keys", unlock=unlock, cost=CHEAP))
+    def opened():
+        made.append(make())
         return made[-1]
 
     yield opened
@@ -72,11 +86,19 @@ def test_sgn_03_an_unknown_handle_is_unknown(opened) -> None:
         assert caught.value.code == "key_unknown"
 
 
-def test_it_signs_the_empty_message_and_a_long_one(opened) -> None:
+def test_it_signs_the_shortest_message_and_the_longest(opened) -> None:
     provider = opened()
     public_key = provider.generate(ONE)
-    for data in (b"", bytes(20 * 1024)):
+    for data in (b"x", bytes(provider.max_bytes)):
         assert verify(public_key, data, provider.sign(ONE, data))
+
+
+def test_a_message_that_is_too_long_is_refused_by_its_own_code(opened) -> None:
+    provider = opened()
+    provider.generate(ONE)
+    with pytest.raises(InputError) as caught:
+        provider.sign(ONE, bytes(provider.max_bytes + 1))
+    assert caught.value.code == "message_too_long"
 
 
 def test_threads_sign_at_once(opened) -> None:
@@ -100,8 +122,9 @@ def test_threads_sign_at_once(opened) -> None:
 def test_it_does_not_print_its_secrets(opened) -> None:
     provider = opened()
     provider.generate(ONE)
-    assert "unlock secret" not in repr(provider)
-    assert "seed" not in repr(vars(provider)["_open"])
+    shown = repr(provider) + repr(vars(provider)["_open"]) + repr(vars(provider).get("_place"))
+    for secret in (SECRET, PIN, "seed"):
+        assert secret not in shown
 
 
 def test_closing_twice_is_closing(opened) -> None:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from services.kernel.errors import InputError
+
 
 class KeyProvider(Protocol):
     """Makes keys, and signs with them; what it holds never leaves it. Calls block: use a thread."""
+
+    @property
+    def max_bytes(self) -> int:
+        """The longest message that it signs."""
 
     def generate(self, handle: str) -> bytes:
         """Make the key of a handle, unless it is there; return its public half.
@@ -27,9 +33,22 @@ class KeyProvider(Protocol):
         """Return the 64 bytes of an Ed25519 signature.
 
         Raises:
+            InputError: ``message_too_long``.
             NotFoundError: ``key_unknown``.
             SeipdError: the key does not open.
         """
 
     def close(self) -> None:
         """Forget what was opened; may be called twice."""
+
+
+def require_length(data: bytes, max_bytes: int) -> None:
+    """Refuse a message that a provider does not take.
+
+    Raises:
+        InputError: ``message_too_long``.
+    """
+    if len(data) > max_bytes:
+        raise InputError(
+            f"the key provider signs at most {max_bytes} bytes", code="message_too_long"
+        )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from seipd.signerd.providers.base import require_length
 from services.base.crypto.kdf import DEFAULT_COST, Argon2Cost
 from services.base.crypto.signatures import SigningKey, generate_signing_key
 from services.base.keywrap.wrap import MAX_SEALED_BYTES, SEAL_RANDOM_BYTES, open_sealed, seal
 from services.base.storage.files import create_exclusive, make_private_dir, read_private
 from services.kernel.errors import NotFoundError
+from services.kernel.signing import MAX_SIGNED_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +22,8 @@ PURPOSE = "seipd/signer-key/v1"
 
 class SoftwareProvider:
     """One sealed file a key; satisfies KeyProvider."""
+
+    max_bytes: ClassVar[int] = MAX_SIGNED_BYTES
 
     def __init__(self, folder: Path, *, unlock: bytes, cost: Argon2Cost = DEFAULT_COST) -> None:
         self._folder = folder
@@ -60,9 +64,11 @@ class SoftwareProvider:
         """Return the 64 bytes of an Ed25519 signature.
 
         Raises:
+            InputError: ``message_too_long``.
             NotFoundError: ``key_unknown``.
             KeyUnwrapError: the unlock secret is not the one it was sealed with.
         """
+        require_length(data, self.max_bytes)
         return self._key(handle).sign(data)
 
     def close(self) -> None:

@@ -33,6 +33,7 @@ _REFUSALS: dict[str, type[SeipdError]] = {
     "purpose_refused": ForbiddenError,
     "wrong_scope": ForbiddenError,
     "bad_key_id": InputError,
+    "message_too_long": InputError,
     "provider_unavailable": UnavailableError,
 }
 

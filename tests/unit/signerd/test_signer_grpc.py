@@ -33,6 +33,7 @@ class Provider:
         self.keys = {f"h{number}": SigningKey(bytes([number]) * 32) for number in range(3)}
         self.swapped: str | None = None
         self.failure: Exception | None = None
+        self.max_bytes = MAX_SIGNED_BYTES
 
     def generate(self, handle: str) -> bytes:
         return self.public_key(handle)
@@ -106,6 +107,14 @@ async def test_a_retired_key_still_tells_its_public_half(signerd) -> None:
         info = await signerd.client.public_key(scope="platform", key_id="root-0")
     assert info.state == "retired"
     assert info.public_key == signerd.provider.keys["h1"].public_key
+
+
+async def test_what_the_provider_can_t_take_is_refused_before_it_is_asked(signerd) -> None:
+    signerd.provider.max_bytes = len(MESSAGE)
+    signerd.provider.failure = AssertionError("it was asked")
+    async with signerd.serving():
+        longer = signerd.client.sign(MESSAGE + b" ", scope="platform", key_id="root-1")
+        await refused(longer, InputError, "message_too_long")
 
 
 async def test_sgn_03_06_refusals_reach_the_caller_by_their_codes(signerd) -> None:
