@@ -19,7 +19,7 @@ from seipd.daemon.genesis import save_charter
 from seipd.daemon.latencies import LatencyService
 from seipd.daemon.load import LoadService
 from seipd.daemon.mesh_info import DaemonInfo
-from seipd.daemon.network import HIDDEN, public_address_of
+from seipd.daemon.network import public_address_of
 from seipd.daemon.signer_process import SignerProcess
 from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService
@@ -180,7 +180,7 @@ def compose(
     )
     gossip.announce(
         Advertisement(
-            host=own.backbone if settings.public_address == HIDDEN else public_address,
+            host=wiring.host_of(settings, charter, own),
             http_port=settings.http_port,
             wireguard_port=settings.wireguard_port,
             region=own.region,

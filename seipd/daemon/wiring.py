@@ -7,20 +7,24 @@ import secrets
 from typing import TYPE_CHECKING
 
 from seipd.daemon.genesis import save_charter
+from seipd.daemon.network import HIDDEN, public_address_of
 from seipd.daemon.restored import read_restored
 from seipd.daemon.restoring import RestoringService
 from seipd.daemon.standing import StandingService
 from services.base.ledger.roster import Charter
 from services.edge.reach.service import ReachService
-from services.kernel.errors import StartError, UnavailableError
+from services.kernel.addr import is_inner
+from services.kernel.errors import ConfigError, InputError, StartError, UnavailableError
 from services.kernel.ids import ServerId
 from services.mesh.bulk.ports import Place
 from services.mesh.facts.kinds import STATE
+from services.mesh.facts.payloads import check_host, meant_by
 from services.mesh.membership.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from seipd.config.model import Settings
     from seipd.config.paths import Paths
     from seipd.daemon.fetcher import HttpTileFetcher
     from services.authority.rootkeys.service import RootKeysService
@@ -35,6 +39,28 @@ if TYPE_CHECKING:
     from services.kernel.records import Record
     from services.mesh.facts.envelope import Fact
     from services.mesh.gossip.service import GossipService
+
+
+def host_of(settings: Settings, charter: Charter, own: ServerCertificate) -> str:
+    """Return where the others are told to reach this server: at its backbone alone if it is hidden.
+
+    Raises:
+        ConfigError: it is no address, or one inside of the mesh, which nobody would take.
+    """
+    if settings.public_address == HIDDEN:
+        return own.backbone
+    host = public_address_of(settings.public_address, settings.bind_address)
+    mend = "say --public-address ADDRESS, or none"
+    try:
+        check_host(host)
+    except InputError as error:
+        raise ConfigError(f"{error}, so no other server would use it", mend=mend) from error
+    genesis = charter.genesis
+    if is_inner(genesis.mesh_id, genesis.ranges, meant_by(host)):
+        raise ConfigError(
+            f"{host} lies inside of the mesh, so no other server would use it", mend=mend
+        )
+    return host
 
 
 def bind(ledger: LedgerService, gossip: GossipService) -> None:

@@ -10,7 +10,7 @@ from seipd.api.public import report
 from seipd.api.routes import Access, Route
 from seipd.api.shown import record_shown
 from services.authority.rootkeys.service import Candidate
-from services.kernel.addr import backbone_range6, parse_address, tunnel6, tunnel_range6
+from services.kernel.addr import backbone_range6, is_inner, parse_address, tunnel6, tunnel_range6
 from services.kernel.errors import InputError, UnauthenticatedError, WireError
 from services.kernel.ids import (
     b64u_decode,
@@ -21,7 +21,7 @@ from services.kernel.ids import (
     server_id_of,
 )
 from services.kernel.records import record_from_value
-from services.mesh.facts.payloads import is_loopback
+from services.mesh.facts.payloads import is_loopback, meant_by
 from services.mesh.gossip.addresses import decode_fact
 
 if TYPE_CHECKING:
@@ -144,6 +144,12 @@ def _address_fact(call: Call, text: str | None, key: bytes) -> bytes | None:
             f"{fact.host} is reached from its own machine alone",
             code="bad_endpoint",
             mend="say --public-address ADDRESS",
+        )
+    if is_inner(ledger.mesh_id, ledger.charter.genesis.ranges, meant_by(fact.host)):
+        raise InputError(
+            f"{fact.host} lies inside of the mesh",
+            code="bad_endpoint",
+            mend="say --public-address ADDRESS, or none",
         )
     return data
 
