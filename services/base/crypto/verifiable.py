@@ -153,7 +153,7 @@ def _challenge(context: bytes, threshold: int, commitments: Sequence[bytes]) -> 
 
 
 def _combined(rows: Sequence[int], vector: bytes) -> bytes:
-    """Return E·f for one vector f, which is secret: each row is masked by its bit, none left out."""
+    """Return E·f for a secret vector f: each row is masked by its bit, and none left out."""
     bits, value = int.from_bytes(vector, "big"), 0
     for shift, row in zip(range(8 * len(vector) - 1, -1, -1), rows, strict=True):
         value ^= row & -(bits >> shift & 1)
