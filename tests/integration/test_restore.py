@@ -202,8 +202,7 @@ def test_sto_07_yesterdays_copy_of_the_data_root_catches_up_and_goes_on(mesh: La
 def test_a_clone_beside_the_original_stops_one_of_them_and_accuses_nobody(mesh: Lab) -> None:
     host, beside = mesh.plan.host("s3"), mesh.plan.host("s4")
     shutil.copytree(host.data_root, beside.data_root, ignore=shutil.ignore_patterns("run", "lock"))
-    for name in (".unlock",):
-        shutil.copy(f"{host.data_root}{name}", f"{beside.data_root}{name}")
+    shutil.copy(f"{host.data_root}.unlock", f"{beside.data_root}.unlock")
     mesh.launch_server(beside)
     until(lambda: says(mesh, beside, "ledger"))
     time.sleep(1)
@@ -218,6 +217,7 @@ def test_a_clone_beside_the_original_stops_one_of_them_and_accuses_nobody(mesh: 
     assert refused.returncode == 7
     assert "stop one of them" in refused.stderr
     mesh.stop_server(beside)
+    mesh.seipd(beside, "down")
     mesh.stop_server(host)
     mesh.start_server(host)
     mesh.seipd(host, "tree", "add", "alone-again")
