@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from typing_extensions import override
 
+from seipd.signerd.options import provider_options
 from services.kernel.errors import ConfigError, ConflictError, InputError, SeipdError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def signer() -> None:
 
 def _common(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
+        provider_options,
         click.option(
             "--allow-insecure-same-user", is_flag=True, help="run as root: for trials only"
         ),
@@ -86,6 +88,7 @@ def run(
     log_level: str,
     log_format: str,
     end_with: int | None,
+    **provider: str | None,
 ) -> None:
     """Serve on a unix socket until told to stop."""
     from seipd.signerd.app import run_signer
@@ -95,7 +98,7 @@ def run(
     configure_logging(log_level, log_format)
     if end_with is not None:
         end_with_process(end_with)
-    with _opened(state, unlock_file, allow_same_user=allow_insecure_same_user) as held:
+    with _opened(state, unlock_file, provider, allow_same_user=allow_insecure_same_user) as held:
         where = socket or state / "run" / "signer.sock"
         asyncio.run(run_signer(held, folder=state, socket=where, group=group))
 
@@ -113,9 +116,10 @@ def keygen(
     key_id: str,
     purposes: tuple[str, ...],
     as_json: bool,
+    **provider: str | None,
 ) -> None:
     """Make a key in this process, unless it is there; print its public half."""
-    with _opened(state, unlock_file, allow_same_user=allow_insecure_same_user) as held:
+    with _opened(state, unlock_file, provider, allow_same_user=allow_insecure_same_user) as held:
         _print(held.keygen(scope, key_id, purposes), as_json=as_json)
 
 
@@ -132,24 +136,35 @@ def move(
     key_id: str,
     to: str,
     as_json: bool,
+    **provider: str | None,
 ) -> None:
     """Let a key sign no more; there is no way back."""
     from seipd.signerd.core import KeyState
 
-    with _opened(state, unlock_file, allow_same_user=allow_insecure_same_user) as held:
+    with _opened(state, unlock_file, provider, allow_same_user=allow_insecure_same_user) as held:
         _print(held.move(scope, key_id, KeyState(to)), as_json=as_json)
 
 
 @contextmanager
 def _opened(
-    folder: Path, unlock_file: Path | None, *, allow_same_user: bool
+    folder: Path,
+    unlock_file: Path | None,
+    provider: dict[str, str | None],
+    *,
+    allow_same_user: bool,
 ) -> Iterator[SignerState]:
+    from seipd.signerd.choosing import ProviderSettings, provider_of
     from seipd.signerd.lifecycle import harden, require_own_user
-    from seipd.signerd.state import software_state
+    from seipd.signerd.state import SignerState
 
     require_own_user(allow_same_user=allow_same_user)
     harden()
-    held = software_state(folder, unlock_file or folder.with_name(f"{folder.name}.unlock"))
+    chosen = provider_of(
+        ProviderSettings(**provider),
+        folder=folder,
+        unlock_file=unlock_file or folder.with_name(f"{folder.name}.unlock"),
+    )
+    held = SignerState(folder, chosen)
     held.open()
     try:
         yield held

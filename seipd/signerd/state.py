@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seipd.signerd.core import (
@@ -21,8 +20,6 @@ from seipd.signerd.core import (
     parse_purposes,
     row_from_value,
 )
-from seipd.signerd.providers.software import SoftwareProvider
-from services.base.keywrap.unlock import read_unlock
 from services.base.storage.files import make_private_dir, read_private, storage_error, write_atomic
 from services.kernel import canonical
 from services.kernel.errors import (
@@ -35,10 +32,10 @@ from services.kernel.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from seipd.signerd.providers.base import KeyProvider
 
-CREDENTIAL = "seipd-signer-unlock"
 KEYS_FILE = "keys.json"
 FOLDER_MODE = 0o710
 """The daemon's group passes through to the socket, and lists nothing."""
@@ -171,15 +168,3 @@ class SignerState:
     def _save(self, table: KeyTable) -> None:
         rows = [row.value() for row in table.rows]
         write_atomic(self._folder / KEYS_FILE, canonical.encode(rows))
-
-
-def software_state(folder: Path, unlock_file: Path | None) -> SignerState:
-    """Return the state of a signer whose keys lie in sealed files.
-
-    Raises:
-        NoUnlockError: there is no unlock secret.
-        KeyPermissionsError: others can read the unlock file.
-    """
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    unlock = read_unlock(unlock_file, Path(credentials) if credentials else None, CREDENTIAL)
-    return SignerState(folder, SoftwareProvider(folder / "keys", unlock=unlock))

@@ -10,6 +10,7 @@ from seipd.signerd.providers.software import SoftwareProvider
 from services.base.crypto.kdf import Argon2Cost
 from services.base.crypto.signatures import verify
 from services.kernel.errors import InputError, NotFoundError
+from tests.fakes.fake_kms import FakeKms, open_kms
 from tests.fakes.softhsm import PIN, SoftToken, needs_softhsm
 
 ONE, TWO = "platform/root-1", "domain:0190b3a0-0000-7000-8000-000000000001/root-1"
@@ -20,20 +21,25 @@ SECRET = "an unlock secret of forty bytes, or more"
 
 
 def software(tmp_path, _monkeypatch):
-    return lambda: SoftwareProvider(tmp_path / "keys", unlock=SECRET.encode(), cost=CHEAP)
+    return lambda: SoftwareProvider(tmp_path / "keys", unlock=SECRET.encode(), cost=CHEAP), bool
 
 
 def softhsm(tmp_path, monkeypatch):
     token = SoftToken(tmp_path / "hsm")
     token.use(monkeypatch)
-    return token.open
+    return token.open, bool
 
 
-@pytest.fixture(params=[software, pytest.param(softhsm, marks=needs_softhsm)])
+def fake_kms(tmp_path, _monkeypatch):
+    kms = FakeKms()
+    return lambda: open_kms(kms, tmp_path / "credentials"), kms.close
+
+
+@pytest.fixture(params=[software, pytest.param(softhsm, marks=needs_softhsm), fake_kms])
 def opened(request, tmp_path, monkeypatch):
     """Return what opens the same keys again and again."""
     made = []
-    make = request.param(tmp_path, monkeypatch)
+    make, end = request.param(tmp_path, monkeypatch)
 
     def opened():
         made.append(make())
@@ -42,6 +48,7 @@ def opened(request, tmp_path, monkeypatch):
     yield opened
     for provider in made:
         provider.close()
+    end()
 
 
 def test_a_new_key_signs(opened) -> None:
@@ -122,8 +129,9 @@ def test_threads_sign_at_once(opened) -> None:
 def test_it_does_not_print_its_secrets(opened) -> None:
     provider = opened()
     provider.generate(ONE)
-    shown = repr(provider) + repr(vars(provider)["_open"]) + repr(vars(provider).get("_place"))
-    for secret in (SECRET, PIN, "seed"):
+    names = ("_open", "_place", "_credentials")
+    shown = repr(provider) + "".join(repr(vars(provider).get(name)) for name in names)
+    for secret in (SECRET, PIN, "seed", "secret_access_key"):
         assert secret not in shown
 
 

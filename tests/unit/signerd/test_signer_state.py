@@ -11,7 +11,7 @@ import pytest
 
 from seipd.signerd.core import KeyState
 from seipd.signerd.providers.software import SoftwareProvider
-from seipd.signerd.state import SignerState, software_state
+from seipd.signerd.state import SignerState
 from services.base.crypto.kdf import Argon2Cost
 from services.kernel.errors import (
     ConflictError,
@@ -230,18 +230,3 @@ def test_a_folder_of_another_user_is_refused(shelf) -> None:
     shelf.opened().close()
     os.chown(shelf.folder, 65534, 65534)
     assert code_of(shelf.opened) == "key_permissions"
-
-
-def test_the_unlock_secret_comes_from_a_credential_or_a_private_file(tmp_path, monkeypatch) -> None:
-    file = tmp_path / "signer.unlock"
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    assert code_of(software_state, tmp_path / "signer", file) == "no_unlock"
-    file.write_bytes(UNLOCK)
-    file.chmod(0o644)
-    assert code_of(software_state, tmp_path / "signer", file) == "key_permissions"
-    file.chmod(0o600)
-    assert software_state(tmp_path / "signer", file)
-    file.unlink()
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    (tmp_path / "seipd-signer-unlock").write_bytes(UNLOCK)
-    assert software_state(tmp_path / "signer", file)
