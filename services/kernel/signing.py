@@ -23,6 +23,23 @@ class PublicKeyInfo:
     public_key: bytes
     key_id: str
     state: str
+    valid_from_ms: int = 0
+    valid_until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRotation:
+    """Two keys of one scope, bound to a window in which both are advertised and both sign.
+
+    Before ``opens_at_ms`` only the old one signs, from ``closes_at_ms`` on only the new one.
+    """
+
+    scope: str
+    old_key_id: str
+    new_key_id: str
+    opens_at_ms: int
+    closes_at_ms: int
+    new_public_key: bytes
 
 
 class Signer(Protocol):
@@ -45,6 +62,32 @@ class Signer(Protocol):
         Raises:
             NotFoundError: ``key_unknown``.
             UnavailableError: ``signer_unavailable``.
+        """
+
+
+class RotatingSigner(Signer, Protocol):
+    """A signer on this machine: one that can be asked for a successor of a key."""
+
+    async def rotate(
+        self,
+        *,
+        scope: str,
+        old_key_id: str,
+        new_key_id: str,
+        opens_at_ms: int,
+        closes_at_ms: int,
+    ) -> KeyRotation:
+        """Have the successor of a key made, for the same purposes; return the rotation.
+
+        Asked again for the same two keys, it returns the rotation that there is, with its window.
+
+        Raises:
+            ConflictError: ``rotation_in_progress``: one of the two is in another rotation;
+                ``key_exists``: the new name is taken.
+            ForbiddenError: ``key_retired``.
+            InputError: ``wrong_scope``, ``bad_key_id``, ``bad_window``.
+            NotFoundError: ``key_unknown``: there is no old key.
+            UnavailableError: ``signer_unavailable``, ``provider_unavailable``.
         """
 
 
