@@ -10,6 +10,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from seipd.signerd.lifecycle import tell_systemd
+from seipd.signerd.recovery import RecoveryDesk, recovery_handlers
 from seipd.signerd.server import SigningServicer, serve
 from seipd.signerd.state import FOLDER_MODE
 from services.base.storage.files import make_private_dir
@@ -46,7 +47,9 @@ async def run_signer(state: SignerState, *, folder: Path, socket: Path, group: s
     table = await asyncio.to_thread(state.check)
     make_private_dir(socket.parent, mode=FOLDER_MODE)
     socket.unlink(missing_ok=True)
-    async with serve(SigningServicer(table=table, provider=state.provider), socket):
+    servicer = SigningServicer(table=table, provider=state.provider)
+    others = [recovery_handlers(RecoveryDesk(folder))]
+    async with serve(servicer, socket, others=others):
         socket.chmod(0o600)
         if group is not None:
             _give_to_group(group, folder=folder, socket=socket)

@@ -13,6 +13,7 @@ from typing_extensions import override
 from seipd.signerd.providers.base import require_length
 from services.base.crypto.signatures import verify
 from services.base.signing import signer_pb2, signer_pb2_grpc
+from services.base.signing.recovery_wire import MAX_MESSAGE_BYTES
 from services.kernel.errors import (
     ConfigError,
     ForbiddenError,
@@ -22,7 +23,7 @@ from services.kernel.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from seipd.signerd.core import KeyRow, KeyTable
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 500
-MAX_MESSAGE_BYTES = 32 * 1024
 STOP_GRACE_S = 1.0
 
 _PROVIDER_FAILED = "provider_unavailable: the key provider does not sign"
@@ -97,8 +97,13 @@ class SigningServicer(signer_pb2_grpc.SigningServicer):
 
 
 @contextlib.asynccontextmanager
-async def serve(servicer: signer_pb2_grpc.SigningServicer, socket: Path) -> AsyncIterator[None]:
-    """Serve on a unix socket while the context lasts.
+async def serve(
+    servicer: signer_pb2_grpc.SigningServicer,
+    socket: Path,
+    *,
+    others: Sequence[grpc.GenericRpcHandler[bytes, bytes]] = (),
+) -> AsyncIterator[None]:
+    """Serve on a unix socket while the context lasts; ``others`` stand beside the two calls.
 
     Raises:
         ConfigError: ``bad_socket``: the socket can't be made there.
@@ -108,6 +113,7 @@ async def serve(servicer: signer_pb2_grpc.SigningServicer, socket: Path) -> Asyn
         options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)],
     )
     signer_pb2_grpc.add_SigningServicer_to_server(servicer, server)
+    server.add_generic_rpc_handlers(tuple(others))
     try:
         server.add_insecure_port(f"unix:{socket}")
     except RuntimeError as error:

@@ -157,9 +157,14 @@ def deal_key(
             holders=tuple(holders),
             proof=proof,
         ),
-        signature=key.sign(_PURPOSE_KEY + context),
+        signature=vouch(key, context),
         sealed=sealed,
     )
+
+
+def vouch(key: SigningKey, context: bytes) -> bytes:
+    """Return a recovery key's own signature over the dealing that names it."""
+    return key.sign(_PURPOSE_KEY + context)
 
 
 def key_vouches(recovery_key: bytes, context: bytes, signature: bytes) -> bool:
