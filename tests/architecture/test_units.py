@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from seipd.signerd.main import EXIT_USAGE, signer
+from seipd.signerd.secret_files import KMS_CREDENTIAL, PIN_CREDENTIAL
+
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = sorted((ROOT / "systemd").glob("*.service"))
+DROP_INS = sorted((ROOT / "systemd").glob("seipd-signer-*.conf"))
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
 )
@@ -86,6 +90,34 @@ def test_each_unlock_secret_reaches_its_own_program_only() -> None:
 def test_a_refused_system_call_is_an_error_and_not_the_end(unit: Path) -> None:
     # wireguard-go raises its limit of open files as it starts: killed for it, it brings no tunnel.
     assert service_of(unit.name)["SystemCallErrorNumber"] == "EPERM"
+
+
+def test_sgn_09_a_signer_that_is_wrongly_set_up_is_not_started_again_and_again() -> None:
+    # Each start is one try of a token's PIN, and it allows a few.
+    assert service_of("seipd-signer.service")["RestartPreventExitStatus"] == str(EXIT_USAGE)
+
+
+@needs_systemd
+@pytest.mark.parametrize("drop_in", DROP_INS, ids=lambda path: path.name)
+def test_the_signer_with_its_keys_elsewhere_is_hardened_too(tmp_path, drop_in: Path) -> None:
+    unit = tmp_path / "seipd-signer.service"
+    shutil.copy(ROOT / "systemd" / unit.name, unit)
+    (tmp_path / f"{unit.name}.d").mkdir()
+    shutil.copy(drop_in, tmp_path / f"{unit.name}.d")
+    test_units_are_understood_by_systemd(unit)
+    test_units_are_hardened(unit)
+
+
+@pytest.mark.parametrize("drop_in", DROP_INS, ids=lambda path: path.name)
+def test_the_signer_s_drop_ins_say_options_that_there_are(drop_in: Path) -> None:
+    lines = drop_in.read_text(encoding="utf-8").splitlines()
+    variables = [line.split("=")[1] for line in lines if line.startswith("Environment=")]
+    known = {str(option.envvar) for option in signer.commands["run"].params}
+    assert "SEIPD_SIGNER_PROVIDER" in variables
+    assert set(variables) <= known
+    credentials = [line.partition("=")[2] for line in lines if line.startswith("LoadCredential=")]
+    assert credentials[0] == "", "else systemd asks for the secret of sealed files"
+    assert credentials[1].split(":")[0] in {PIN_CREDENTIAL, KMS_CREDENTIAL}
 
 
 def test_a_server_without_a_root_key_starts_no_signer() -> None:
