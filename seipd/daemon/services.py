@@ -23,6 +23,7 @@ from seipd.daemon.network import public_address_of
 from seipd.daemon.signer_process import SignerProcess
 from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService
+from services.authority.governance import view as governance_view
 from services.authority.ipam import view as ipam_view
 from services.authority.ipam.service import IpamService
 from services.authority.names import view as names_view
@@ -83,6 +84,7 @@ def appliers() -> Appliers:
         **enroll_view.appliers(verify),
         **trust_view.APPLIERS,
         **names_view.APPLIERS,
+        **governance_view.APPLIERS,
         **rootkeys_view.APPLIERS,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +33,13 @@ class StateWriter(StateReader, Protocol):
 
 class RosterReader(Protocol):
     """The servers of the mesh as one roster number has them."""
+
+    @property
+    def number(self) -> int:
+        """The number of the roster."""
+
+    def servers(self) -> Iterable[ServerId]:
+        """Return everybody who is a server by then."""
 
     def server(self, server_id: ServerId) -> ServerCertificate | None:
         """Return the certificate, or None where there is no such server."""

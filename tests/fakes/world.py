@@ -8,6 +8,7 @@ import hashlib
 from typing import Any
 
 from services.authority.enroll import view as enroll
+from services.authority.governance import view as governance
 from services.authority.ipam import view as ipam
 from services.authority.names import view as names
 from services.authority.rootkeys import view as rootkeys
@@ -36,6 +37,7 @@ APPLIERS = {
     **enroll.appliers(verify),
     **trust.APPLIERS,
     **names.APPLIERS,
+    **governance.APPLIERS,
     **rootkeys.APPLIERS,
 }
 START_MS = 1_800_000_000_000

@@ -288,11 +288,20 @@ class RosterAt:
 
     def __init__(self, charter: Charter, number: int) -> None:
         self._charter = charter
-        self.number = number
+        self._number = number
+
+    @property
+    def number(self) -> int:
+        """The number of the roster."""
+        return self._number
+
+    def servers(self) -> list[ServerId]:
+        """Return everybody who is a server by then."""
+        return [one for one in self._charter.certificates() if self.server(one) is not None]
 
     def server(self, server_id: ServerId) -> ServerCertificate | None:
         """Return a server's certificate, or None."""
-        return self._charter.certificate_at(server_id, self.number)
+        return self._charter.certificate_at(server_id, self._number)
 
     def server_of_key(self, key: bytes) -> ServerCertificate | None:
         """Return the certificate of the server with this identity key, or None."""
@@ -302,4 +311,4 @@ class RosterAt:
     @property
     def witnesses(self) -> tuple[ServerId, ...]:
         """The witnesses of this roster."""
-        return self._charter.witnesses_at(self.number)
+        return self._charter.witnesses_at(self._number)
