@@ -24,10 +24,12 @@ from seipd.daemon.signer_process import SignerProcess
 from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService
 from services.authority.governance import view as governance_view
+from services.authority.governance.service import GovernanceService
 from services.authority.ipam import view as ipam_view
 from services.authority.ipam.service import IpamService
 from services.authority.names import view as names_view
 from services.authority.names.service import NamesService
+from services.authority.recovery import view as recovery_view
 from services.authority.rootkeys import view as rootkeys_view
 from services.authority.rootkeys.service import RootKeysService
 from services.authority.tree import view as tree_view
@@ -84,6 +86,7 @@ def appliers() -> Appliers:
         **enroll_view.appliers(verify),
         **trust_view.APPLIERS,
         **names_view.APPLIERS,
+        **recovery_view.APPLIERS,
         **governance_view.APPLIERS,
         **rootkeys_view.APPLIERS,
     }
@@ -158,6 +161,7 @@ def compose(
         remember=lambda records: save_charter(paths.identity, records, own.region),
     )
     author = Author(key=identity.signing_key, mesh_id=mesh_id, clock=clock)
+    governance = GovernanceService(ledger=ledger, author=author, clock=clock)
     ipam = IpamService(ledger=ledger, author=author)
     root_keys = RootKeysService(ledger=ledger, signer=signer, clock=clock)
     enroll = EnrollService(
@@ -232,6 +236,7 @@ def compose(
         ledger=ledger,
         author=author,
         enroll=enroll,
+        governance=governance,
         ipam=ipam,
         root_keys=root_keys,
         auth=auth,
@@ -255,6 +260,7 @@ def compose(
     info.http = http
     started: list[Service] = [
         ledger,
+        governance,
         ipam,
         root_keys,
         enroll,

@@ -11,6 +11,7 @@ from services.authority.enroll import view as enroll
 from services.authority.governance import view as governance
 from services.authority.ipam import view as ipam
 from services.authority.names import view as names
+from services.authority.recovery import view as recovery
 from services.authority.rootkeys import view as rootkeys
 from services.authority.tree import view as tree
 from services.authority.trust import view as trust
@@ -37,6 +38,7 @@ APPLIERS = {
     **enroll.appliers(verify),
     **trust.APPLIERS,
     **names.APPLIERS,
+    **recovery.APPLIERS,
     **governance.APPLIERS,
     **rootkeys.APPLIERS,
 }
