@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from seipd.signerd.options import KINDS
 from seipd.signerd.secret_files import read_access_key, read_pin
-from services.base.keywrap.unlock import read_unlock
+from services.base.keywrap.unlock import NoUnlockError, read_unlock
+from services.base.storage.files import storage_error
 from services.kernel.errors import ConfigError
 
 if TYPE_CHECKING:
     from seipd.signerd.providers.base import KeyProvider
 
 UNLOCK_CREDENTIAL = "seipd-signer-unlock"
+KEYS_FOLDER = "keys"
 ALIAS_PREFIX = "seipd/"
 
 _ALIAS_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/_-")
@@ -50,16 +52,16 @@ def provider_of(
     Raises:
         ConfigError: ``bad_provider``: an option of it is missing; ``no_pin``, ``no_access_key``,
             ``bad_region``, ``bad_endpoint``, ``bad_module``.
-        NoUnlockError: there is no unlock secret.
+        NoUnlockError: there is no unlock secret, and there are sealed keys or shall be.
         KeyPermissionsError: others can read a secret of it.
     """
     match settings.provider or "software":
         case "software":
             return _software(folder, unlock_file)
         case "pkcs11":
-            return _pkcs11(settings)
+            return _beside_sealed(_pkcs11(settings), folder, unlock_file)
         case "kms":
-            return _kms(settings)
+            return _beside_sealed(_kms(settings), folder, unlock_file)
         case other:
             raise ConfigError(
                 f"there is no provider {other[:40]!r}",
@@ -74,7 +76,29 @@ def _software(folder: Path, unlock_file: Path | None) -> KeyProvider:
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     where = Path(credentials) if credentials else None
     unlock = read_unlock(unlock_file, where, UNLOCK_CREDENTIAL)
-    return SoftwareProvider(folder / "keys", unlock=unlock)
+    return SoftwareProvider(folder / KEYS_FOLDER, unlock=unlock)
+
+
+def _beside_sealed(provider: KeyProvider, folder: Path, unlock_file: Path | None) -> KeyProvider:
+    """Let keys of before, which lie in sealed files, sign on where there are some."""
+    keys = folder / KEYS_FOLDER
+    try:
+        if next(keys.iterdir(), None) is None:
+            return provider
+    except FileNotFoundError:
+        return provider
+    except OSError as error:
+        raise storage_error(error, f"list {keys}") from error
+    from seipd.signerd.providers.moving import MovingProvider
+
+    try:
+        return MovingProvider(old=_software(folder, unlock_file), new=provider)
+    except NoUnlockError as error:
+        raise NoUnlockError(
+            f"there are sealed keys in {keys}, and no secret that opens them",
+            mend=f"give the unit LoadCredential={UNLOCK_CREDENTIAL}:… too; once all of them are"
+            f" retired, remove {keys}",
+        ) from error
 
 
 def _pkcs11(settings: ProviderSettings) -> KeyProvider:

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from seipd.signerd.providers.moving import MovingProvider
 from seipd.signerd.providers.software import SoftwareProvider
 from services.base.crypto.kdf import Argon2Cost
 from services.base.crypto.signatures import verify
@@ -35,7 +36,18 @@ def fake_kms(tmp_path, _monkeypatch):
     return lambda: open_kms(kms, tmp_path / "credentials"), kms.close
 
 
-@pytest.fixture(params=[software, pytest.param(softhsm, marks=needs_softhsm), fake_kms])
+def moving(tmp_path, _monkeypatch):
+    kms = FakeKms()
+    sealed = software(tmp_path, None)[0]
+
+    def make():
+        old, new = sealed(), open_kms(kms, tmp_path / "credentials")
+        return MovingProvider(old=old, new=new)
+
+    return make, kms.close
+
+
+@pytest.fixture(params=[software, pytest.param(softhsm, marks=needs_softhsm), fake_kms, moving])
 def opened(request, tmp_path, monkeypatch):
     """Return what opens the same keys again and again."""
     made = []
@@ -129,7 +141,7 @@ def test_threads_sign_at_once(opened) -> None:
 def test_it_does_not_print_its_secrets(opened) -> None:
     provider = opened()
     provider.generate(ONE)
-    names = ("_open", "_place", "_credentials")
+    names = ("_open", "_place", "_credentials", "_new", "_old")
     shown = repr(provider) + "".join(repr(vars(provider).get(name)) for name in names)
     for secret in (SECRET, PIN, "seed", "secret_access_key"):
         assert secret not in shown

@@ -11,6 +11,10 @@ class KeyProvider(Protocol):
     """Makes keys, and signs with them; what it holds never leaves it. Calls block: use a thread."""
 
     @property
+    def in_memory(self) -> bool:
+        """Whether signing takes less time than a change of threads: nothing is waited for."""
+
+    @property
     def max_bytes(self) -> int:
         """The longest message that it signs."""
 

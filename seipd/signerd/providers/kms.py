@@ -78,6 +78,7 @@ class KmsProvider:
         deadlines: how long to try.
     """
 
+    in_memory: ClassVar[bool] = False
     max_bytes: ClassVar[int] = kms_api.MAX_MESSAGE_BYTES
 
     def __init__(

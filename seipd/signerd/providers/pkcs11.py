@@ -87,6 +87,7 @@ class Pkcs11Provider:
         sign_wait_s: how long a caller waits for a signature.
     """
 
+    in_memory: ClassVar[bool] = False
     max_bytes: ClassVar[int] = MAX_SIGNED_BYTES
 
     def __init__(

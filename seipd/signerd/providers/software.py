@@ -23,6 +23,7 @@ PURPOSE = "seipd/signer-key/v1"
 class SoftwareProvider:
     """One sealed file a key; satisfies KeyProvider."""
 
+    in_memory: ClassVar[bool] = True
     max_bytes: ClassVar[int] = MAX_SIGNED_BYTES
 
     def __init__(self, folder: Path, *, unlock: bytes, cost: Argon2Cost = DEFAULT_COST) -> None:

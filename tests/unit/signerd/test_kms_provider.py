@@ -9,14 +9,18 @@ import pytest
 
 from seipd.signerd.core import KeyRow, KeyState
 from seipd.signerd.providers.kms import Deadlines
-from seipd.signerd.providers.kms_api import alias_of
+from seipd.signerd.providers.kms_api import MAX_MESSAGE_BYTES, alias_of
 from seipd.signerd.state import SignerState
 from services.base.crypto.signatures import SigningKey, verify
+from services.base.ledger.author import Author
+from services.kernel.certificates import MAX_SLICES, ServerCertificate
 from services.kernel.errors import NotFoundError, SeipdError
+from services.kernel.ids import MeshId
 from services.runtime.clock import SystemClock
 from tests.fakes.fake_kms import FakeFaultError, FakeKms, open_kms
 
 ROOT = "platform/root-1"
+MESH_ID = MeshId("0" * 64)
 SHORT = Deadlines(sign_s=0.4, open_s=0.4, generate_s=0.4, attempt_s=0.15)
 THROTTLED = FakeFaultError("ThrottlingException")
 BROKEN = FakeFaultError("KMSInternalException", 500)
@@ -267,6 +271,28 @@ def test_nobody_listening_is_unavailable_and_asked_again(kms, provider) -> None:
     error = error_of(provider.sign, ROOT, b"words")
     assert error.code == "kms_unavailable"
     assert "can't be reached" in str(error)
+
+
+def test_the_longest_change_of_one_server_fits_into_what_kms_signs() -> None:
+    certificate = ServerCertificate(
+        key=bytes(32),
+        wireguard_key=bytes(32),
+        tls_key_hash=bytes(32),
+        region="x" * 63,
+        backbone="172.16.103.255",
+        slices=tuple(f"10.127.{number}.0/20" for number in range(100, 100 + MAX_SLICES)),
+        epoch=2**32 - 1,
+    )
+    author = Author(key=SigningKey(bytes(32)), mesh_id=MESH_ID, clock=SystemClock())
+    body = {
+        "number": 2**53 - 1,
+        "prev": "x" * 43,
+        "servers": [certificate.value()],
+        "removed": [{"root": "x" * 43, "server_id": certificate.server_id, "size": 2**53 - 1}],
+        "witnesses": [certificate.server_id] * 9,
+    }
+    signed = author.record("roster.change", body).signed_bytes(MESH_ID)
+    assert 1000 < len(signed) < MAX_MESSAGE_BYTES
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"<html>", b"x" * 100_000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,12 @@ from seipd.signerd.providers.kms_api import alias_of, parse_region
 from seipd.signerd.providers.pkcs11 import Pkcs11Provider
 from seipd.signerd.providers.software import SoftwareProvider
 from seipd.signerd.secret_files import read_access_key, read_pin
+from services.base.crypto.signatures import verify
 from services.kernel.errors import SeipdError
+from tests.fakes.fake_kms import REGION, FakeKms
 
 UNLOCK = b"an unlock secret of forty bytes, or more"
+OLD, NEW = "platform/root-1", "platform/root-2"
 ACCESS_KEY = "[default]\naws_access_key_id = AKIA\naws_secret_access_key = se%cret=\n"
 
 
@@ -92,6 +96,43 @@ def test_kms_needs_a_region_and_an_access_key(tmp_path) -> None:
         ({"kms_alias_prefix": "x" * 65}, "bad_provider"),
     ):
         assert error_of(choose, tmp_path, **whole | change).code == code
+
+
+def test_keys_of_before_sign_on_from_their_sealed_files_beside_new_ones(tmp_path) -> None:
+    kms = FakeKms()
+    private(tmp_path / "signer.unlock", UNLOCK.decode())
+    before = choose(tmp_path)
+    old_key = before.generate(OLD)
+    before.close()
+
+    file = private(tmp_path / "aws", kms.credentials_file())
+    settings = {"provider": "kms", "kms_region": REGION, "kms_endpoint": kms.endpoint}
+    settings["kms_credentials_file"] = file
+    moved = choose(tmp_path, **settings)
+    assert moved.generate(OLD) == moved.public_key(OLD) == old_key
+    new_key = moved.generate(NEW)
+    assert [key.description for key in kms.keys.values()] == [f"seipd-signer {NEW}"]
+    for handle, public_key in ((OLD, old_key), (NEW, new_key)):
+        assert verify(public_key, b"words", moved.sign(handle, b"words"))
+    moved.close()
+
+    (tmp_path / "signer.unlock").unlink()
+    error = error_of(choose, tmp_path, **settings)
+    assert error.code == "no_unlock"
+    assert f"remove {tmp_path}/keys" in error.mend
+    shutil.rmtree(tmp_path / "keys")
+    alone = choose(tmp_path, **settings)
+    assert isinstance(alone, KmsProvider)
+    assert alone.public_key(NEW) == new_key
+    assert error_of_unknown(alone) == "key_unknown"
+    alone.close()
+    kms.close()
+
+
+def error_of_unknown(provider) -> str:
+    with pytest.raises(SeipdError) as caught:
+        provider.sign(OLD, b"words")
+    return caught.value.code
 
 
 def test_an_unknown_provider_is_refused(tmp_path) -> None:
