@@ -84,7 +84,8 @@ class Recovery:
 
     def request(self, at: int, number: int = 1, key: bytes | None = None, **changes: Any) -> str:
         server = self.holders[at - 1]
-        claim = Claim(generation=2, parent=PARENT, public_key=key or key_of("new root").public_key)
+        root_key = b64u_encode(key or key_of("new root").public_key)
+        claim = {"endorser": "recovery", "generation": 2, "public_key": root_key}
         one_time = self.world.certificate(server, ("10.64.0.0/20",)).wireguard_key
         body = Request(number=number, one_time_key=one_time, claim={**claim, **changes}).body()
         return self.later(server, self.world.signed(server.key, "root.recovery", body))
