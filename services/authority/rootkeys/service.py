@@ -206,6 +206,14 @@ class RootKeysService:
         """
         return await self._sign(CHANGE_KIND, next_epoch(self._ledger.charter, end))
 
+    async def sign_record(self, kind: str, body: Json) -> Record:
+        """Return a record that the root signed; the caller submits it.
+
+        Raises:
+            UnavailableError: ``signer_unavailable``.
+        """
+        return await self._sign(kind, body)
+
     def turn(self) -> asyncio.Lock:
         """Return the lock under which roster changes are prepared and submitted, one by one."""
         return self._turn
