@@ -51,9 +51,9 @@ _EXISTS = "AlreadyExistsException"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """How long it all takes at most, retries included; a signature below the caller's wait."""
+    """How long it all takes at most, retries included; a signature below the signer's wait."""
 
-    sign_s: float = 3.5
+    sign_s: float = 3.2
     open_s: float = 8.0
     generate_s: float = 25.0
     attempt_s: float = 1.5

@@ -5,7 +5,7 @@ A key can't be carried over, so one moves by a rotation, and for its window both
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from services.kernel.errors import NotFoundError
 
@@ -20,6 +20,8 @@ class MovingProvider:
         old: keeps the keys that it has, and gets no new ones; asked first, it is the one at hand.
         new: makes what is made from now on.
     """
+
+    in_memory: ClassVar[bool] = False
 
     def __init__(self, *, old: KeyProvider, new: KeyProvider) -> None:
         self._old = old

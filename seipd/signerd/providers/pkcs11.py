@@ -29,8 +29,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-SIGN_WAIT_S = 4.0
-"""Below the time that a caller of the signer waits: it shall hear why."""
+SIGN_WAIT_S = 3.7
+"""Below the time that the signer waits for a provider: the log shall say what it was."""
 OPEN_WAIT_S = 10.0
 GENERATE_WAIT_S = 30.0
 
