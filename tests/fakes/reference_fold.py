@@ -157,13 +157,13 @@ def _attested(
     root_text = base64.b64encode(root).decode()
     text = f"seipd/{world.mesh_id}/{server.id}/1\n{size}\n{root_text}\n"
     times = {}
-    for one in record.body["signatures"]:
-        certificate = roster.server(one["witness"])
-        if one["witness"] not in roster.witnesses or certificate is None:
+    for one in map(b64u_decode, record.body["signatures"]):
+        witness, time = f"server-{one[:8].hex()}", int.from_bytes(one[8:16], "big")
+        certificate = roster.server(witness)
+        if witness not in roster.witnesses or certificate is None:
             continue
-        signed = cosignature_input(text, one["time"])
-        if verify(certificate.key, signed, b64u_decode(one["signature"])):
-            times[one["witness"]] = one["time"]
+        if verify(certificate.key, cosignature_input(text, time), one[16:]):
+            times[witness] = time
     if len(times) <= len(roster.witnesses) // 2:
         return None
     return int(sorted(times.values())[(len(times) - 1) // 2]) * 1000

@@ -3,8 +3,9 @@
     feed.roster  {hash, number}             the records that follow are judged under this roster
     feed.attest  {root, signatures, size}   witnesses' cosignatures on this feed's checkpoint
 
-A signature is ``{signature, time, witness}``: C2SP cosignature/v1 by the witness's identity key
-over the checkpoint text of this feed at ``size``, at ``time`` in seconds of UTC.
+A signature is the base64url of 80 bytes: the 8 raw bytes of the witness's id, and the
+timestamped signature of C2SP cosignature/v1 (time in seconds of UTC, 8 bytes, big-endian; 64 bytes
+of Ed25519) by the witness's identity key over the checkpoint text of this feed at ``size``.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import msgspec
 from services.base.ledger.note import NoteVerifier
 from services.kernel.errors import InputError
 from services.kernel.ids import (
+    SIGNATURE_BYTES,
     ServerId,
+    b64u_decode,
     b64u_encode,
     parse_key,
-    parse_server_id,
-    parse_signature,
+    raw_server_id,
     server_id_of,
+    server_id_of_raw,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 ROSTER_KIND = "feed.roster"
 ATTEST_KIND = "feed.attest"
 KEPT_EPOCHS = 16
+_ID_BYTES = 8
+_TIME_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +48,30 @@ class Cosignature:
     time_s: int
     signature: bytes
 
-    def value(self) -> dict[str, Any]:
-        """Return the JSON object."""
-        return {
-            "witness": self.witness,
-            "time": self.time_s,
-            "signature": b64u_encode(self.signature),
-        }
+    def text(self) -> str:
+        """Return it as it stands in a record."""
+        time = self.time_s.to_bytes(_TIME_BYTES, "big")
+        return b64u_encode(raw_server_id(self.witness) + time + self.signature)
+
+
+def cosignature_from_text(text: str) -> Cosignature:
+    """Parse a cosignature as it stands in a record.
+
+    Raises:
+        InputError: malformed, or a time that no attest can hold.
+    """
+    data = b64u_decode(text)
+    if len(data) != _ID_BYTES + _TIME_BYTES + SIGNATURE_BYTES:
+        raise InputError("a cosignature has 80 bytes")
+    witness, signed = data[:_ID_BYTES], data[_ID_BYTES:]
+    one = Cosignature(
+        witness=server_id_of_raw(witness),
+        time_s=int.from_bytes(signed[:_TIME_BYTES], "big"),
+        signature=signed[_TIME_BYTES:],
+    )
+    if not is_in_time(one):
+        raise InputError("feed.attest: time out of range")
+    return one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,20 +87,14 @@ class Attest:
         return {
             "size": self.size,
             "root": b64u_encode(self.root),
-            "signatures": [signature.value() for signature in self.signatures],
+            "signatures": [one.text() for one in self.signatures],
         }
-
-
-class _CosignatureWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    witness: str
-    time: int
-    signature: str
 
 
 class _AttestWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: int
     root: str
-    signatures: list[_CosignatureWire]
+    signatures: list[str]
 
 
 def attest_from_body(body: dict[str, Any]) -> Attest:
@@ -93,16 +109,7 @@ def attest_from_body(body: dict[str, Any]) -> Attest:
         raise InputError(f"feed.attest: {error}") from error
     if not 1 <= wire.size < 1 << 48 or len(wire.signatures) > 9:
         raise InputError("feed.attest: size from 1, nine signatures at most")
-    signatures = tuple(
-        Cosignature(
-            witness=parse_server_id(one.witness),
-            time_s=one.time,
-            signature=parse_signature(one.signature),
-        )
-        for one in wire.signatures
-    )
-    if not all(map(is_in_time, signatures)):
-        raise InputError("feed.attest: time out of range")
+    signatures = tuple(cosignature_from_text(one) for one in wire.signatures)
     return Attest(size=wire.size, root=parse_key(wire.root), signatures=signatures)
 
 

@@ -27,7 +27,8 @@ from services.kernel.ids import b64u_encode, parse_key, server_id_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.base.ledger.roster import Charter, RosterAt
+    from services.base.ledger.roster import Charter
+    from services.base.ledger.rosterat import RosterAt
     from services.kernel.ids import MeshId, ServerId
     from services.kernel.records import Record
 
@@ -74,7 +75,7 @@ class _KeptWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     roster: int
     size: int
     root: str
-    signatures: list[dict[str, Any]]
+    signatures: list[str]
 
 
 def kept_from_body(body: object) -> Kept:

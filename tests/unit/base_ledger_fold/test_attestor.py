@@ -5,14 +5,25 @@ from __future__ import annotations
 import contextlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from services.base.ledger.attest import Attestor
+from services.base.ledger.attest import Attestor, middle_of
 from services.base.ledger.checkpoint import Checkpoint
-from services.base.ledger.feed import attest_from_body, feed_origin
+from services.base.ledger.feed import (
+    Attest,
+    Cosignature,
+    attest_from_body,
+    feed_origin,
+    settled_ms,
+)
 from services.base.ledger.note import cosignature_input
 from services.base.ledger.witnesskey import WitnessKey
 from services.kernel.errors import InputError
-from services.kernel.ids import b64u_encode
+from services.kernel.hlc import Hlc
+from services.kernel.ids import b64u_encode, server_id_of
+from services.kernel.records import Entry
+from services.mesh.gossip.answers import MAX_ENTRY_BYTES
 from tests.fakes.world import START_MS, Server, World
 
 START_S = START_MS // 1000
@@ -104,3 +115,33 @@ async def test_a_time_that_no_attest_can_hold_is_left_out(time_s) -> None:
 async def test_gos_25_who_is_no_witness_settles_nothing() -> None:
     desk = Desk()
     assert await desk.settled_by(desk.line(desk.outsider, START_S)) == set()
+
+
+@given(
+    times_s=st.lists(st.integers(1, 1 << 31), min_size=1, max_size=9),
+    witnesses=st.integers(1, 9),
+)
+def test_what_is_left_of_the_signatures_settles_at_the_same_median(times_s, witnesses) -> None:
+    signed = [cosignature(number, time_s) for number, time_s in enumerate(times_s)]
+    count = witnesses // 2 + 1
+    if len(signed) < count:
+        return
+    kept = middle_of(signed, count)
+    assert len(set(kept)) == count
+    assert settled_ms([one.time_s for one in kept]) == settled_ms(times_s)
+
+
+def test_an_attest_of_nine_witnesses_fits_a_datagram() -> None:
+    desk = Desk()
+    signatures = tuple(cosignature(number, (1 << 32) - 1) for number in range(5))
+    attest = Attest(size=(1 << 48) - 1, root=ROOT, signatures=signatures)
+    assert attest_from_body(attest.value()) == attest
+    record = desk.attestor._author.record("feed.attest", attest.value())
+    entry = Entry(hlc=Hlc((1 << 63) - 1), record=record).encode()
+    assert len(entry) <= MAX_ENTRY_BYTES
+
+
+def cosignature(number: int, time_s: int) -> Cosignature:
+    return Cosignature(
+        witness=server_id_of(bytes([number]) * 32), time_s=time_s, signature=bytes(64)
+    )

@@ -154,7 +154,8 @@ def test_what_can_t_be_taken_back_asks_to_begin_anew() -> None:
         {"size": 0},
         {"key": "short"},
         {"more": 1},
-        {"signatures": [{"witness": "server-0123456789abcdef"}]},
+        {"signatures": ["A" * 106]},
+        {"signatures": ["A" * 107]},
         {"signatures": [None]},
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.base.ledger.feed import attest_from_body
 from services.base.ledger.ticks import (
     StateWord,
     agreed_word,
@@ -54,7 +55,7 @@ def test_servers_that_know_more_or_less_since_give_the_same_word(seed, second) -
                 index
                 for index, entry in enumerate(server.entries)
                 if entry.record.kind == "feed.attest"
-                and entry.record.body["signatures"][0]["time"] * 1000 <= tick_ms
+                and attest_from_body(entry.record.body).signatures[0].time_s * 1000 <= tick_ms
             ),
             default=-1,
         )
