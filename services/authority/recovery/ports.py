@@ -1,0 +1,44 @@
+"""What recovery needs of the root and of the signer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from services.authority.ports import Json
+    from services.base.signing import recovery_wire as wire
+    from services.kernel.records import Record
+
+
+class Root(Protocol):
+    """The root as this server reaches it."""
+
+    @property
+    def holds_root(self) -> bool:
+        """Whether the signer here has the root key in force."""
+
+    async def sign_record(self, kind: str, body: Json) -> Record:
+        """Return a record that the root signed.
+
+        Raises:
+            UnavailableError: ``signer_unavailable``.
+        """
+
+
+class RecoverySigner(Protocol):
+    """The signer's calls about recovery keys; each raises UnavailableError where it is away."""
+
+    async def deal(self, request: wire.DealRequest) -> wire.DealReply:
+        """Make a recovery key and deal it."""
+
+    async def write(self, request: wire.WriteRequest) -> wire.WriteReply:
+        """Make a recovery key and write it to a file."""
+
+    async def begin(self, request: wire.BeginRequest) -> wire.BeginReply:
+        """Make a one-time key."""
+
+    async def finish(self, request: wire.FinishRequest) -> wire.EndorseReply:
+        """Rebuild a recovery key and endorse a claim."""
+
+    async def endorse(self, request: wire.EndorseRequest) -> wire.EndorseReply:
+        """Endorse a claim by an offline file."""

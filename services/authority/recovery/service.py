@@ -1,0 +1,239 @@
+"""Keeps a recovery key dealt: this server's word on its share; new dealings where the root is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, ClassVar
+
+from services.authority.governance import parameters
+from services.authority.recovery.messages import ACK_KIND, GOOD, Head
+from services.authority.recovery.planning import (
+    deal_is_due,
+    dealing_of,
+    records_of,
+    sealed_share,
+    shown_dealing,
+    wanted_holders,
+    word_due,
+)
+from services.authority.recovery.view import VIEW, head_of, numbers, standing_of, threshold_of
+from services.authority.trust import view as trust_view
+from services.base.signing import recovery_wire as wire
+from services.base.signing.dealing import ShareError, open_share
+from services.kernel.errors import ConflictError, SeipdError
+from services.kernel.ids import b64u_decode, b64u_encode
+from services.kernel.service import Health, HealthState
+from services.runtime.tasks import TaskOwner
+
+if TYPE_CHECKING:
+    from services.authority.ports import Json, Ledger
+    from services.authority.recovery.ports import RecoverySigner, Root
+    from services.base.crypto.signatures import SigningKey
+    from services.base.ledger.author import Author
+    from services.base.ledger.watching import Change
+    from services.kernel.views import RosterReader
+
+logger = logging.getLogger(__name__)
+
+SETTLE_S = 10.0
+"""Servers join in groups: a dealing waits until the holders stay the same for so long."""
+RETRY_S = 30.0
+
+
+class RecoveryService:
+    """Speaks for this server's share; deals where the root key is."""
+
+    name: ClassVar[str] = "recovery"
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        author: Author,
+        key: SigningKey,
+        root: Root,
+        signer: RecoverySigner | None,
+        settle_s: float = SETTLE_S,
+    ) -> None:
+        self._ledger = ledger
+        self._author = author
+        self._key = key
+        self._root = root
+        self._signer = signer
+        self._settle_s = settle_s
+        self._changed = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._tasks = TaskOwner("recovery")
+        self._subscribed = False
+
+    async def start(self) -> None:
+        """Begin to look what is due."""
+        if not self._subscribed:
+            views = [VIEW, "roster", trust_view.VIEW, parameters.VIEW]
+            self._ledger.subscribe(views, self._told)
+        self._subscribed = True
+        self._changed.set()
+        self._tasks.spawn(self._keep(), name="recovery-keep")
+
+    async def stop(self) -> None:
+        """Look no more."""
+        await self._tasks.close()
+
+    def health(self) -> Health:
+        """Say whether the root could be brought back, were it lost now."""
+        state = self._ledger.state
+        in_force, newest = numbers(state)
+        head = head_of(state, in_force)
+        if head is None:
+            detail = "no recovery key is in force: were the root lost, it would stay so"
+            return Health(state=HealthState.OK, detail=detail)
+        if head.is_offline:
+            return Health(state=HealthState.OK, detail="the operator has the recovery file")
+        bad = standing_of(state, newest)["bad"]
+        if bad:
+            named = ", ".join(f"{at}: {said}" for at, said in sorted(bad.items()))
+            detail = f"shares of dealing {newest} that are not good: {named}"
+            return Health(state=HealthState.DEGRADED, detail=detail)
+        detail = f"{head.threshold} of {len(head.holders)} servers bring a lost root back"
+        return Health(state=HealthState.OK, detail=detail)
+
+    def describe(self) -> Json:
+        """Return the dealing in force and the one under way, with what holders said."""
+        state = self._ledger.state
+        in_force, newest = numbers(state)
+        return {
+            "in_force": shown_dealing(state, in_force),
+            "under_way": shown_dealing(state, newest) if newest != in_force else None,
+            "wanted_holders": list(wanted_holders(state, self._roster())),
+            "own": self._ledger.server_id,
+        }
+
+    async def deal(self) -> Json:
+        """Deal a new recovery key now: to tier 1, or into a file while that is too small.
+
+        Returns:
+            ``number``, and the ``path`` of the file where there is one.
+
+        Raises:
+            ConflictError: ``no_root_here``.
+            UnavailableError: ``signer_unavailable``.
+        """
+        signer = self._require_signer()
+        async with self._turn:
+            number = numbers(self._ledger.state)[1] + 1
+            holders = wanted_holders(self._ledger.state, self._roster())
+            if not holders:
+                return {"number": number, "path": await self._write_file(signer, number)}
+            keys = [self._ledger.charter.key_of(one) for one in holders]
+            threshold = threshold_of(self._ledger.state, len(holders))
+            reply = await signer.deal(
+                wire.DealRequest(
+                    mesh=self._ledger.mesh_id,
+                    number=number,
+                    threshold=threshold,
+                    holders=[b64u_encode(one) for one in keys if one is not None],
+                )
+            )
+            head = Head(
+                number=number,
+                recovery_key=b64u_decode(reply.recovery_key),
+                signature=b64u_decode(reply.signature),
+                threshold=threshold,
+                holders=holders,
+                answer=b64u_decode(reply.answer),
+            )
+            records = [
+                await self._root.sign_record(kind, body) for kind, body in records_of(head, reply)
+            ]
+            await self._ledger.submit(records)
+            return {"number": number, "path": None}
+
+    async def _write_file(self, signer: RecoverySigner, number: int) -> str:
+        request = wire.WriteRequest(mesh=self._ledger.mesh_id, number=number)
+        reply = await signer.write(request)
+        head = Head(
+            number=number,
+            recovery_key=b64u_decode(reply.recovery_key),
+            signature=b64u_decode(reply.signature),
+            threshold=0,
+            holders=(),
+            answer=b"",
+        )
+        [(kind, body)] = records_of(
+            head,
+            wire.DealReply(
+                recovery_key=reply.recovery_key,
+                signature=reply.signature,
+                commitments=[],
+                answer="",
+                sealed=[],
+            ),
+        )
+        await self._ledger.submit([await self._root.sign_record(kind, body)])
+        return reply.path
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(RETRY_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            self._changed.clear()
+            try:
+                await self._speak()
+                await self._deal_if_due()
+            except SeipdError as error:
+                logger.info("recovery: %s", error, extra={"code": error.code})
+
+    async def _speak(self) -> None:
+        """Open this server's share as soon as it is there, and say what it found."""
+        due = word_due(self._ledger.state, self._ledger.server_id)
+        if due is None:
+            return
+        number, index = due
+        verdict = await asyncio.to_thread(self._verdict, number, index)
+        if verdict != GOOD:
+            logger.error(
+                "this server's share of dealing %d is not good", number, extra={"code": verdict}
+            )
+        body = {"number": number, "verdict": verdict}
+        await self._ledger.submit([self._author.record(ACK_KIND, body)])
+
+    def _verdict(self, number: int, index: int) -> str:
+        state, charter = self._ledger.state, self._ledger.charter
+        dealing = dealing_of(state, number, self._ledger.mesh_id, charter.key_of)
+        try:
+            open_share(
+                self._key.seed, sealed_share(state, number, index), index=index, dealing=dealing
+            )
+        except ShareError as error:
+            return error.code
+        return GOOD
+
+    async def _deal_if_due(self) -> None:
+        if self._signer is None or not self._root.holds_root:
+            return
+        while deal_is_due(self._ledger.state, self._roster()):
+            holders = wanted_holders(self._ledger.state, self._roster())
+            await asyncio.sleep(self._settle_s)
+            if holders == wanted_holders(self._ledger.state, self._roster()):
+                await self.deal()
+                return
+
+    def _require_signer(self) -> RecoverySigner:
+        if self._signer is None or not self._root.holds_root:
+            raise ConflictError(
+                "the root key is not on this server",
+                code="no_root_here",
+                mend="ask the server that holds the root key",
+            )
+        return self._signer
+
+    def _roster(self) -> RosterReader:
+        charter = self._ledger.charter
+        return charter.at(charter.number)
+
+    def _told(self, changes: list[Change]) -> None:
+        self._changed.set()
