@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import grp
 import logging
 import os
 import signal
 from typing import TYPE_CHECKING
 
+from seipd.signerd.auditlog import AuditLog, AuditWriter, audit_key
+from seipd.signerd.clock import GuardedClock
+from seipd.signerd.desk import Caller, Desk
 from seipd.signerd.lifecycle import tell_systemd
 from seipd.signerd.recovery import RecoveryDesk, recovery_handlers
-from seipd.signerd.server import SigningServicer, serve
-from seipd.signerd.state import FOLDER_MODE
+from seipd.signerd.server import AuditedHandler, SigningServicer, serve
+from seipd.signerd.state import AUDIT_FOLDER, FOLDER_MODE
 from services.base.storage.files import make_private_dir
 from services.kernel.errors import ConfigError
+from services.runtime.clock import SystemClock
+from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from seipd.signerd.server import Context
     from seipd.signerd.state import SignerState
 
 logger = logging.getLogger(__name__)
@@ -44,20 +52,47 @@ async def run_signer(state: SignerState, *, folder: Path, socket: Path, group: s
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    table = await asyncio.to_thread(state.check)
+    await asyncio.to_thread(state.check)
     make_private_dir(socket.parent, mode=FOLDER_MODE)
     socket.unlink(missing_ok=True)
-    servicer = SigningServicer(table=table, provider=state.provider)
-    others = [recovery_handlers(RecoveryDesk(folder))]
-    async with serve(servicer, socket, others=others):
-        socket.chmod(0o600)
-        if group is not None:
-            _give_to_group(group, folder=folder, socket=socket)
-        tell_systemd("READY=1")
-        logger.info("the signer is ready", extra={"keys_count": len(table.rows)})
-        await stop.wait()
-        tell_systemd("STOPPING=1")
+    async with working_desk(state, folder=folder) as desk:
+        servicer = SigningServicer(desk, local_caller)
+        others = [AuditedHandler(recovery_handlers(RecoveryDesk(folder)), desk, local_caller)]
+        async with serve(servicer, socket, others=others):
+            socket.chmod(0o600)
+            if group is not None:
+                _give_to_group(group, folder=folder, socket=socket)
+            tell_systemd("READY=1")
+            logger.info("the signer is ready", extra={"keys_count": len(state.table().rows)})
+            await stop.wait()
+            tell_systemd("STOPPING=1")
     socket.unlink(missing_ok=True)
+
+
+@contextlib.asynccontextmanager
+async def working_desk(state: SignerState, *, folder: Path) -> AsyncIterator[Desk]:
+    """Open the audit, bring the keys up to the time, and give a desk that answers.
+
+    Raises:
+        CorruptError: the audit or the table is damaged.
+        StorageError: the disk refused.
+    """
+    log = AuditLog(folder / AUDIT_FOLDER, audit_key(folder))
+    clock = GuardedClock(SystemClock(), floor_ms=await asyncio.to_thread(log.open))
+    await asyncio.to_thread(state.advance, clock.now_ms())
+    writer = AuditWriter(log)
+    tasks = TaskOwner("signer")
+    tasks.spawn(writer.run(), name="audit")
+    try:
+        yield Desk(keys=state, provider=state.provider, audit=writer, clock=clock)
+    finally:
+        await tasks.close()
+
+
+def local_caller(context: Context) -> Caller:
+    """Return who asks over the unix socket: whom its mode lets in, and nobody else."""
+    del context
+    return Caller(name="unix")
 
 
 def _give_to_group(group: str, *, folder: Path, socket: Path) -> None:

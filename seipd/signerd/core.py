@@ -1,4 +1,4 @@
-"""What the signer decides: which key, in which state, may sign which bytes. Pure.
+"""What the signer decides: which key, in which state, may sign which bytes, and when. Pure.
 
 A caller hands in whole messages, never digests. Each begins with its purpose (``seipd/<what>/v1``)
 and a zero byte, and a key signs only for the purposes that it was made for: what it signed as a
@@ -7,107 +7,22 @@ record can't pass for a checkpoint.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from typing import Any
 
-import msgspec
-
+from seipd.signerd.rows import (
+    MAX_TIME_MS,
+    KeyRow,
+    KeyState,
+    Rotation,
+    rotation_from_value,
+    row_from_value,
+)
 from services.kernel.errors import ConflictError, ForbiddenError, InputError, NotFoundError
-from services.kernel.ids import b64u_encode, parse_key
 from services.kernel.signing import MAX_SIGNED_BYTES, parse_key_id, parse_scope
 
-MAX_PURPOSES = 16
-
-_PURPOSE = re.compile(r"seipd/[a-z0-9-]{1,64}/v[1-9][0-9]{0,3}\Z")
-
-
-class KeyState(Enum):
-    """Life of a signing key."""
-
-    ACTIVE = "active"
-    ROTATING = "rotating"
-    RETIRED = "retired"
-
-
-NEXT_STATES = {
-    KeyState.ACTIVE: frozenset({KeyState.ROTATING, KeyState.RETIRED}),
-    KeyState.ROTATING: frozenset({KeyState.RETIRED}),
-    KeyState.RETIRED: frozenset[KeyState](),
-}
-MAY_SIGN = frozenset({KeyState.ACTIVE})
-"""A rotating key still verifies what it signed; new signatures are its successor's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRow:
-    """One key: its public half, what it is for, and where its provider finds the private one."""
-
-    scope: str
-    key_id: str
-    state: KeyState
-    public_key: bytes
-    purposes: tuple[str, ...]
-    handle: str
-
-    def value(self) -> dict[str, Any]:
-        """Return the JSON object."""
-        return {
-            "scope": self.scope,
-            "key_id": self.key_id,
-            "state": self.state.value,
-            "public_key": b64u_encode(self.public_key),
-            "purposes": list(self.purposes),
-            "handle": self.handle,
-        }
-
-
-class _RowWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    scope: str
-    key_id: str
-    state: KeyState
-    public_key: str
-    purposes: list[str]
-    handle: str
-
-
-def row_from_value(value: object) -> KeyRow:
-    """Check the JSON object of a row.
-
-    Raises:
-        InputError: malformed.
-    """
-    try:
-        wire = msgspec.convert(value, _RowWire)
-    except msgspec.ValidationError as error:
-        raise InputError(f"key row: {error}") from error
-    return KeyRow(
-        scope=parse_scope(wire.scope),
-        key_id=parse_key_id(wire.key_id),
-        state=wire.state,
-        public_key=parse_key(wire.public_key),
-        purposes=parse_purposes(wire.purposes),
-        handle=wire.handle,
-    )
-
-
-def parse_purposes(texts: list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """Check the purposes of a key; return them sorted, each once.
-
-    Raises:
-        InputError: ``bad_purpose``: none, too many, or not ``seipd/<what>/v<number>``.
-    """
-    if not 1 <= len(texts) <= MAX_PURPOSES:
-        raise InputError(f"a key has 1 to {MAX_PURPOSES} purposes", code="bad_purpose")
-    for text in texts:
-        if not _PURPOSE.match(text):
-            raise InputError(
-                f"not a purpose: {text[:80]!r}",
-                code="bad_purpose",
-                mend="write it as seipd/<what>/v1",
-            )
-    return tuple(sorted(set(texts)))
+TABLE_VERSION = 1
+MAX_KEYS = 2048
 
 
 def handle_of(scope: str, key_id: str) -> str:
@@ -120,17 +35,35 @@ def handle_of(scope: str, key_id: str) -> str:
 
 
 class KeyTable:
-    """All keys of a signer by scope and id; a change makes a new table."""
+    """All keys of a signer by scope and id, and their rotations; a change makes a new table.
 
-    def __init__(self, rows: tuple[KeyRow, ...]) -> None:
+    Raises:
+        InputError: two rows of one name, too many of them, or a rotation of keys that are not here.
+    """
+
+    def __init__(self, rows: tuple[KeyRow, ...], rotations: tuple[Rotation, ...] = ()) -> None:
         self._rows = {(row.scope, row.key_id): row for row in rows}
-        if len(self._rows) != len(rows):
-            raise InputError("two key rows of one name")
+        if len(self._rows) != len(rows) or len(rows) > MAX_KEYS:
+            raise InputError("two key rows of one name, or too many")
+        self.rotations = rotations
+        for one in rotations:
+            for key_id in (one.old_key_id, one.new_key_id):
+                if (one.scope, key_id) not in self._rows:
+                    raise InputError(f"a rotation of the key {key_id}, which is not there")
+        self._due_ms = min(self._due_times(), default=MAX_TIME_MS)
 
     @property
     def rows(self) -> tuple[KeyRow, ...]:
         """The rows, in the order in which they were made."""
         return tuple(self._rows.values())
+
+    def value(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {
+            "v": TABLE_VERSION,
+            "keys": [row.value() for row in self.rows],
+            "rotations": [one.value() for one in self.rotations],
+        }
 
     def find(self, scope: str, key_id: str) -> KeyRow:
         """Return a key.
@@ -144,20 +77,27 @@ class KeyTable:
             raise NotFoundError("there is no such key in that scope", code="key_unknown")
         return row
 
-    def may_sign(self, scope: str, key_id: str, data: bytes) -> KeyRow:
-        """Return the key that may sign these bytes.
+    def may_sign(self, scope: str, key_id: str, data: bytes, *, now_ms: int) -> KeyRow:
+        """Return the key that may sign these bytes now.
 
         Raises:
-            InputError: ``wrong_scope`` or ``bad_key_id``.
+            InputError: ``wrong_scope``, ``bad_key_id`` or ``message_too_long``.
             NotFoundError: ``key_unknown``.
-            ForbiddenError: ``key_retired``, or ``purpose_refused``: the bytes do not begin with a
-                purpose of this key and a zero byte, or are too many.
+            ForbiddenError: ``key_retired``; ``rotation_in_progress``: its window has not opened;
+                ``purpose_refused``: the bytes do not begin with a purpose of this key and a zero
+                byte.
         """
         row = self.find(scope, key_id)
-        if row.state not in MAY_SIGN:
-            raise ForbiddenError(f"the key is {row.state.value}", code="key_retired")
+        ended = row.valid_until_ms is not None and now_ms >= row.valid_until_ms
+        if ended or row.state is KeyState.RETIRED:
+            raise ForbiddenError("the key is retired", code="key_retired")
+        if now_ms < row.valid_from_ms:
+            raise ForbiddenError(
+                "the key follows another one whose window has not opened",
+                code="rotation_in_progress",
+            )
         if len(data) > MAX_SIGNED_BYTES:
-            raise ForbiddenError(f"over {MAX_SIGNED_BYTES} bytes", code="purpose_refused")
+            raise InputError(f"over {MAX_SIGNED_BYTES} bytes", code="message_too_long")
         if not any(data.startswith(f"{purpose}\0".encode()) for purpose in row.purposes):
             raise ForbiddenError("the bytes begin with no purpose of it", code="purpose_refused")
         return row
@@ -168,24 +108,121 @@ class KeyTable:
         Raises:
             InputError: there is a key of that name.
         """
-        return KeyTable((*self.rows, row))
+        return KeyTable((*self.rows, row), self.rotations)
 
-    def with_state(self, scope: str, key_id: str, state: KeyState) -> KeyTable:
-        """Return a table in which a key is in another state; the same state changes nothing.
+    def advanced(self, now_ms: int) -> KeyTable:
+        """Return the table as it stands at a time: windows that opened, keys that ended."""
+        if now_ms < self._due_ms:
+            return self
+        opened = {
+            (one.scope, one.old_key_id) for one in self.rotations if one.opens_at_ms <= now_ms
+        }
+        return KeyTable(
+            tuple(_aged(row, now_ms, opened=name in opened) for name, row in self._rows.items()),
+            self.rotations,
+        )
+
+    def retired(self, scope: str, key_id: str, *, now_ms: int) -> KeyTable:
+        """Return a table in which a key signs no more.
 
         Raises:
             InputError: ``wrong_scope`` or ``bad_key_id``.
             NotFoundError: ``key_unknown``.
-            ConflictError: ``bad_transition``: there is no way back.
         """
         row = self.find(scope, key_id)
-        if state is row.state:
-            return self
-        if state not in NEXT_STATES[row.state]:
+        return self._replaced(row.moved(KeyState.RETIRED, at_ms=now_ms))
+
+    def rotation_of(self, scope: str, old_key_id: str, new_key_id: str) -> Rotation | None:
+        """Return the rotation of these two keys, if there is one."""
+        pair = (scope, old_key_id, new_key_id)
+        for one in self.rotations:
+            if (one.scope, one.old_key_id, one.new_key_id) == pair:
+                return one
+        return None
+
+    def check_rotation(self, rotation: Rotation, *, now_ms: int) -> KeyRow:
+        """Return the old key of a rotation that may begin.
+
+        Raises:
+            ConflictError: ``key_exists``; ``rotation_in_progress``: a key is in another one.
+            ForbiddenError: ``key_retired``.
+            InputError: ``bad_window``: it is over already.
+            NotFoundError: ``key_unknown``.
+        """
+        old = self.find(rotation.scope, rotation.old_key_id)
+        if old.state is KeyState.RETIRED:
+            raise ForbiddenError("the key is retired", code="key_retired")
+        names = (rotation.old_key_id, rotation.new_key_id)
+        for one in self.rotations:
+            ended = self.find(one.scope, one.old_key_id).state is KeyState.RETIRED
+            if not ended and one.touches(rotation.scope, *names):
+                raise ConflictError(
+                    f"{one.old_key_id} and {one.new_key_id} are in a rotation",
+                    code="rotation_in_progress",
+                    mend="wait until its window has closed",
+                )
+        if (rotation.scope, rotation.new_key_id) in self._rows:
             raise ConflictError(
-                f"a key that is {row.state.value} does not become {state.value}",
-                code="bad_transition",
-                mend="make a new key",
+                f"there is a key {rotation.new_key_id}", code="key_exists", mend="choose another"
             )
-        moved = replace(row, state=state)
-        return KeyTable(tuple(moved if one is row else one for one in self.rows))
+        if rotation.closes_at_ms <= now_ms:
+            raise InputError("the window is over already", code="bad_window")
+        return old
+
+    def with_rotation(self, rotation: Rotation, public_key: bytes, *, now_ms: int) -> KeyTable:
+        """Return a table with the successor of a key; raises as ``check_rotation``."""
+        old = self.check_rotation(rotation, now_ms=now_ms)
+        until_ms = rotation.closes_at_ms
+        if old.valid_until_ms is not None:
+            until_ms = min(until_ms, old.valid_until_ms)
+        new = KeyRow(
+            scope=old.scope,
+            key_id=rotation.new_key_id,
+            state=KeyState.ACTIVE,
+            public_key=public_key,
+            purposes=old.purposes,
+            handle=handle_of(old.scope, rotation.new_key_id),
+            valid_from_ms=rotation.opens_at_ms,
+        )
+        ending = self._replaced(replace(old, valid_until_ms=until_ms))
+        return KeyTable((*ending.rows, new), (*self.rotations, rotation)).advanced(now_ms)
+
+    def _replaced(self, changed: KeyRow) -> KeyTable:
+        name = (changed.scope, changed.key_id)
+        rows = tuple(changed if key == name else row for key, row in self._rows.items())
+        return KeyTable(rows, self.rotations)
+
+    def _due_times(self) -> list[int]:
+        waiting = {name for name, row in self._rows.items() if row.state is KeyState.ACTIVE}
+        return [
+            *(one.opens_at_ms for one in self.rotations if (one.scope, one.old_key_id) in waiting),
+            *(
+                row.valid_until_ms
+                for row in self._rows.values()
+                if row.valid_until_ms is not None and row.state is not KeyState.RETIRED
+            ),
+        ]
+
+
+def _aged(row: KeyRow, now_ms: int, *, opened: bool) -> KeyRow:
+    if opened and row.state is KeyState.ACTIVE:
+        row = row.moved(KeyState.ROTATING, at_ms=now_ms)
+    if row.valid_until_ms is not None and now_ms >= row.valid_until_ms:
+        row = row.moved(KeyState.RETIRED, at_ms=row.valid_until_ms)
+    return row
+
+
+def table_from_value(value: object) -> KeyTable:
+    """Check the JSON object of a table.
+
+    Raises:
+        InputError: malformed.
+    """
+    if not isinstance(value, dict) or set(value) != {"v", "keys", "rotations"}:
+        raise InputError("not a table of keys")
+    if value["v"] != TABLE_VERSION:
+        raise InputError(f"a table of version {value['v']!r:.20}, this program reads 1")
+    if not isinstance(value["keys"], list) or not isinstance(value["rotations"], list):
+        raise InputError("not a table of keys")
+    rows = tuple(row_from_value(one) for one in value["keys"])
+    return KeyTable(rows, tuple(rotation_from_value(one) for one in value["rotations"]))

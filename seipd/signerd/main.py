@@ -17,7 +17,7 @@ from services.kernel.errors import ConfigError, ConflictError, InputError, Seipd
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from seipd.signerd.core import KeyRow
+    from seipd.signerd.rows import KeyRow
     from seipd.signerd.state import SignerState
 
 EXIT_USAGE = 2
@@ -119,30 +119,31 @@ def keygen(
     **provider: str | None,
 ) -> None:
     """Make a key in this process, unless it is there; print its public half."""
+    from services.runtime.clock import SystemClock
+
     with _opened(state, unlock_file, provider, allow_same_user=allow_insecure_same_user) as held:
-        _print(held.keygen(scope, key_id, purposes), as_json=as_json)
+        row = held.keygen(scope, key_id, purposes, now_ms=SystemClock().now_ms())
+        _print(row, as_json=as_json)
 
 
 @signer.command()
 @_common
 @_named
-@click.option("--to", type=click.Choice(["rotating", "retired"]), required=True)
-def move(
+def retire(
     *,
     state: Path,
     unlock_file: Path | None,
     allow_insecure_same_user: bool,
     scope: str,
     key_id: str,
-    to: str,
     as_json: bool,
     **provider: str | None,
 ) -> None:
     """Let a key sign no more; there is no way back."""
-    from seipd.signerd.core import KeyState
+    from services.runtime.clock import SystemClock
 
     with _opened(state, unlock_file, provider, allow_same_user=allow_insecure_same_user) as held:
-        _print(held.move(scope, key_id, KeyState(to)), as_json=as_json)
+        _print(held.retire(scope, key_id, now_ms=SystemClock().now_ms()), as_json=as_json)
 
 
 @contextmanager

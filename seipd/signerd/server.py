@@ -1,21 +1,18 @@
-"""The gRPC side of the signer: requests to the core and back, refusals as stable strings."""
+"""The gRPC side of the signer: requests to the desk and back, refusals as stable strings."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import grpc
 from typing_extensions import override
 
-from seipd.signerd.providers.base import require_length
-from services.base.crypto.signatures import verify
+from seipd.signerd.auditing import Asked
 from services.base.signing import signer_pb2, signer_pb2_grpc
-from services.base.signing.recovery_wire import MAX_MESSAGE_BYTES
 from services.kernel.errors import (
     ConfigError,
+    ConflictError,
     ForbiddenError,
     InputError,
     NotFoundError,
@@ -23,77 +20,122 @@ from services.kernel.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from seipd.signerd.core import KeyRow, KeyTable
-    from seipd.signerd.providers.base import KeyProvider
+    from seipd.signerd.desk import Caller, Desk
 
-logger = logging.getLogger(__name__)
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Handlers = grpc.GenericRpcHandler[bytes, bytes]
+    Answer = Callable[[bytes, Context], Awaitable[bytes]]
 
-MAX_IN_FLIGHT = 500
+MAX_IN_FLIGHT = 128
+MAX_MESSAGE_BYTES = 6 << 20
+"""More than is ever signed: what is too long is to be refused by name, and written down."""
 STOP_GRACE_S = 1.0
+HANDSHAKE_TIMEOUT_MS = 5_000
 
-_PROVIDER_FAILED = "provider_unavailable: the key provider does not sign"
+_STATUS: tuple[tuple[type[SeipdError], grpc.StatusCode], ...] = (
+    (NotFoundError, grpc.StatusCode.NOT_FOUND),
+    (ForbiddenError, grpc.StatusCode.PERMISSION_DENIED),
+    (InputError, grpc.StatusCode.INVALID_ARGUMENT),
+    (ConflictError, grpc.StatusCode.FAILED_PRECONDITION),
+)
 
 
 class SigningServicer(signer_pb2_grpc.SigningServicer):
-    """Sign and PublicKey."""
+    """Sign and PublicKey; ``identify`` says who asks, before anything else is looked at."""
 
-    def __init__(self, *, table: KeyTable, provider: KeyProvider) -> None:
-        self._table = table
-        self._provider = provider
+    def __init__(self, desk: Desk, identify: Callable[[Context], Caller]) -> None:
+        self._desk = desk
+        self._identify = identify
 
     @override
-    async def Sign(
-        self,
-        request: signer_pb2.SignRequest,
-        context: grpc.aio.ServicerContext[signer_pb2.SignRequest, signer_pb2.SignReply],
-    ) -> signer_pb2.SignReply:
+    async def Sign(self, request: signer_pb2.SignRequest, context: Context) -> signer_pb2.SignReply:
         """Sign exactly the bytes given, if the key may."""
-        data = request.canonical_bytes
+        caller = self._identify(context)
         try:
-            row = self._table.may_sign(request.scope, request.key_id, data)
-            require_length(data, self._provider.max_bytes)
-        except SeipdError as error:
-            logger.warning(
-                "refused to sign", extra={"code": error.code, "key_id": request.key_id[:128]}
+            signature = await self._desk.sign(
+                caller, request.canonical_bytes, scope=request.scope, key_id=request.key_id
             )
-            await context.abort(_status_of(error), f"{error.code}: {error}")
-            raise
-        signature = await self._signed(row, data)
-        if signature is None:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, _PROVIDER_FAILED)
-        return signer_pb2.SignReply(signature=signature, key_id=row.key_id)
+        except SeipdError as error:
+            await refuse(context, error)
+        return signer_pb2.SignReply(signature=signature, key_id=request.key_id)
 
     @override
     async def PublicKey(
-        self,
-        request: signer_pb2.PublicKeyRequest,
-        context: grpc.aio.ServicerContext[signer_pb2.PublicKeyRequest, signer_pb2.PublicKeyReply],
+        self, request: signer_pb2.PublicKeyRequest, context: Context
     ) -> signer_pb2.PublicKeyReply:
         """Tell the public half of a key."""
+        caller = self._identify(context)
         try:
-            row = self._table.find(request.scope, request.key_id)
+            row = await self._desk.public_key(caller, scope=request.scope, key_id=request.key_id)
         except SeipdError as error:
-            await context.abort(_status_of(error), f"{error.code}: {error}")
-            raise
+            await refuse(context, error)
         return signer_pb2.PublicKeyReply(
-            public_key=row.public_key, key_id=row.key_id, state=row.state.value
+            public_key=row.public_key,
+            key_id=row.key_id,
+            state=row.state.value,
+            valid_from_ms=row.valid_from_ms,
+            valid_until_ms=row.valid_until_ms or 0,
         )
 
-    async def _signed(self, row: KeyRow, data: bytes) -> bytes | None:
-        """Return a signature that verifies; None where the provider has none to give."""
-        try:
-            signature = await asyncio.to_thread(self._provider.sign, row.handle, data)
-        except SeipdError as error:
-            logger.error("the key provider fails: %s", error, extra={"code": error.code})  # noqa: TRY400 (the error says all)
+
+class AuditedHandler(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """Calls of another service on the same socket, each of them written down."""
+
+    def __init__(
+        self,
+        inner: Handlers,
+        desk: Desk,
+        identify: Callable[[Context], Caller],
+    ) -> None:
+        self._inner = inner
+        self._desk = desk
+        self._identify = identify
+
+    @override
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        """Return the handler of a call, if it is one of that service."""
+        found = self._inner.service(handler_call_details)
+        if found is None or found.unary_unary is None:
             return None
-        # A token may have lost its slot, a service its key version: never pass that on.
-        if not verify(row.public_key, data, signature):
-            logger.error("the key provider signed with another key", extra={"key_id": row.key_id})
-            return None
-        return signature
+        name = handler_call_details.method.rpartition("/")[2].lower()
+        call = cast("Answer", found.unary_unary)
+        return grpc.unary_unary_rpc_method_handler(self._audited(name, call))
+
+    def _audited(self, name: str, call: Answer) -> Answer:
+        async def answer(data: bytes, context: Context) -> bytes:
+            asked = Asked(call=name, caller=self._identify(context).name, scope="", key_id="")
+
+            async def work() -> bytes:
+                try:
+                    return await call(data, context)
+                except grpc.aio.AbortError as error:
+                    # The call has told its refusal already; here it gets its name for the audit.
+                    code = (context.details() or "").partition(":")[0]
+                    raise _ToldError("refused", code=code) from error
+
+            try:
+                return await self._desk.audited(asked, work)
+            except _ToldError as error:
+                raise (error.__cause__ or error) from None
+            except SeipdError as error:
+                await refuse(context, error)
+
+        return answer
+
+
+class _ToldError(SeipdError):
+    """A refusal that the caller was told."""
+
+
+async def refuse(context: Context, error: SeipdError) -> NoReturn:
+    """End a call with the code of an error, first and followed by a colon."""
+    await context.abort(_status_of(error), f"{error.code}: {error}")
+    raise error
 
 
 @contextlib.asynccontextmanager
@@ -101,23 +143,39 @@ async def serve(
     servicer: signer_pb2_grpc.SigningServicer,
     socket: Path,
     *,
-    others: Sequence[grpc.GenericRpcHandler[bytes, bytes]] = (),
+    others: Sequence[Handlers] = (),
 ) -> AsyncIterator[None]:
     """Serve on a unix socket while the context lasts; ``others`` stand beside the two calls.
 
     Raises:
         ConfigError: ``bad_socket``: the socket can't be made there.
     """
-    server = grpc.aio.server(
-        maximum_concurrent_rpcs=MAX_IN_FLIGHT,
-        options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)],
-    )
-    signer_pb2_grpc.add_SigningServicer_to_server(servicer, server)
+    server = new_server(servicer)
     server.add_generic_rpc_handlers(tuple(others))
     try:
         server.add_insecure_port(f"unix:{socket}")
     except RuntimeError as error:
         raise ConfigError(f"can't listen on {socket}", code="bad_socket") from error
+    async with running(server):
+        yield
+
+
+def new_server(servicer: signer_pb2_grpc.SigningServicer) -> grpc.aio.Server:
+    """Return a server of the two calls, with its limits, that listens nowhere yet."""
+    server = grpc.aio.server(
+        maximum_concurrent_rpcs=MAX_IN_FLIGHT,
+        options=[
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
+        ],
+    )
+    signer_pb2_grpc.add_SigningServicer_to_server(servicer, server)
+    return server
+
+
+@contextlib.asynccontextmanager
+async def running(server: grpc.aio.Server) -> AsyncIterator[None]:
+    """Let a server run while the context lasts."""
     await server.start()
     try:
         yield
@@ -126,10 +184,7 @@ async def serve(
 
 
 def _status_of(error: SeipdError) -> grpc.StatusCode:
-    if isinstance(error, NotFoundError):
-        return grpc.StatusCode.NOT_FOUND
-    if isinstance(error, ForbiddenError):
-        return grpc.StatusCode.PERMISSION_DENIED
-    if isinstance(error, InputError):
-        return grpc.StatusCode.INVALID_ARGUMENT
+    for kind, status in _STATUS:
+        if isinstance(error, kind):
+            return status
     return grpc.StatusCode.UNAVAILABLE

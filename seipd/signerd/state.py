@@ -3,6 +3,8 @@
 lock         held while a signer, or a command that changes keys, is at work
 keys.json    the rows: public halves, purposes, states; canonical JSON
 keys/        one sealed file a key
+audit/       a log of tiles each month: what was asked, and how it ended
+audit.key    the key that signs the audit, and nothing else
 run/         the socket
 """
 
@@ -10,16 +12,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from typing import TYPE_CHECKING
 
-from seipd.signerd.core import (
-    KeyRow,
-    KeyState,
-    KeyTable,
-    handle_of,
-    parse_purposes,
-    row_from_value,
-)
+from seipd.signerd.core import KeyTable, handle_of, table_from_value
+from seipd.signerd.rows import KeyRow, KeyState, Rotation, parse_purposes
 from services.base.storage.files import make_private_dir, read_private, storage_error, write_atomic
 from services.kernel import canonical
 from services.kernel.errors import (
@@ -37,9 +34,10 @@ if TYPE_CHECKING:
     from seipd.signerd.providers.base import KeyProvider
 
 KEYS_FILE = "keys.json"
+AUDIT_FOLDER = "audit"
 FOLDER_MODE = 0o710
 """The daemon's group passes through to the socket, and lists nothing."""
-MAX_TABLE_BYTES = 1 << 20
+MAX_TABLE_BYTES = 4 << 20
 
 
 class SignerState:
@@ -48,6 +46,9 @@ class SignerState:
     def __init__(self, folder: Path, provider: KeyProvider) -> None:
         self._folder = folder
         self._lock: int | None = None
+        self._changing = threading.RLock()
+        self._swapping = threading.Lock()
+        self._current: KeyTable | None = None
         self.provider = provider
 
     def open(self) -> None:
@@ -86,16 +87,24 @@ class SignerState:
         except NotFoundError:
             return KeyTable(())
         try:
-            value = canonical.decode_canonical(data)
-            if not isinstance(value, list):
-                raise InputError("not a list")
-            return KeyTable(tuple(row_from_value(one) for one in value))
+            return table_from_value(canonical.decode_canonical(data))
         except (InputError, WireError) as error:
             raise CorruptError(
                 f"{self._folder / KEYS_FILE}: {error}",
                 path=KEYS_FILE,
                 mend="restore it and the folder keys from one backup",
             ) from error
+
+    def table_at(self, now_ms: int) -> KeyTable:
+        """Return the rows as they stand at a time, from memory; ``advance`` writes them down.
+
+        Raises:
+            CorruptError: at the first call: the file is damaged.
+        """
+        with self._swapping:
+            current = self.table() if self._current is None else self._current
+            self._current = current.advanced(now_ms)
+            return self._current
 
     def check(self) -> KeyTable:
         """Open every key that may still sign and compare it with its row; return the rows.
@@ -117,7 +126,9 @@ class SignerState:
                 )
         return table
 
-    def keygen(self, scope: str, key_id: str, purposes: Sequence[str]) -> KeyRow:
+    def keygen(
+        self, scope: str, key_id: str, purposes: Sequence[str], *, now_ms: int = 0
+    ) -> KeyRow:
         """Make a key in this process, unless it is there; return its row.
 
         Raises:
@@ -126,19 +137,21 @@ class SignerState:
             KeyUnwrapError: the unlock secret is not that of the keys that are there.
         """
         handle, wanted = handle_of(scope, key_id), parse_purposes(tuple(purposes))
-        table = self.check()
-        try:
-            row = table.find(scope, key_id)
-        except NotFoundError:
-            row = KeyRow(
-                scope=scope,
-                key_id=key_id,
-                state=KeyState.ACTIVE,
-                public_key=self.provider.generate(handle),
-                purposes=wanted,
-                handle=handle,
-            )
-            self._save(table.with_key(row))
+        with self._changing:
+            table = self.check()
+            try:
+                row = table.find(scope, key_id)
+            except NotFoundError:
+                row = KeyRow(
+                    scope=scope,
+                    key_id=key_id,
+                    state=KeyState.ACTIVE,
+                    public_key=self.provider.generate(handle),
+                    purposes=wanted,
+                    handle=handle,
+                    valid_from_ms=now_ms,
+                )
+                self._save(table.with_key(row))
         if row.purposes != wanted:
             raise ConflictError(
                 f"the key {key_id} of {scope} is there, for {', '.join(row.purposes)}",
@@ -147,16 +160,55 @@ class SignerState:
             )
         return row
 
-    def move(self, scope: str, key_id: str, state: KeyState) -> KeyRow:
-        """Bring a key into another state; return its row.
+    def rotate(self, wanted: Rotation, *, now_ms: int) -> tuple[Rotation, KeyRow]:
+        """Make the successor of a key and bind the two to a window; return it and the new key.
+
+        Asked again for the same two keys it returns the rotation that there is: who asked and was
+        cut off asks again.
 
         Raises:
+            ConflictError: ``rotation_in_progress`` or ``key_exists``.
+            ForbiddenError: ``key_retired``.
+            InputError: ``bad_window``: it is over already.
             NotFoundError: ``key_unknown``.
-            ConflictError: ``bad_transition``.
+            SeipdError: the provider can't make a key.
         """
-        table = self.table().with_state(scope, key_id, state)
-        self._save(table)
+        with self._changing:
+            table = self.table().advanced(now_ms)
+            found = table.rotation_of(wanted.scope, wanted.old_key_id, wanted.new_key_id)
+            if found is None:
+                table.check_rotation(wanted, now_ms=now_ms)
+                made = self.provider.generate(handle_of(wanted.scope, wanted.new_key_id))
+                table = table.with_rotation(wanted, made, now_ms=now_ms)
+                self._save(table)
+                found = wanted
+            return found, table.find(found.scope, found.new_key_id)
+
+    def retire(self, scope: str, key_id: str, *, now_ms: int) -> KeyRow:
+        """Let a key sign no more, whatever its window; return its row.
+
+        Raises:
+            InputError: ``wrong_scope`` or ``bad_key_id``.
+            NotFoundError: ``key_unknown``.
+        """
+        with self._changing:
+            table = self.table().retired(scope, key_id, now_ms=now_ms)
+            self._save(table)
         return table.find(scope, key_id)
+
+    def advance(self, now_ms: int) -> KeyTable:
+        """Write down what the time has changed; return the table.
+
+        Raises:
+            CorruptError: the file is damaged.
+            StorageError: the disk refused.
+        """
+        with self._changing:
+            before = self.table()
+            table = before.advanced(now_ms)
+            if table is not before:
+                self._save(table)
+            return table
 
     def close(self) -> None:
         """Forget the keys and give the lock back; may be called twice."""
@@ -166,5 +218,6 @@ class SignerState:
             self._lock = None
 
     def _save(self, table: KeyTable) -> None:
-        rows = [row.value() for row in table.rows]
-        write_atomic(self._folder / KEYS_FILE, canonical.encode(rows))
+        write_atomic(self._folder / KEYS_FILE, canonical.encode(table.value()))
+        with self._swapping:
+            self._current = table

@@ -30,11 +30,15 @@ MAX_REMEMBERED_KEYS = 1024
 _REFUSALS: dict[str, type[SeipdError]] = {
     "key_unknown": NotFoundError,
     "key_retired": ForbiddenError,
+    "rotation_in_progress": ForbiddenError,
+    "caller_unknown": ForbiddenError,
     "purpose_refused": ForbiddenError,
     "wrong_scope": ForbiddenError,
     "bad_key_id": InputError,
     "message_too_long": InputError,
     "provider_unavailable": UnavailableError,
+    "audit_unavailable": UnavailableError,
+    "caller_busy": UnavailableError,
 }
 
 
@@ -105,7 +109,13 @@ class GrpcSigner:
         request = signer_pb2.PublicKeyRequest(scope=scope, key_id=key_id)
         async with self._stub() as stub:
             reply = await stub.PublicKey(request, timeout=self._timeout_s)
-        return PublicKeyInfo(public_key=reply.public_key, key_id=reply.key_id, state=reply.state)
+        return PublicKeyInfo(
+            public_key=reply.public_key,
+            key_id=reply.key_id,
+            state=reply.state,
+            valid_from_ms=reply.valid_from_ms,
+            valid_until_ms=reply.valid_until_ms or None,
+        )
 
     @asynccontextmanager
     async def _stub(self) -> AsyncIterator[SigningStub]:

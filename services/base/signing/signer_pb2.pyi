@@ -31,11 +31,15 @@ class PublicKeyRequest(_message.Message):
     def __init__(self, scope: _Optional[str] = ..., key_id: _Optional[str] = ...) -> None: ...
 
 class PublicKeyReply(_message.Message):
-    __slots__ = ("public_key", "key_id", "state")
+    __slots__ = ("public_key", "key_id", "state", "valid_from_ms", "valid_until_ms")
     PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    VALID_FROM_MS_FIELD_NUMBER: _ClassVar[int]
+    VALID_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
     public_key: bytes
     key_id: str
     state: str
-    def __init__(self, public_key: _Optional[bytes] = ..., key_id: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
+    valid_from_ms: int
+    valid_until_ms: int
+    def __init__(self, public_key: _Optional[bytes] = ..., key_id: _Optional[str] = ..., state: _Optional[str] = ..., valid_from_ms: _Optional[int] = ..., valid_until_ms: _Optional[int] = ...) -> None: ...

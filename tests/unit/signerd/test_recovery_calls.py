@@ -11,7 +11,7 @@ import pytest
 
 from seipd.signerd.core import KeyTable
 from seipd.signerd.recovery import RecoveryDesk, recovery_handlers
-from seipd.signerd.server import SigningServicer, serve
+from seipd.signerd.server import serve
 from services.base.crypto.signatures import verify
 from services.base.signing import recovery_wire as wire
 from services.base.signing.dealing import (
@@ -25,6 +25,7 @@ from services.base.signing.recovery_client import GrpcRecovery
 from services.kernel import canonical
 from services.kernel.errors import InputError, NotFoundError, UnavailableError
 from services.kernel.ids import b64u_decode, b64u_encode, parse_key
+from tests.fakes.signer_desk import desk_of, servicer_of
 from tests.fakes.world import key_of
 
 MESH = "cd" * 32
@@ -36,7 +37,7 @@ KEYS = [key_of(f"holder {at}") for at in range(5)]
 async def signer():
     with tempfile.TemporaryDirectory() as folder:
         socket = Path(folder) / "s"
-        servicer = SigningServicer(table=KeyTable(()), provider=None)
+        servicer = servicer_of(desk_of(KeyTable(())))
         others = [recovery_handlers(RecoveryDesk(Path(folder)))]
         async with serve(servicer, socket, others=others):
             yield GrpcRecovery(str(socket))

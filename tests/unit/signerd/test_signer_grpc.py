@@ -7,8 +7,9 @@ import contextlib
 
 import pytest
 
-from seipd.signerd.core import KeyRow, KeyState, KeyTable
-from seipd.signerd.server import SigningServicer, serve
+from seipd.signerd.core import KeyTable
+from seipd.signerd.rows import KeyRow, KeyState
+from seipd.signerd.server import serve
 from services.base.crypto.signatures import SigningKey, verify
 from services.base.signing import signer_pb2, signer_pb2_grpc
 from services.base.signing.client import GrpcSigner
@@ -21,33 +22,10 @@ from services.kernel.errors import (
     UnavailableError,
 )
 from services.kernel.signing import MAX_SIGNED_BYTES
+from tests.fakes.signer_desk import MemoryAudit, Provider, desk_of, servicer_of
 
 MESSAGE = b"seipd/record/v1\0" + bytes(32) + b"{}"
 DOMAIN = "domain:0190b3a0-0000-7000-8000-000000000001"
-
-
-class Provider:
-    """Keys in memory, and every way for a provider to fail."""
-
-    def __init__(self) -> None:
-        self.keys = {f"h{number}": SigningKey(bytes([number]) * 32) for number in range(3)}
-        self.swapped: str | None = None
-        self.failure: Exception | None = None
-        self.max_bytes = MAX_SIGNED_BYTES
-
-    def generate(self, handle: str) -> bytes:
-        return self.public_key(handle)
-
-    def public_key(self, handle: str) -> bytes:
-        return self.keys[handle].public_key
-
-    def sign(self, handle: str, data: bytes) -> bytes:
-        if self.failure:
-            raise self.failure
-        return self.keys[self.swapped or handle].sign(data)
-
-    def close(self) -> None:
-        pass
 
 
 class Signerd:
@@ -56,6 +34,7 @@ class Signerd:
     def __init__(self, socket) -> None:
         self.socket = socket
         self.provider = Provider()
+        self.audit = MemoryAudit()
         self.client = GrpcSigner(str(socket))
 
     def table(self, first: str = "h0") -> KeyTable:
@@ -78,8 +57,8 @@ class Signerd:
         )
 
     def serving(self, table: KeyTable | None = None):
-        servicer = SigningServicer(table=table or self.table(), provider=self.provider)
-        return serve(servicer, self.socket)
+        desk = desk_of(table or self.table(), self.provider, audit=self.audit)
+        return serve(servicer_of(desk), self.socket)
 
 
 @pytest.fixture
@@ -131,9 +110,10 @@ async def test_sgn_03_06_refusals_reach_the_caller_by_their_codes(signerd) -> No
                 MESSAGE + bytes(MAX_SIGNED_BYTES),
                 "platform",
                 "root-1",
-                ForbiddenError,
-                "purpose_refused",
+                InputError,
+                "message_too_long",
             ),
+            (MESSAGE + bytes(5 << 20), "platform", "root-1", InputError, "message_too_long"),
             (MESSAGE, "platform", "a/b", InputError, "bad_key_id"),
         ):
             await refused(sign(data, scope=scope, key_id=key_id), kind, code)
@@ -148,7 +128,7 @@ async def test_sgn_03_06_refusals_reach_the_caller_by_their_codes(signerd) -> No
 async def test_a_message_over_the_transport_s_limit_is_refused_too(signerd) -> None:
     async with signerd.serving():
         await refused(
-            signerd.client.sign(MESSAGE + bytes(1 << 20), scope="platform", key_id="root-1"),
+            signerd.client.sign(MESSAGE + bytes(8 << 20), scope="platform", key_id="root-1"),
             UnavailableError,
             "signer_unavailable",
         )

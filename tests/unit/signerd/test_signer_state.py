@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from seipd.signerd.core import KeyState
 from seipd.signerd.providers.software import SoftwareProvider
+from seipd.signerd.rows import KeyState
 from seipd.signerd.state import SignerState
 from services.base.crypto.kdf import Argon2Cost
 from services.kernel.errors import (
     ConflictError,
     CorruptError,
     InputError,
-    NotFoundError,
     SeipdError,
 )
 
@@ -117,11 +116,10 @@ def test_a_second_signer_is_refused(shelf) -> None:
 def test_states_are_kept(shelf) -> None:
     state = shelf.opened()
     state.keygen("platform", "root-1", [RECORD])
-    assert state.move("platform", "root-1", KeyState.RETIRED).state is KeyState.RETIRED
+    assert state.retire("platform", "root-1", now_ms=5).state is KeyState.RETIRED
     assert state.table().rows[0].state is KeyState.RETIRED
-    assert code_of(state.move, "platform", "root-1", KeyState.ROTATING) == "bad_transition"
-    with pytest.raises(NotFoundError):
-        state.move("platform", "root-2", KeyState.RETIRED)
+    assert state.table().rows[0].valid_until_ms == 5
+    assert code_of(lambda: state.retire("platform", "root-2", now_ms=5)) == "key_unknown"
 
 
 def test_rkc_16_no_file_holds_the_seed_in_clear_and_none_is_readable_by_others(shelf) -> None:
@@ -190,7 +188,7 @@ def test_a_lost_key_file_is_named(shelf) -> None:
 def test_a_retired_key_need_not_open(shelf) -> None:
     state = shelf.opened()
     state.keygen("platform", "root-1", [RECORD])
-    state.move("platform", "root-1", KeyState.RETIRED)
+    state.retire("platform", "root-1", now_ms=5)
     state.close()
     next((shelf.folder / "keys").iterdir()).unlink()
     assert shelf.opened().check().rows[0].state is KeyState.RETIRED

@@ -1,0 +1,105 @@
+"""What the signer writes down of every call: one line of canonical JSON an entry. Pure.
+
+``granted`` is what was done; ``insufficient_relation`` what this caller may not ask for;
+``caveat_violation`` what it may, but not of this key, now or in this form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from services.kernel import canonical
+from services.kernel.errors import CorruptError, WireError
+
+if TYPE_CHECKING:
+    from services.kernel.errors import SeipdError
+
+ENTRY_VERSION = 1
+MAX_NAME_CHARS = 128
+RELATION_CODES = frozenset({"caller_unknown", "wrong_scope"})
+
+
+class Outcome(Enum):
+    """How a call ended."""
+
+    GRANTED = "granted"
+    INSUFFICIENT_RELATION = "insufficient_relation"
+    CAVEAT_VIOLATION = "caveat_violation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One call: by whom, and for what. ``digest`` is SHA-256 of the bytes to sign."""
+
+    call: str
+    caller: str
+    scope: str
+    key_id: str
+    digest: str = ""
+    size_bytes: int = 0
+
+
+def entry_of(asked: Asked, *, at_ms: int, refusal: SeipdError | None = None) -> bytes:
+    """Return the entry of a call that was granted, or refused for a reason."""
+    return canonical.encode(
+        {
+            "v": ENTRY_VERSION,
+            "at_ms": at_ms,
+            "call": asked.call,
+            "caller": asked.caller,
+            # What a stranger wrote is kept as far as a good name could go.
+            "scope": asked.scope[:MAX_NAME_CHARS],
+            "key_id": asked.key_id[:MAX_NAME_CHARS],
+            "sha256": asked.digest,
+            "size_bytes": asked.size_bytes,
+            "outcome": outcome_of(refusal).value,
+            "reason": refusal.code if refusal is not None else "",
+        }
+    )
+
+
+def outcome_of(refusal: SeipdError | None) -> Outcome:
+    """Return what a refusal, or none, is called in the audit."""
+    if refusal is None:
+        return Outcome.GRANTED
+    if refusal.code in RELATION_CODES:
+        return Outcome.INSUFFICIENT_RELATION
+    return Outcome.CAVEAT_VIOLATION
+
+
+def month_entry(*, at_ms: int, before: str, size: int, root: bytes) -> bytes:
+    """Return the first entry of a month: what the log of the month before came to."""
+    return canonical.encode(
+        {
+            "v": ENTRY_VERSION,
+            "at_ms": at_ms,
+            "call": "month",
+            "before": before,
+            "size": size,
+            "root": root.hex(),
+        }
+    )
+
+
+def time_of(entry: bytes) -> int:
+    """Return when an entry was written, in milliseconds since 1970.
+
+    Raises:
+        CorruptError: it is no entry.
+    """
+    try:
+        at_ms = canonical.decode_object(entry).get("at_ms")
+    except WireError as error:
+        raise CorruptError(f"an audit entry: {error}", path="audit") from error
+    if not isinstance(at_ms, int):
+        raise CorruptError("an audit entry without its time", path="audit")
+    return at_ms
+
+
+def month_of(at_ms: int) -> str:
+    """Return the month of a time, as its log is called."""
+    at = datetime.fromtimestamp(at_ms // 1000, tz=UTC)
+    return f"{at.year:04d}-{at.month:02d}"
