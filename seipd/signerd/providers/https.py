@@ -117,12 +117,10 @@ class HttpsPoster:
             try:
                 connection.request("POST", "/", body=body, headers=dict(headers))
                 answer = connection.getresponse()
-                data = answer.read(MAX_ANSWER_BYTES + 1)
+                data = _whole(answer)
             except (OSError, http.client.HTTPException) as error:
                 what = str(error) or type(error).__name__
                 raise UnreachableError(f"{self._endpoint.host}: {what}") from error
-        if len(data) > MAX_ANSWER_BYTES:
-            raise UnreachableError(f"{self._endpoint.host}: an answer without end")
         return answer.status, data
 
     def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
@@ -132,6 +130,20 @@ class HttpsPoster:
         return http.client.HTTPSConnection(
             place.host, place.port, timeout=timeout_s, context=self._tls
         )
+
+
+def _whole(answer: http.client.HTTPResponse) -> bytes:
+    """Return the body; what was cut off is none, which http.client does not say by itself."""
+    if answer.length is None and not answer.chunked:
+        raise http.client.HTTPException("an answer without a length")
+    data = bytearray()
+    while part := answer.read(MAX_ANSWER_BYTES + 1 - len(data)):
+        data += part
+    if len(data) > MAX_ANSWER_BYTES:
+        raise http.client.HTTPException("an answer without end")
+    if answer.length:
+        raise http.client.HTTPException("an answer that was cut off")
+    return bytes(data)
 
 
 class _Hurried:
