@@ -44,6 +44,10 @@ _BY_CODE = {
     "name_in_use": 409,
     "duplicate_id": 409,
     "already_untrusted": 409,
+    "already_voted": 409,
+    "stale_value": 409,
+    "voting_expired": 409,
+    "voting_over": 409,
     "rejected_orphan": 404,
 }
 

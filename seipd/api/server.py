@@ -15,7 +15,17 @@ from seipd.api import private, public
 from seipd.api.listeners import BACKLOG, Listeners, has_address
 from seipd.api.middleware import MAX_BODY_BYTES, Gate, refuse_unknown
 from seipd.api.openapi import openapi_document
-from seipd.api.private import invite, ipam, mesh, protocol, server, status, tree, trust
+from seipd.api.private import (
+    governance,
+    invite,
+    ipam,
+    mesh,
+    protocol,
+    server,
+    status,
+    tree,
+    trust,
+)
 from seipd.api.private import ledger as private_ledger
 from seipd.api.public import auth, epochs, health, join, witness
 from seipd.api.public import ledger as public_ledger
@@ -51,6 +61,7 @@ PRIVATE_ROUTES: tuple[Route, ...] = (
     *trust.ROUTES,
     *server.ROUTES,
     *protocol.ROUTES,
+    *governance.ROUTES,
     *private_ledger.ROUTES,
 )
 KEEPALIVE_S = 30.0

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from seipd.api.tls import TlsIdentity
     from services.authority.enroll.service import EnrollService
+    from services.authority.governance.service import GovernanceService
     from services.authority.ipam.service import IpamService
     from services.authority.rootkeys.service import RootKeysService
     from services.base.ledger.author import Author
@@ -64,6 +65,7 @@ class ApiServices:
     ledger: LedgerService
     author: Author
     enroll: EnrollService
+    governance: GovernanceService
     ipam: IpamService
     root_keys: RootKeysService
     auth: AuthService

@@ -37,6 +37,9 @@ _BY_CODE = {
     "rejected_unauthorised": FORBIDDEN,
     "rejected_orphan": NOT_FOUND,
     "no_mesh": NOT_FOUND,
+    "out_of_range": USAGE,
+    "unknown_parameter": NOT_FOUND,
+    "rejected_not_eligible": FORBIDDEN,
 }
 _BY_CATEGORY: tuple[tuple[type[SeipdError], int], ...] = (
     (ConfigError, USAGE),

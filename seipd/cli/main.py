@@ -27,6 +27,7 @@ COMMANDS: Commands = {
     "tree": ("seipd.cli.tree:tree", "the permission tree"),
     "ipam": ("seipd.cli.ipam:ipam", "addresses and blocks"),
     "acl": ("seipd.cli.tree:acl", "may X do Y here, and why"),
+    "governance": ("seipd.cli.governance:governance", "what only a vote changes"),
     "ledger": ("seipd.cli.ledger:ledger", "the tamper-evident ledger"),
     "backup": ("seipd.cli.backup:backup", "write this server's state to one file"),
     "restore": ("seipd.cli.backup:restore", "make an empty data root what a backup says"),

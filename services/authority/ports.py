@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from services.base.ledger.heads import FeedHead
     from services.base.ledger.roster import Charter
+    from services.base.ledger.standing import Item
     from services.base.ledger.state import State
     from services.base.ledger.watching import Change
     from services.base.ledger.writer import Receipt
@@ -38,6 +39,9 @@ class Ledger(Protocol):
 
     def root_at(self, server_id: str, epoch: int, size: int) -> bytes | None:
         """Return the root that a feed had at a size; None where that is not held."""
+
+    def without_effect(self, kinds: Collection[str]) -> list[Item]:
+        """Return the entries of these kinds that are remembered and have no effect."""
 
     async def submit(self, records: Sequence[Record]) -> list[Receipt]:
         """Append records, all or none."""

@@ -10,6 +10,7 @@ from seipd.api.tls import load_tls_identity
 from seipd.daemon.genesis import MeshFacts, found_mesh, write_first_records
 from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService, Wanted
+from services.authority.governance.service import GovernanceService
 from services.authority.ipam.service import IpamService
 from services.authority.rootkeys.service import RootKeysService
 from services.base.crypto.agreement import generate_x25519
@@ -157,6 +158,9 @@ class OneServer:
         self.author = Author(
             key=self.identity.signing_key, mesh_id=self.ledger.mesh_id, clock=self.clock
         )
+        self.governance = GovernanceService(
+            ledger=self.ledger, author=self.author, clock=self.clock
+        )
         self.ipam = IpamService(ledger=self.ledger, author=self.author)
         await self.ipam.start()
         self.root_keys = root_keys = RootKeysService(
@@ -178,6 +182,7 @@ class OneServer:
             ledger=self.ledger,
             author=self.author,
             enroll=self.enroll,
+            governance=self.governance,
             ipam=self.ipam,
             root_keys=root_keys,
             auth=auth,

@@ -48,6 +48,7 @@ PASSED: Final = "passed"
 REJECTED: Final = "rejected"
 STALE: Final = "stale"
 EXPIRED: Final = "expired"
+VOID: Final = "void"
 
 
 class _ProposalWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

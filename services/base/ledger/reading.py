@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.base.ledger.standing import UNSETTLED_MS
 from services.kernel.errors import NotFoundError
 from services.kernel.ids import MeshId, ServerId
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from services.base.ledger.heads import FeedHead
     from services.base.ledger.holding import Holding
     from services.base.ledger.roster import Charter
+    from services.base.ledger.standing import Item
     from services.base.ledger.state import State
 
 
@@ -42,6 +44,11 @@ class LedgerReader:
     def mesh_id(self) -> MeshId:
         """The mesh of this ledger."""
         return self._holding.fold.mesh_id
+
+    def without_effect(self, kinds: Collection[str]) -> list[Item]:
+        """Return the entries of these kinds that are remembered and have no effect, in order."""
+        every = self.fold.settled_until(UNSETTLED_MS)
+        return [item for item in every if item.record.kind in kinds and item.refusal is not None]
 
     def feeds(self) -> Mapping[str, FeedHead]:
         """Return how much of each feed is held, as a view that follows the feeds."""
