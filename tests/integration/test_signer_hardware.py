@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pkcs11
@@ -216,6 +219,60 @@ async def test_sgn_09_a_token_that_can_t_be_written_signs_and_makes_no_key(
     assert (with_token.place.state / "keys.json").read_bytes() == before
     with_token.start()
     assert verify(await with_token.public_key(), MESSAGE, await with_token.sign())
+
+
+@contextlib.contextmanager
+def files_held(folder: Path):
+    """Hold the locks of all files, for which SoftHSM waits without end."""
+    script = (
+        "import fcntl, sys\n"
+        "from pathlib import Path\n"
+        "files = [p.open('r+b') for p in Path(sys.argv[1]).rglob('*') if p.is_file()]\n"
+        "for file in files:\n"
+        "    fcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "print(len(files), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert int(holder.stdout.readline()) > 0
+        yield
+    finally:
+        holder.communicate()
+
+
+def threads_of(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+@needs_softhsm
+async def test_a_library_that_hangs_is_unavailable_and_the_others_are_answered(
+    with_token, token
+) -> None:
+    assert with_token.keygen().returncode == 0
+    signer = with_token.start()
+    public_key = await with_token.public_key()
+    assert await with_token.sign()
+    before = threads_of(signer.pid)
+    with files_held(token.tokens):
+        for _ in range(30):
+            with pytest.raises(UnavailableError) as caught:
+                await with_token.sign()
+            assert caught.value.code == "provider_unavailable"
+        assert await with_token.public_key() == public_key
+        assert threads_of(signer.pid) <= before + 8, "those of the loop, and none a call"
+        assert "does not answer within 3.7 s" in with_token.log()
+        assert "still hangs in an earlier call" in with_token.log()
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(UnavailableError):
+                signature = await with_token.sign()
+                break
+            await asyncio.sleep(0.05)
+    assert verify(public_key, MESSAGE, signature)
+    end(signer)
 
 
 @needs_softhsm
