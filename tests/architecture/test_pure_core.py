@@ -66,7 +66,7 @@ ALSO = frozenset(
         *(f"base/ledger/{name}.py" for name in ("copies", "fsck", "shelf")),
         *(f"base/ledger/{name}.py" for name in ("holding", "intake", "telling", "upkeep", "witnessed")),
         "base/attestation/anchors.py",
-        "base/attestation/tpm_tools.py",
+        *(f"base/attestation/{name}.py" for name in ("devices", "tpm_tools")),
         "base/keywrap/identity.py",
         "base/signing/client.py",
         *(f"edge/wireguard/{name}.py" for name in ("kernel", "links", "network", "genetlink")),

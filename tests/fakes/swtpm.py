@@ -1,4 +1,4 @@
-"""A TPM in software (swtpm) with an endorsement key that a certificate authority of its own signed."""
+"""A TPM in software (swtpm), its endorsement key signed by an authority of its own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.base.attestation.chains import load_pem_chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from cryptography import x509
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NONCE_BYTES = 32
 
-_PURPOSE = b"seipd/attestation/1\0"
+_PURPOSE = b"seipd/attestation/v1\0"
 
 
 def binding(platform: Platform, *, nonce: bytes, server_key: bytes) -> bytes:

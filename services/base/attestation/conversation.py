@@ -1,0 +1,166 @@
+"""Who was asked what, and whose hardware is believed until when. Pure: time and chance come in.
+
+    unknown ── tick ──▶ asked ── good answer ──▶ believed for an hour, asked again after 45 min
+                          │ ──── refused ──────▶ asked again later, believed no more
+                          └ ──── no answer ────▶ asked again later, believed for its hour
+
+A server that does not answer has not failed: who drops packets must not be able to demote others.
+A nonce is good for one answer, within a minute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.base.attestation.errors import (
+    QuoteFormatError,
+    QuoteRefusedError,
+    Refusal,
+    refused,
+)
+from services.base.attestation.judging import HardwarePolicy, judge
+from services.base.attestation.messages import Challenge
+from services.kernel.errors import InputError, WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from services.base.attestation.messages import Answer
+    from services.base.attestation.verified import VerifiedQuote
+
+ANSWER_WITHIN_MS = 60_000
+REPORT_FRESH_MS = 3_600_000
+RENEW_AFTER_MS = 2_700_000
+ASK_AGAIN_MS = 120_000
+MAX_SERVERS = 1012
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendChallenge:
+    """Ask this server."""
+
+    challenge: Challenge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unanswered:
+    """No answer came in time: no word against the server."""
+
+    server_key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lapsed:
+    """What was believed of this server's hardware is over an hour old."""
+
+    server_key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Believed:
+    """The server's hardware vouches for it, from now on for an hour."""
+
+    server_key: bytes
+    quote: VerifiedQuote
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disbelieved:
+    """The server answered and its answer is not good: why, and how often in a row."""
+
+    server_key: bytes
+    code: str
+    what: str
+    in_a_row: int
+
+
+Effect = SendChallenge | Unanswered | Lapsed
+Outcome = Believed | Disbelieved
+
+
+@dataclass(slots=True, kw_only=True)
+class _Peer:
+    due_ms: int
+    asked: Challenge | None = None
+    asked_at_ms: int = 0
+    believed: Believed | None = None
+    refusals: int = 0
+
+
+class Conversation:
+    """All servers that one server asks for quotes."""
+
+    def __init__(self, *, fresh_nonce: Callable[[], bytes]) -> None:
+        self._fresh_nonce = fresh_nonce
+        self._peers: dict[bytes, _Peer] = {}
+
+    def watch(self, server_key: bytes, *, now_ms: int) -> None:
+        """Ask this server from now on.
+
+        Raises:
+            InputError: ``too_many``: more servers than a mesh has.
+        """
+        if server_key not in self._peers and len(self._peers) >= MAX_SERVERS:
+            raise InputError(f"more than {MAX_SERVERS} servers", code="too_many")
+        self._peers.setdefault(server_key, _Peer(due_ms=now_ms))
+
+    def forget(self, server_key: bytes) -> None:
+        """Ask this server no more and believe nothing of it."""
+        self._peers.pop(server_key, None)
+
+    def believed(self, server_key: bytes, *, now_ms: int) -> VerifiedQuote | None:
+        """Return what this server's hardware said within the last hour."""
+        peer = self._peers.get(server_key)
+        if peer is None or peer.believed is None or now_ms >= peer.believed.until_ms:
+            return None
+        return peer.believed.quote
+
+    def tick(self, *, now_ms: int) -> Iterator[Effect]:
+        """Yield what is due."""
+        for server_key, peer in self._peers.items():
+            if peer.asked is not None and now_ms >= peer.asked_at_ms + ANSWER_WITHIN_MS:
+                peer.asked = None
+                peer.due_ms = now_ms + ASK_AGAIN_MS
+                yield Unanswered(server_key=server_key)
+            if peer.believed is not None and now_ms >= peer.believed.until_ms:
+                peer.believed = None
+                yield Lapsed(server_key=server_key)
+            if peer.asked is None and now_ms >= peer.due_ms:
+                peer.asked = Challenge(nonce=self._fresh_nonce(), server_key=server_key)
+                peer.asked_at_ms = now_ms
+                yield SendChallenge(challenge=peer.asked)
+
+    def hear(
+        self, server_key: bytes, answer: Answer, *, policy: HardwarePolicy, now_ms: int
+    ) -> Outcome:
+        """Judge the answer of the server that holds this key.
+
+        Only its own words may count against a server: the caller knows by its session who speaks.
+
+        Raises:
+            QuoteRefusedError: ``quote_not_asked`` or ``quote_stale``: nothing was asked, or that is
+                too long ago; nothing changes.
+        """
+        peer = self._peers.get(server_key)
+        if peer is None or peer.asked is None:
+            raise refused(Refusal.NOT_ASKED, "an answer to no challenge")
+        if now_ms >= peer.asked_at_ms + ANSWER_WITHIN_MS:
+            raise refused(Refusal.STALE, "the answer to a challenge of over a minute ago")
+        asked, peer.asked = peer.asked, None
+        try:
+            quote = judge(answer, asked, policy=policy, now_ms=now_ms)
+        except (QuoteFormatError, QuoteRefusedError, WireError) as error:
+            peer.believed = None
+            peer.refusals += 1
+            peer.due_ms = now_ms + ASK_AGAIN_MS
+            return Disbelieved(
+                server_key=server_key, code=error.code, what=str(error), in_a_row=peer.refusals
+            )
+        peer.believed = Believed(
+            server_key=server_key, quote=quote, until_ms=now_ms + REPORT_FRESH_MS
+        )
+        peer.refusals = 0
+        peer.due_ms = now_ms + RENEW_AFTER_MS
+        return peer.believed
