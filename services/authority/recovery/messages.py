@@ -103,7 +103,7 @@ class Request:
     @property
     def root_key(self) -> bytes:
         """The root key that is claimed."""
-        return parse_key(self.claim["public_key"])
+        return parse_key(self.claim["root"]["public_key"])
 
     def body(self) -> dict[str, Any]:
         """Return the JSON object."""
@@ -242,10 +242,12 @@ def _convert(body: object, kind: type[Any]) -> Any:  # noqa: ANN401 (one of the 
 
 def _claim(value: dict[str, Any]) -> dict[str, Any]:
     """Check what tells one claim from another; whether it makes a link is the chain's to say."""
-    key, generation = value.get("public_key"), value.get("generation")
+    root = value.get("root")
+    root = root if isinstance(root, dict) else {}
+    key, generation = root.get("public_key"), root.get("generation")
     if not isinstance(key, str) or type(generation) is not int or generation < FIRST_SUCCESSOR:
         raise InputError("a claim names a root key and its generation", code="bad_claim")
-    if value.get("endorser") != "recovery" or len(canonical.encode(value)) > MAX_CLAIM_BYTES // 2:
+    if root.get("endorser") != "recovery" or len(canonical.encode(value)) > MAX_CLAIM_BYTES // 2:
         raise InputError("a claim is for the recovery key to endorse", code="bad_claim")
     parse_key(key)
     return value

@@ -1,6 +1,6 @@
 """Recovery: which dealing is in force, who said what of its share, and what was released to whom.
 
-    recovery/head                    {in_force, newest}                    numbers, 0 for none
+    recovery/head                    {before, in_force, newest}      numbers, 0 for none
     recovery/dealing/<number>        the body of its root.shares
     recovery/standing/<number>       {bad: {index: verdict}, good: [indexes], have, record}
     recovery/share/<number>/<index>  {commitment, sealed}
@@ -9,8 +9,9 @@
 
 Kinds: ``root.shares`` and ``root.share_part`` by the root; ``root.share_ack``, ``root.recovery``
 and ``root.release`` by a server, for itself. A dealing is in force once as many holders as are
-needed said that their share is good, an offline file at once; the one before ends then, its shares
-with it. So there is one in force while the next is under way. Who complained is named.
+needed said that their share is good, an offline file at once. Then the root names its key in the
+chain of root keys, and should it be lost before it can, the dealing before serves still: that one
+is forgotten when the next begins. Who complained is named.
 """
 
 from __future__ import annotations
@@ -46,8 +47,14 @@ MIN_THRESHOLD = 2
 
 def numbers(state: StateReader) -> tuple[int, int]:
     """Return the numbers of the dealing in force and of the newest; 0 for none."""
-    found = state.get(VIEW, "head")
-    return (found["in_force"], found["newest"]) if found is not None else (0, 0)
+    found = _head(state)
+    return found["in_force"], found["newest"]
+
+
+def usable(state: StateReader) -> tuple[int, ...]:
+    """Return the dealings whose shares may be released: the one in force, and the one before."""
+    found = _head(state)
+    return tuple(one for one in (found["in_force"], found["before"]) if one)
 
 
 def head_of(state: StateReader, number: int) -> Head | None:
@@ -87,7 +94,8 @@ def _shares(context: FoldContext, body: dict[str, Any]) -> None:
     if context.record.actor not in context.root_keys:
         raise RejectedError("the root deals shares", code="rejected_unauthorised")
     head, state = head_from_body(body), context.state
-    in_force, newest = numbers(state)
+    known = _head(state)
+    in_force, newest = known["in_force"], known["newest"]
     if head.number != newest + 1:
         raise RejectedError(f"the next dealing is {newest + 1}", code="stale_dealing")
     name = context_of(head, context.roster, context.mesh_id)
@@ -98,12 +106,12 @@ def _shares(context: FoldContext, body: dict[str, Any]) -> None:
         raise RejectedError(f"{wanted} holders have to be needed", code="bad_threshold")
     if not key_vouches(head.recovery_key, name, head.signature):
         raise RejectedError("the recovery key did not sign", code="sig_invalid")
-    if newest != in_force:
-        _forget(state, newest)
+    for number in {newest, known["before"]} - {in_force, 0}:
+        _forget(state, number)
     state.put(VIEW, f"dealing/{head.number}", body)
     standing = {"have": 0, "good": [], "bad": {}, "record": context.record.id}
     state.put(VIEW, f"standing/{head.number}", standing)
-    state.put(VIEW, "head", {"in_force": in_force, "newest": head.number})
+    state.put(VIEW, "head", {"before": 0, "in_force": in_force, "newest": head.number})
     if head.is_offline:
         _bring_into_force(state, head.number)
 
@@ -145,7 +153,7 @@ def _request(context: FoldContext, body: dict[str, Any]) -> None:
     request = request_from_body(body)
     if not is_tier1(context.state, context.roster, author):
         raise RejectedError("a server of tier 1 recovers the root", code="rejected_unauthorised")
-    head = _in_force(context.state, request.number)
+    head = _usable(context.state, request.number)
     if request.root_key in context.root_keys:
         raise RejectedError("this root key is in force", code="bad_claim")
     for index in range(1, len(head.holders) + 1):
@@ -159,7 +167,7 @@ def _release(context: FoldContext, body: dict[str, Any]) -> None:
     request = context.state.get(VIEW, f"request/{server}")
     if request is None or request["record"] != record_id:
         raise RejectedError(f"{server} asks for no such thing now", code="unknown_request")
-    index = _own_index(context, _in_force(context.state, request["number"]))
+    index = _own_index(context, _usable(context.state, request["number"]))
     if index in request["released"]:
         raise RejectedError("this holder released its share", code="duplicate_share")
     context.state.put(VIEW, f"release/{server}/{index}", {"sealed": body["sealed"]})
@@ -187,18 +195,21 @@ def _under_way(state: StateReader, number: int) -> Head:
     return head
 
 
-def _in_force(state: StateReader, number: int) -> Head:
-    head = head_of(state, number) if number == numbers(state)[0] else None
+def _usable(state: StateReader, number: int) -> Head:
+    head = head_of(state, number) if number in usable(state) else None
     if head is None:
         raise RejectedError("this dealing is not in force", code="stale_dealing")
     return head
 
 
+def _head(state: StateReader) -> dict[str, int]:
+    found: dict[str, int] | None = state.get(VIEW, "head")
+    return found if found is not None else {"before": 0, "in_force": 0, "newest": 0}
+
+
 def _bring_into_force(state: StateWriter, number: int) -> None:
     before, newest = numbers(state)
-    if before:
-        _forget(state, before)
-    state.put(VIEW, "head", {"in_force": number, "newest": newest})
+    state.put(VIEW, "head", {"before": before, "in_force": number, "newest": newest})
 
 
 def _forget(state: StateWriter, number: int) -> None:

@@ -78,7 +78,6 @@ async def test_rkc_15_the_key_is_dealt_anew_when_the_holders_change(tmp_path: Pa
     shown = services[0].describe()["in_force"]
     assert shown["recovery_key"] != first
     assert (shown["threshold"], len(shown["holders"])) == (3, 4)
-    assert mesh.fold.state.get("recovery", "share/1/1") is None
 
 
 async def test_rkc_10_a_share_that_is_not_good_is_told_by_its_holder_and_shown(

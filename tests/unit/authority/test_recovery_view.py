@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.authority.recovery.messages import DealtShare, Head, Request
-from services.authority.recovery.view import numbers, standing_of, threshold_of
+from services.authority.recovery.view import numbers, standing_of, threshold_of, usable
 from services.base.signing.dealing import SEALED_SHARE_BYTES, deal_key
 from services.kernel.ids import b64u_encode
 from tests.fakes.world import World, key_of
@@ -87,7 +87,9 @@ class Recovery:
         root_key = b64u_encode(key or key_of("new root").public_key)
         claim = {"endorser": "recovery", "generation": 2, "public_key": root_key}
         one_time = self.world.certificate(server, ("10.64.0.0/20",)).wireguard_key
-        body = Request(number=number, one_time_key=one_time, claim={**claim, **changes}).body()
+        body = Request(
+            number=number, one_time_key=one_time, claim={"root": {**claim, **changes}}
+        ).body()
         return self.later(server, self.world.signed(server.key, "root.recovery", body))
 
     def release(self, at: int, to: int, request: str) -> str:
@@ -131,19 +133,23 @@ def test_a_holder_that_complains_is_named_and_does_not_count() -> None:
     assert mesh.code(mesh.ack(4)) == "already_told"
 
 
-def test_rkc_15_the_dealing_before_ends_with_the_next_one_and_its_shares_are_refused() -> None:
+def test_rkc_15_the_dealing_before_serves_until_the_next_begins_and_is_refused_then() -> None:
     mesh = Recovery()
     mesh.deal(1)
     old = mesh.request(1)
     assert mesh.code(mesh.release(2, 1, old)) is None
     mesh.deal(2)
     state = mesh.state()
-    assert numbers(state) == (2, 2)
+    assert (numbers(state), usable(state)) == ((2, 2), (2, 1))
+    assert mesh.code(mesh.release(3, 1, old)) is None
+    assert mesh.code(mesh.ack(1, number=1)) == "stale_dealing"
+    mesh.write_head(mesh.head(3))
+    state = mesh.state()
+    assert (numbers(state), usable(state)) == ((2, 3), (2,))
     assert state.get("recovery", "dealing/1") is None
     assert state.get("recovery", "share/1/1") is None
-    assert mesh.code(mesh.release(3, 1, old)) == "stale_dealing"
+    assert mesh.code(mesh.release(4, 1, old)) == "stale_dealing"
     assert mesh.code(mesh.request(1, number=1)) == "stale_dealing"
-    assert mesh.code(mesh.ack(1, number=1)) == "stale_dealing"
 
 
 def test_a_dealing_that_never_came_into_force_gives_way_and_the_one_in_force_stays() -> None:
