@@ -6,61 +6,12 @@ import threading
 
 import pytest
 
-from seipd.signerd.providers.moving import MovingProvider
-from seipd.signerd.providers.software import SoftwareProvider
-from services.base.crypto.kdf import Argon2Cost
 from services.base.crypto.signatures import verify
 from services.kernel.errors import InputError, NotFoundError
-from tests.fakes.fake_kms import FakeKms, open_kms
-from tests.fakes.softhsm import PIN, SoftToken, needs_softhsm
+from tests.fakes.key_providers import UNLOCK
+from tests.fakes.softhsm import PIN
 
 ONE, TWO = "platform/root-1", "domain:0190b3a0-0000-7000-8000-000000000001/root-1"
-CHEAP = Argon2Cost(opslimit=1, memlimit_bytes=8192)
-
-
-SECRET = "an unlock secret of forty bytes, or more"
-
-
-def software(tmp_path, _monkeypatch):
-    return lambda: SoftwareProvider(tmp_path / "keys", unlock=SECRET.encode(), cost=CHEAP), bool
-
-
-def softhsm(tmp_path, monkeypatch):
-    token = SoftToken(tmp_path / "hsm")
-    token.use(monkeypatch)
-    return token.open, bool
-
-
-def fake_kms(tmp_path, _monkeypatch):
-    kms = FakeKms()
-    return lambda: open_kms(kms, tmp_path / "credentials"), kms.close
-
-
-def moving(tmp_path, _monkeypatch):
-    kms = FakeKms()
-    sealed = software(tmp_path, None)[0]
-
-    def make():
-        old, new = sealed(), open_kms(kms, tmp_path / "credentials")
-        return MovingProvider(old=old, new=new)
-
-    return make, kms.close
-
-
-@pytest.fixture(params=[software, pytest.param(softhsm, marks=needs_softhsm), fake_kms, moving])
-def opened(request, tmp_path, monkeypatch):
-    """Return what opens the same keys again and again."""
-    made = []
-    make, end = request.param(tmp_path, monkeypatch)
-
-    def opened():
-        made.append(make())
-        return made[-1]
-
-    yield opened
-    for provider in made:
-        provider.close()
-    end()
 
 
 def test_a_new_key_signs(opened) -> None:
@@ -143,7 +94,7 @@ def test_it_does_not_print_its_secrets(opened) -> None:
     provider.generate(ONE)
     names = ("_open", "_place", "_credentials", "_new", "_old")
     shown = repr(provider) + "".join(repr(vars(provider).get(name)) for name in names)
-    for secret in (SECRET, PIN, "seed", "secret_access_key"):
+    for secret in (UNLOCK, PIN, "seed", "secret_access_key"):
         assert secret not in shown
 
 
