@@ -15,9 +15,11 @@ import pytest
 
 from services.base.crypto.signatures import verify
 from services.base.signing.client import GrpcSigner
+from services.kernel import canonical
 from services.kernel.errors import InputError, SeipdError, UnavailableError
+from services.kernel.ids import mesh_id_of
 from tests.fakes.fake_kms import REGION, FakeKms
-from tests.fakes.signers import RECORD, Place, signer_user_can_run
+from tests.fakes.signers import CHECKOUT, RECORD, Place, signer_user_can_run
 from tests.fakes.softhsm import LABEL, PIN, SoftToken, needs_softhsm
 
 pytestmark = [
@@ -346,6 +348,26 @@ def test_a_key_of_another_s_making_that_could_be_taken_out_is_refused(in_process
     # One that is kept inside is taken as it is; its curve is told by name, not by number.
     public_key = provider.generate("platform/root-2")
     assert verify(public_key, b"words", provider.sign("platform/root-2", b"words"))
+
+
+@pytest.mark.parametrize("where", [pytest.param("with_token", marks=needs_softhsm), "with_kms"])
+async def test_a_mesh_is_founded_on_a_root_that_is_never_in_a_file(request, where) -> None:
+    hardware = request.getfixturevalue(where)
+    place = hardware.place
+    assert hardware.keygen().returncode == 0
+    hardware.start()
+    init = ["init", "--domain", "mesh.example", "--region", "eu-central", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "seipd", "--data-root", str(place.folder / "data"), *init],
+        cwd=CHECKOUT,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    public_key = await hardware.public_key()
+    assert canonical.decode_object(done.stdout)["mesh_id"] == mesh_id_of(public_key)
+    assert not (place.state / "keys").exists()
+    assert not place.unlock_file.exists()
 
 
 async def test_a_root_in_kms_signs_and_is_the_same_after_a_restart(with_kms, kms) -> None:
