@@ -14,6 +14,7 @@ import pkcs11
 import pytest
 
 from services.base.crypto.signatures import verify
+from services.base.keywrap.unlock import create_unlock_file
 from services.base.signing.client import GrpcSigner
 from services.kernel import canonical
 from services.kernel.errors import InputError, SeipdError, UnavailableError
@@ -404,6 +405,16 @@ def test_an_access_key_that_is_refused_leaves_no_row(with_kms, kms) -> None:
     assert refused.stderr.startswith("error: KMS refuses: InvalidSignatureException — look at")
     assert not (with_kms.place.state / "keys.json").exists()
     assert kms.keys == {}
+
+
+def test_another_provider_than_before_is_said_with_the_mend(with_kms) -> None:
+    assert with_kms.keygen().returncode == 0
+    place = with_kms.place
+    create_unlock_file(place.unlock_file)
+    with_kms.give(place.unlock_file)
+    with_kms.environment = {}
+    assert with_kms.start().wait(20) == 1
+    assert "give the --provider that has the key" in with_kms.log()
 
 
 def test_a_provider_that_is_not_described_is_wrong_usage(place) -> None:

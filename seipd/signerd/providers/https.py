@@ -81,7 +81,10 @@ class HttpsPoster:
     def __init__(self, endpoint: Endpoint, *, clock: Clock) -> None:
         self._endpoint = endpoint
         self._clock = clock
-        self._tls = ssl.create_default_context() if endpoint.tls else None
+        self._tls: ssl.SSLContext | None = None
+        if endpoint.tls:
+            self._tls = ssl.create_default_context()
+            self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
 
     @property
     def host_header(self) -> str:

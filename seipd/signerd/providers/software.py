@@ -81,7 +81,11 @@ class SoftwareProvider:
             try:
                 sealed = read_private(self._path(handle), MAX_SEALED_BYTES)
             except NotFoundError as error:
-                raise NotFoundError("the key's file is not there", code="key_unknown") from error
+                raise NotFoundError(
+                    "the key's file is not there",
+                    code="key_unknown",
+                    mend="restore the folder keys, or give the --provider that has the key",
+                ) from error
             seed = open_sealed(sealed, unlock=self._unlock, purpose=_purpose_of(handle))
             self._open[handle] = SigningKey(seed)
         return self._open[handle]
