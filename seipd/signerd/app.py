@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from seipd.signerd.auditlog import AuditLog, AuditWriter, audit_key
 from seipd.signerd.clock import GuardedClock
 from seipd.signerd.desk import Caller, Desk
+from seipd.signerd.keycalls import KeyDesk, key_handlers
 from seipd.signerd.lifecycle import tell_systemd
 from seipd.signerd.recovery import RecoveryDesk, recovery_handlers
 from seipd.signerd.server import AuditedHandler, SigningServicer, serve
@@ -55,9 +56,12 @@ async def run_signer(state: SignerState, *, folder: Path, socket: Path, group: s
     await asyncio.to_thread(state.check)
     make_private_dir(socket.parent, mode=FOLDER_MODE)
     socket.unlink(missing_ok=True)
-    async with working_desk(state, folder=folder) as desk:
+    async with working_desk(state, folder=folder) as (desk, keys):
         servicer = SigningServicer(desk, local_caller)
-        others = [AuditedHandler(recovery_handlers(RecoveryDesk(folder)), desk, local_caller)]
+        others = [
+            key_handlers(keys, desk, local_caller),
+            AuditedHandler(recovery_handlers(RecoveryDesk(folder)), desk, local_caller),
+        ]
         async with serve(servicer, socket, others=others):
             socket.chmod(0o600)
             if group is not None:
@@ -70,7 +74,7 @@ async def run_signer(state: SignerState, *, folder: Path, socket: Path, group: s
 
 
 @contextlib.asynccontextmanager
-async def working_desk(state: SignerState, *, folder: Path) -> AsyncIterator[Desk]:
+async def working_desk(state: SignerState, *, folder: Path) -> AsyncIterator[tuple[Desk, KeyDesk]]:
     """Open the audit, bring the keys up to the time, and give a desk that answers.
 
     Raises:
@@ -84,7 +88,8 @@ async def working_desk(state: SignerState, *, folder: Path) -> AsyncIterator[Des
     tasks = TaskOwner("signer")
     tasks.spawn(writer.run(), name="audit")
     try:
-        yield Desk(keys=state, provider=state.provider, audit=writer, clock=clock)
+        desk = Desk(keys=state, provider=state.provider, audit=writer, clock=clock)
+        yield desk, KeyDesk(state=state, log=log, clock=clock)
     finally:
         await tasks.close()
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import secrets
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from seipd.signerd.auditing import month_entry, month_of, time_of
@@ -25,11 +27,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
 KEY_FILE = "audit.key"
 MAX_BATCH = 256
 MAX_WAITING = 4096
 PUBLISH_AFTER = 1024
 PUBLISH_IDLE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPage:
+    """Entries of one month, and the checkpoint that signs all ``size`` of them."""
+
+    month: str
+    vkey: str
+    checkpoint: bytes
+    size: int
+    entries: tuple[bytes, ...]
 
 
 class AuditLog:
@@ -102,6 +117,37 @@ class AuditLog:
             self.close()
             raise
 
+    def read(self, month: str, first: int, count: int) -> AuditPage:
+        """Return entries of a month, or of the newest; may be called by another thread.
+
+        Raises:
+            InputError: the log has not that many entries.
+            NotFoundError: ``no_audit``: of that month there is none.
+            SeipdError: a file is damaged, or the disk refused.
+        """
+        log, newest = self._log, self._month
+        month = month or newest
+        if log is not None and month == newest:
+            return self._page(log, month, first, count)
+        if month not in self.months():
+            raise NotFoundError(f"there is no audit of {month[:20]!r}", code="no_audit")
+        verifier = self.verifier(month)
+        log = TileLog.open(self._folder / month, origin=verifier.name, verifier=verifier)
+        try:
+            return self._page(log, month, first, count)
+        finally:
+            log.close()
+
+    def _page(self, log: TileLog, month: str, first: int, count: int) -> AuditPage:
+        checkpoint, size = log.checkpoint or b"", log.size
+        return AuditPage(
+            month=month,
+            vkey=self.verifier(month).vkey,
+            checkpoint=checkpoint,
+            size=size,
+            entries=tuple(log.read(first, min(first + count, size))),
+        )
+
     def verifier(self, month: str) -> NoteVerifier:
         """Return the public half of the key that signs a month's log, by that log's name."""
         return NoteVerifier(name=f"{self._name}/audit/{month}", public_key=self._key.public_key)
@@ -170,9 +216,12 @@ class AuditWriter:
         failure: SeipdError | None = None
         try:
             await asyncio.shield(asyncio.to_thread(self._log.append, entries, at_ms=at_ms))
-        except SeipdError as error:
+        except Exception as error:
+            # Whatever it was: who waits must hear that nothing was written.
+            logger.exception("the audit can't be written")
+            mend = error.mend if isinstance(error, SeipdError) else ""
             failure = UnavailableError(
-                f"the audit can't be written: {error}", code="audit_unavailable", mend=error.mend
+                "the audit can't be written", code="audit_unavailable", mend=mend
             )
         for _, _, done in batch:
             if done.done():

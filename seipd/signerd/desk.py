@@ -197,7 +197,10 @@ class Desk:
         # A call that hangs keeps its thread, and its end alone makes room for another. The thread
         # is none of a pool: those are waited for when the process ends.
         threading.Thread(
-            target=self._call_provider, args=(loop, done, handle, data), daemon=True
+            target=self._call_provider,
+            args=(loop, done, handle, data),
+            name="provider-call",
+            daemon=True,
         ).start()
         try:
             async with asyncio.timeout(self._timeout_s):

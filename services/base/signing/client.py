@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.base.crypto.signatures import verify
+from services.base.signing.asking import error_of, unix_address
+from services.base.signing.keys_client import GrpcKeys
 from services.kernel.errors import (
     ConfigError,
     ForbiddenError,
@@ -15,12 +16,10 @@ from services.kernel.errors import (
     SeipdError,
     UnavailableError,
 )
-from services.kernel.signing import PublicKeyInfo
+from services.kernel.signing import KeyRotation, PublicKeyInfo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    import grpc
 
     from services.base.signing.signer_pb2_grpc import SigningStub
 
@@ -60,7 +59,8 @@ class GrpcSigner:
                 code="bad_signer_address",
                 mend="give its path, for example /var/lib/seipd-signer/run/signer.sock",
             )
-        self._address = f"unix:{Path(path).absolute()}"
+        self._address = unix_address(path)
+        self._control = GrpcKeys(path)
         self._timeout_s = timeout_s
         self._keys: dict[tuple[str, str], bytes] = {}
 
@@ -117,6 +117,26 @@ class GrpcSigner:
             valid_until_ms=reply.valid_until_ms or None,
         )
 
+    async def rotate(
+        self, *, scope: str, old_key_id: str, new_key_id: str, opens_at_ms: int, closes_at_ms: int
+    ) -> KeyRotation:
+        """Have the successor of a key made; satisfies RotatingSigner.
+
+        Raises:
+            ConflictError: ``rotation_in_progress`` or ``key_exists``.
+            ForbiddenError: ``key_retired``.
+            InputError: ``wrong_scope``, ``bad_key_id``, ``bad_window``.
+            NotFoundError: ``key_unknown``.
+            UnavailableError: ``signer_unavailable``, ``provider_unavailable``.
+        """
+        return await self._control.rotate(
+            scope=scope,
+            old_key_id=old_key_id,
+            new_key_id=new_key_id,
+            opens_at_ms=opens_at_ms,
+            closes_at_ms=closes_at_ms,
+        )
+
     @asynccontextmanager
     async def _stub(self) -> AsyncIterator[SigningStub]:
         import grpc
@@ -127,16 +147,4 @@ class GrpcSigner:
             try:
                 yield signer_pb2_grpc.SigningStub(channel)
             except grpc.aio.AioRpcError as error:
-                raise _error_of(error) from error
-
-
-def _error_of(error: grpc.aio.AioRpcError) -> SeipdError:
-    """Tell a refusal of the signer, which begins with its code, from a signer that is not there."""
-    code, _, what = (error.details() or "").partition(": ")
-    if (kind := _REFUSALS.get(code)) is not None:
-        return kind(what, code=code)
-    return UnavailableError(
-        "the signer does not answer",
-        code="signer_unavailable",
-        mend="look at systemctl status seipd-signer, or at the daemon's log",
-    )
+                raise error_of(error, _REFUSALS) from error

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
-
 from services.base.signing import recovery_wire as wire
-from services.kernel.errors import InputError, NotFoundError, SeipdError, UnavailableError
-
-if TYPE_CHECKING:
-    import grpc
+from services.base.signing.asking import R, ask, unix_address
+from services.kernel.errors import NotFoundError, SeipdError
 
 TIMEOUT_S = 30.0
 
-_R = TypeVar("_R", bound=wire.Message)
 _REFUSALS: dict[str, type[SeipdError]] = {"recovery_unknown": NotFoundError}
 
 
@@ -21,7 +15,7 @@ class GrpcRecovery:
     """Reaches a signer at the path of its socket; satisfies RecoverySigner."""
 
     def __init__(self, socket: str) -> None:
-        self._address = f"unix:{Path(socket.removeprefix('unix:')).absolute()}"
+        self._address = unix_address(socket)
 
     async def deal(self, request: wire.DealRequest) -> wire.DealReply:
         """Have a recovery key made and dealt.
@@ -69,27 +63,12 @@ class GrpcRecovery:
         """
         return await self._ask("Endorse", request, wire.EndorseReply)
 
-    async def _ask(self, call: str, request: wire.Message, kind: type[_R]) -> _R:
-        import grpc
-
-        options = [("grpc.max_receive_message_length", wire.MAX_MESSAGE_BYTES)]
-        async with grpc.aio.insecure_channel(self._address, options=options) as channel:
-            ask = channel.unary_unary(
-                f"/{wire.SERVICE}/{call}", request_serializer=bytes, response_deserializer=bytes
-            )
-            try:
-                data: bytes = await ask(wire.encode_message(request), timeout=TIMEOUT_S)
-            except grpc.aio.AioRpcError as error:
-                raise _error_of(error) from error
-        return wire.decode_message(data, kind)
-
-
-def _error_of(error: grpc.aio.AioRpcError) -> SeipdError:
-    code, colon, what = (error.details() or "").partition(": ")
-    if error.code().name == "FAILED_PRECONDITION" and colon:
-        return _REFUSALS.get(code, InputError)(what, code=code)
-    return UnavailableError(
-        "the signer does not answer",
-        code="signer_unavailable",
-        mend="look at systemctl status seipd-signer, or at the daemon's log",
-    )
+    async def _ask(self, call: str, request: wire.Message, kind: type[R]) -> R:
+        return await ask(
+            self._address,
+            f"{wire.SERVICE}/{call}",
+            request,
+            kind,
+            refusals=_REFUSALS,
+            timeout_s=TIMEOUT_S,
+        )
