@@ -1,6 +1,6 @@
 """What has grown here since the others were last told, packed to be understood at once. Pure.
 
-New entries that fit in one datagram go out as they are, with their checkpoint, so that whoever
+New entries that fit in a few datagrams go out as they are, with their checkpoint, so that whoever
 holds what was before them need not ask; of anything longer only the size is told.
 """
 
@@ -14,10 +14,13 @@ from services.mesh.gossip.digests import sizes_of
 from services.mesh.gossip.messages import MAX_FEEDS, MAX_INDEX, Digest, Entries, Pull, raw_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from services.mesh.gossip.messages import Message
     from services.mesh.gossip.ports import FeedHead, FeedReader
 
 MAX_TOLD_WHOLE: Final = 16
+MAX_DATAGRAMS_A_FEED: Final = 3
 
 
 class News:
@@ -58,10 +61,9 @@ class News:
             head = heads.get(server_id)
             if head is None:
                 continue
-            entries = self._entries(server_id, head) if len(whole) < MAX_TOLD_WHOLE else None
-            if entries is not None:
-                whole.append(entries)
-            else:
+            entries = self._entries(server_id, head) if len(whole) < MAX_TOLD_WHOLE else ()
+            whole += entries
+            if not entries:
                 sizes.append(server_id)
             self._told[server_id] = (head.epoch, head.size)
         self._grown.clear()
@@ -71,18 +73,19 @@ class News:
             for at in range(0, len(told), MAX_FEEDS)
         ]
 
-    def _entries(self, server_id: str, head: FeedHead) -> Entries | None:
-        """Return what is new of a feed, if it fits in one datagram with its checkpoint."""
+    def _entries(self, server_id: str, head: FeedHead) -> Sequence[Entries]:
+        """Return what is new of a feed and its checkpoint, if they fit in a few datagrams."""
         epoch, start = self._told.get(server_id, (head.epoch, 0))
         checkpoint = self._feeds.checkpoint(server_id, head.epoch)
         if epoch != head.epoch or start >= head.size or checkpoint is None:
-            return None
+            return ()
         pull = Pull(server=raw_id(server_id), epoch=epoch, start=start, stop=MAX_INDEX)
         if head.size - start > MAX_TOLD_WHOLE:
-            return None
+            return ()
         try:
             entries = self._feeds.read(server_id, epoch, start, head.size)
         except SeipdError:
-            return None
-        answer = pack_answer(pull, entries, size=head.size, checkpoint=checkpoint)
-        return answer[0] if len(answer) == 1 and answer[0].checkpoint is not None else None
+            return ()
+        parts = pack_answer(pull, entries, size=head.size, checkpoint=checkpoint)
+        is_whole = parts and parts[-1].checkpoint is not None
+        return parts if is_whole and len(parts) <= MAX_DATAGRAMS_A_FEED else ()

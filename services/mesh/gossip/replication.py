@@ -9,14 +9,13 @@ source alone, 64 KiB for all feeds, and a source whose entries did not match is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from services.mesh.gossip.catchup import Catchup, Doing
 from services.mesh.gossip.counters import Count, Counters
 from services.mesh.gossip.digests import is_behind
 from services.mesh.gossip.effects import Catching, FetchTiles, Ingest, SendPull
-from services.mesh.gossip.messages import MAX_INDEX, id_of_raw
+from services.mesh.gossip.messages import id_of_raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,68 +31,12 @@ MAX_PULLS: Final = 64
 MAX_PULLS_A_PEER: Final = 8
 MAX_FETCHES: Final = 4
 MAX_OTHER_SOURCES: Final = 2
-MAX_GAPS: Final = 4
 MAX_TRIES: Final = 5
 PULL_TIMEOUT_S: Final = 0.5
+NEWS_TIMEOUT_S: Final = 0.1
 SILENCE_S: Final = 1.0
 FIRST_PENALTY_S: Final = 1.0
 MAX_PENALTY_S: Final = 300.0
-
-
-class _Doing(Enum):
-    NOTHING = "nothing"
-    PULLING = "pulling"
-    FETCHING = "fetching"
-    STORING = "storing"
-
-
-@dataclass(slots=True, kw_only=True)
-class _Catchup:
-    """The state of one feed that is shorter here than elsewhere."""
-
-    server_id: str
-    offers: dict[str, tuple[int, int]] = field(default_factory=dict)  # peer: epoch, size
-    epoch: int = 0
-    have: int = 0
-    doing: _Doing = _Doing.NOTHING
-    source: str = ""
-    tries: int = 0
-    deadline_s: float = 0.0
-    started_s: float = 0.0
-    by_https: bool = False
-    bursts: int = 0  # answers whose end was not seen yet
-    progressed: bool = False  # since the last PULL
-    entries: dict[int, bytes] = field(default_factory=dict)
-    buffered_bytes: int = 0
-    checkpoint: tuple[int, bytes] | None = None
-    left_aside: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    def first_gap(self) -> int:
-        """Return the index of the first entry that is missing."""
-        start = self.have
-        while start in self.entries:
-            start += 1
-        return start
-
-    def gaps(self) -> list[tuple[int, int]]:
-        """Return the first ranges that are missing; the last of them may have no end."""
-        gaps = []
-        start = self.have
-        for index in sorted(self.entries):
-            if index > start:
-                gaps.append((start, index))
-            start = index + 1
-        if self.checkpoint is None or self.checkpoint[0] > start:
-            gaps.append((start, MAX_INDEX))
-        return gaps[:MAX_GAPS]
-
-    def clear(self) -> None:
-        """Forget what a source has sent."""
-        self.entries.clear()
-        self.buffered_bytes = 0
-        self.checkpoint = None
-        self.doing = _Doing.NOTHING
-        self.tries = 0
 
 
 class Replicator:
@@ -106,7 +49,7 @@ class Replicator:
         self._counters = counters
         self._usable = usable
         self._own_id = own_id
-        self._feeds: dict[str, _Catchup] = {}
+        self._feeds: dict[str, Catchup] = {}
 
     @property
     def open_count(self) -> int:
@@ -130,7 +73,7 @@ class Replicator:
         return sum(
             one.buffered_bytes
             for one in self._feeds.values()
-            if one.source == peer and one.doing is _Doing.PULLING
+            if one.source == peer and one.doing is Doing.PULLING
         )
 
     def offered(
@@ -142,7 +85,7 @@ class Replicator:
         if server_id == self._own_id:
             self._counters.add(Count.OWN_FEED_AHEAD)
         # Each source's word stands alone: a made-up epoch or size costs only who says it.
-        feed = self._feeds.setdefault(server_id, _Catchup(server_id=server_id))
+        feed = self._feeds.setdefault(server_id, Catchup(server_id=server_id))
         feed.offers[peer] = (epoch, size)
 
     def plan(self, heads: Mapping[str, FeedHead], now_s: float) -> list[Catching]:
@@ -152,13 +95,13 @@ class Replicator:
             head = heads.get(feed.server_id)
             self._refresh(feed, head)
             if not feed.offers:
-                if feed.doing in {_Doing.NOTHING, _Doing.PULLING}:
+                if feed.doing in {Doing.NOTHING, Doing.PULLING}:
                     del self._feeds[feed.server_id]
                 continue
             late_s = min(feed.deadline_s, feed.started_s + MAX_REASSEMBLY_S)
-            if feed.doing is _Doing.PULLING and now_s >= late_s:
+            if feed.doing is Doing.PULLING and now_s >= late_s:
                 effects += self._timed_out(feed, head, now_s)
-            if feed.doing is _Doing.NOTHING:
+            if feed.doing is Doing.NOTHING:
                 effects += self._begin(feed, head, now_s)
         return effects
 
@@ -169,7 +112,7 @@ class Replicator:
         feed = self._feeds.get(id_of_raw(message.server))
         if (
             feed is None
-            or feed.doing is not _Doing.PULLING
+            or feed.doing is not Doing.PULLING
             or (feed.source, feed.epoch) != (peer, message.epoch)
         ):
             return self._news(peer, message, head, now_s)
@@ -183,7 +126,7 @@ class Replicator:
             return self._by_https(feed, head, now_s)
         complete = self._complete(feed)
         if complete is not None:
-            feed.doing = _Doing.STORING
+            feed.doing = Doing.STORING
             return [complete]
         if before != (len(feed.entries), feed.checkpoint):
             feed.progressed, feed.tries = True, 0
@@ -204,15 +147,17 @@ class Replicator:
             return []
         have = head.size if head is not None and head.epoch == message.epoch else 0
         if (
-            message.checkpoint is None
-            or message.start > have
-            or message.start + len(message.entries) != message.size
-            or feed.doing in {_Doing.STORING, _Doing.FETCHING}
+            message.start > have
+            or feed.doing in {Doing.STORING, Doing.FETCHING}
             or feed.left_aside.get(peer, (0.0, 0.0))[0] > now_s
         ):
             return []
+        if message.checkpoint is None and feed.doing is Doing.NOTHING:
+            return self._expect_rest(feed, peer, message, have, now_s)
+        if message.checkpoint is None or message.start + len(message.entries) != message.size:
+            return []
         feed.clear()
-        feed.doing, feed.source, feed.epoch, feed.have = _Doing.STORING, peer, message.epoch, have
+        feed.doing, feed.source, feed.epoch, feed.have = Doing.STORING, peer, message.epoch, have
         self._counters.add(Count.ENTRIES_RECEIVED, message.size - have)
         return [
             Ingest(
@@ -224,6 +169,17 @@ class Replicator:
                 source=peer,
             )
         ]
+
+    def _expect_rest(
+        self, feed: Catchup, peer: str, message: Entries, have: int, now_s: float
+    ) -> list[Catching]:
+        """Wait for what comes right behind the first part of news, as if it had been asked for."""
+        if message.entries and self._may_pull(peer):
+            feed.doing, feed.source, feed.started_s = Doing.PULLING, peer, now_s
+            feed.epoch, feed.have, feed.tries, feed.bursts = message.epoch, have, 0, 1
+            feed.deadline_s = now_s + NEWS_TIMEOUT_S
+            self._keep(feed, message)
+        return []
 
     def stored(self, server_id: str, head: FeedHead | None, now_s: float) -> list[Catching]:
         """Note that a feed has grown here; go on if there is more."""
@@ -244,7 +200,7 @@ class Replicator:
         feed = self._feeds.get(server_id)
         if feed is None or feed.source != source:
             return
-        was_by_https = feed.doing is _Doing.FETCHING
+        was_by_https = feed.doing is Doing.FETCHING
         feed.clear()
         # What HTTPS did not give may come in datagrams, if it is not too much for them.
         feed.by_https = False if was_by_https else feed.by_https
@@ -255,11 +211,11 @@ class Replicator:
         self._feeds.pop(peer, None)
         for feed in self._feeds.values():
             feed.offers.pop(peer, None)
-            if feed.source == peer and feed.doing is _Doing.PULLING:
+            if feed.source == peer and feed.doing is Doing.PULLING:
                 feed.clear()
 
     @staticmethod
-    def _refresh(feed: _Catchup, head: FeedHead | None) -> None:
+    def _refresh(feed: Catchup, head: FeedHead | None) -> None:
         """Forget what is held by now, wherever it came from."""
         feed.offers = {
             peer: (epoch, size)
@@ -274,7 +230,7 @@ class Replicator:
         if feed.checkpoint is not None and feed.checkpoint[0] <= head.size:
             feed.checkpoint = None
 
-    def _begin(self, feed: _Catchup, head: FeedHead | None, now_s: float) -> list[Catching]:
+    def _begin(self, feed: Catchup, head: FeedHead | None, now_s: float) -> list[Catching]:
         sources = [
             peer
             for peer in sorted(feed.offers)
@@ -287,9 +243,9 @@ class Replicator:
         feed.epoch = epoch
         feed.have = head.size if head is not None and head.epoch == epoch else 0
         if size - feed.have > FAR_BEHIND or feed.by_https:
-            if self._busy(_Doing.FETCHING) >= MAX_FETCHES:
+            if self._busy(Doing.FETCHING) >= MAX_FETCHES:
                 return []
-            feed.doing, feed.source = _Doing.FETCHING, source
+            feed.doing, feed.source = Doing.FETCHING, source
             self._counters.add(Count.FETCHES)
             return [
                 FetchTiles(
@@ -301,11 +257,9 @@ class Replicator:
                     others=self._others(sources, source),
                 )
             ]
-        if self._busy(_Doing.PULLING) >= MAX_PULLS:
+        if not self._may_pull(source):
             return []
-        if self._busy(_Doing.PULLING, source) >= MAX_PULLS_A_PEER:
-            return []
-        feed.doing, feed.source, feed.started_s = _Doing.PULLING, source, now_s
+        feed.doing, feed.source, feed.started_s = Doing.PULLING, source, now_s
         feed.tries = 0
         return self._pull(feed, now_s)
 
@@ -314,12 +268,18 @@ class Replicator:
         rest = [one for one in sources if one != source]
         return tuple(self._rng.sample(rest, min(len(rest), MAX_OTHER_SOURCES)))
 
-    def _busy(self, doing: _Doing, source: str | None = None) -> int:
+    def _may_pull(self, source: str) -> bool:
+        return (
+            self._busy(Doing.PULLING) < MAX_PULLS
+            and self._busy(Doing.PULLING, source) < MAX_PULLS_A_PEER
+        )
+
+    def _busy(self, doing: Doing, source: str | None = None) -> int:
         return sum(
             one.doing is doing and source in {None, one.source} for one in self._feeds.values()
         )
 
-    def _pull(self, feed: _Catchup, now_s: float) -> list[Catching]:
+    def _pull(self, feed: Catchup, now_s: float) -> list[Catching]:
         gaps = feed.gaps()
         feed.progressed = False
         feed.bursts = len(gaps)
@@ -339,7 +299,7 @@ class Replicator:
     def _timeout_s(self, tries: int) -> float:
         return PULL_TIMEOUT_S * (1 + tries / 2) * (0.75 + self._rng.random() / 2)
 
-    def _timed_out(self, feed: _Catchup, head: FeedHead | None, now_s: float) -> list[Catching]:
+    def _timed_out(self, feed: Catchup, head: FeedHead | None, now_s: float) -> list[Catching]:
         self._counters.add(Count.PULLS_TIMED_OUT)
         feed.tries += 1
         if now_s - feed.started_s >= MAX_REASSEMBLY_S:
@@ -352,18 +312,18 @@ class Replicator:
             return []
         return self._pull(feed, now_s)
 
-    def _by_https(self, feed: _Catchup, head: FeedHead | None, now_s: float) -> list[Catching]:
+    def _by_https(self, feed: Catchup, head: FeedHead | None, now_s: float) -> list[Catching]:
         feed.clear()
         feed.by_https = True
         return self._begin(feed, head, now_s)
 
-    def _leave_aside(self, feed: _Catchup, source: str, now_s: float) -> None:
+    def _leave_aside(self, feed: Catchup, source: str, now_s: float) -> None:
         _, before_s = feed.left_aside.get(source, (0.0, 0.0))
         penalty_s = min(before_s * 2, MAX_PENALTY_S) if before_s else FIRST_PENALTY_S
         until_s = now_s + penalty_s * (0.75 + self._rng.random() / 2)
         feed.left_aside[source] = (until_s, penalty_s)
 
-    def _keep(self, feed: _Catchup, message: Entries) -> bool:
+    def _keep(self, feed: Catchup, message: Entries) -> bool:
         """Keep what is new of a message; False when it is too much for the buffer."""
         room = MAX_BUFFERED_BYTES - self.buffered_bytes(feed.source)
         for index, entry in enumerate(message.entries, message.start):
@@ -380,7 +340,7 @@ class Replicator:
                 feed.checkpoint = (message.size, message.checkpoint)
         return True
 
-    def _complete(self, feed: _Catchup) -> Ingest | None:
+    def _complete(self, feed: Catchup) -> Ingest | None:
         if feed.checkpoint is None:
             return None
         size, checkpoint = feed.checkpoint

@@ -8,10 +8,10 @@ import pytest
 
 from services.mesh.facts.kinds import LOAD
 from services.mesh.facts.payloads import LoadPayload, encode_payload
-from services.mesh.gossip.counters import Counters
-from services.mesh.gossip.messages import id_of_raw
+from services.mesh.gossip.counters import Count, Counters
+from services.mesh.gossip.messages import MAX_INDEX, Entries, id_of_raw, raw_id
 from services.mesh.gossip.node import FACT_PEERS, NEWS_PEERS
-from services.mesh.gossip.replication import Replicator
+from services.mesh.gossip.replication import MAX_PULLS_A_PEER, NEWS_TIMEOUT_S, Replicator
 from services.mesh.membership.states import State
 from tests.unit.mesh_gossip.gossip_kit import Feed, Head, World, id_of, note_of
 
@@ -96,19 +96,62 @@ def test_whoever_told_it_is_not_told():
     assert [sender for sender, _, _ in world.sent[before:] if sender == "bob"] == []
 
 
-def test_only_who_knows_all_of_it_need_not_be_told():
-    replicator = Replicator(
+def quiet_replicator() -> Replicator:
+    return Replicator(
         rng=random.Random(1),  # noqa: S311 (failures repeat)
         counters=Counters(),
         usable=lambda _: True,
         own_id="server-ffffffffffffffff",
     )
+
+
+def part(start: int, *given: bytes, size: int, note=None, last=False, feed=FEED) -> Entries:
+    return Entries(
+        server=raw_id(feed),
+        epoch=1,
+        start=start,
+        size=size,
+        entries=given,
+        checkpoint=note,
+        last=last,
+    )
+
+
+def test_only_who_knows_all_of_it_need_not_be_told():
+    replicator = quiet_replicator()
     replicator.offered("bob", FEED, 1, 5, Head(1, 4))
     replicator.offered("cid", FEED, 1, 6, Head(1, 4))
     assert replicator.holders(FEED, Head(1, 6)) == {"cid"}
     assert replicator.holders(FEED, Head(1, 5)) == {"bob", "cid"}
     replicator.stored(FEED, Head(1, 6), 0.1)
     assert replicator.holders(FEED, Head(1, 6)) == set()
+
+
+def test_news_of_two_datagrams_is_told_whole_and_asked_for_by_nobody(world):
+    world["s0"].append(b"a" * 900, b"b" * 900)
+    world.run(0.2)
+    assert len(holders(world, "s0", 2)) == len(NAMES) - 1
+    assert sum(host.node.counters[Count.PULLS_SENT] for host in world.hosts.values()) == 0
+
+
+def test_where_a_part_of_news_is_lost_that_part_is_asked_for_at_once():
+    replicator = quiet_replicator()
+    head = Head(1, 4)
+    assert replicator.entries("bob", part(4, b"x", size=6), head, 1.0) == []
+    assert replicator.plan({FEED: head}, 1.05) == []
+    (pull,) = replicator.plan({FEED: head}, 1.0 + NEWS_TIMEOUT_S)
+    assert (pull.peer, pull.start, pull.stop) == ("bob", 5, MAX_INDEX)
+    (stored,) = replicator.entries("bob", part(5, b"y", size=6, note=b"n", last=True), head, 1.2)
+    assert (stored.start, stored.entries) == (4, (b"x", b"y"))
+
+
+def test_parts_without_end_take_no_more_room_than_answers_do():
+    replicator = quiet_replicator()
+    for number in range(200):
+        feed = f"server-{number:016x}"
+        message = part(4, b"x" * 900, size=9, feed=feed)
+        assert replicator.entries("bob", message, Head(1, 4), 1.0) == []
+    assert replicator.buffered_bytes("bob") <= MAX_PULLS_A_PEER * 1000
 
 
 def test_a_record_costs_each_server_no_more_than_eight_datagrams(world):
