@@ -22,6 +22,7 @@ from services.kernel.views import FoldContext
 from tests.fakes.world import APPLIERS
 
 if TYPE_CHECKING:
+    from services.base.ledger.rootchain import Generation
     from services.kernel.records import Record
     from tests.fakes.world import Server, World
 
@@ -73,7 +74,7 @@ def charter_of(world: World) -> Charter:
         entry.record
         for server in world.servers
         for entry in server.entries
-        if entry.record.kind == "roster.change" and _signed(world, entry.record)
+        if entry.record.kind in ("roster.change", "root.rotate") and _signed(world, entry.record)
     ]
     for change in sorted(changes, key=lambda one: one.body["number"]):
         try:
@@ -91,16 +92,21 @@ def reference(world: World) -> tuple[DictState, set[tuple[str, int]]]:
     state.put("roster", "head", {"number": charter.number, "hash": charter.head})
     for server_id, certificate in charter.servers().items():
         state.put("roster", server_id, certificate.value())
+    for one in charter.chain.generations:
+        state.put("root", str(one.generation), _root_value(one))
     items = [item for server in world.servers for item in _items(world, charter, server)]
     items.sort(key=lambda item: item[:4])
     effective = set()
-    for _, hlc, author, index, record, number in items:
+    for settled_ms, hlc, author, index, record, number in items:
         before = dict(state.objects)
         try:
             removal = charter.removal(author)
             if removal is not None and index >= removal.size:
                 raise RejectedError("revoked")
-            _apply(world, charter, state, hlc, author, record, number)
+            time_ms = hlc >> 16 if settled_ms == FOREVER_MS else settled_ms
+            _apply(
+                world, charter, state, hlc, author, record, number, _roots(charter, number, time_ms)
+            )
             state.put("id", record.id, [author.removeprefix("server-"), index])
             effective.add((author, index))
         except (InputError, RejectedError):
@@ -139,7 +145,10 @@ def _items(  # noqa: C901 (the page read from top to bottom)
             for item in items:
                 if item[3] < size and item[0] == FOREVER_MS:
                     item[0] = settled_ms
-        elif record.kind not in ("roster.change", "root.genesis") and entry.hlc > newest_hlc:
+        elif (
+            record.kind not in ("roster.change", "root.genesis", "root.rotate")
+            and entry.hlc > newest_hlc
+        ):
             newest_hlc = entry.hlc
             items.append([FOREVER_MS, entry.hlc, server.id, index, record, number])
     return [tuple(item) for item in items]
@@ -177,6 +186,7 @@ def _apply(
     author: str,
     record: Record,
     number: int,
+    root_keys: frozenset[bytes],
 ) -> None:
     certificate = charter.at(number).server(author)
     if certificate is None or hlc >> 16 > record.not_after:
@@ -189,7 +199,7 @@ def _apply(
         hlc=hlc,
         author=certificate,
         roster=charter.at(number),
-        root_keys=frozenset({world.root.public_key}),
+        root_keys=root_keys,
         mesh_id=world.mesh_id,
     )
     APPLIERS[record.kind](context, record.body)
@@ -197,3 +207,22 @@ def _apply(
 
 def _signed(world: World, record: Record) -> bool:
     return verify(record.actor, record.signed_bytes(world.mesh_id), record.actor_sig)
+
+
+def _root_value(one: Generation) -> dict[str, Any]:
+    value = {
+        "public_key": b64u_encode(one.public_key),
+        "number": one.number,
+        "activated_ms": one.activated_ms,
+        "expires_ms": one.expires_ms,
+    }
+    return value if one.closes_ms is None else {**value, "closes_ms": one.closes_ms}
+
+
+def _roots(charter: Charter, number: int, time_ms: int) -> frozenset[bytes]:
+    """Return the keys that are the root at a roster and a time, each on its own."""
+    return frozenset(
+        one.public_key
+        for one in charter.chain.generations
+        if one.number <= number and (one.closes_ms is None or time_ms <= one.closes_ms)
+    )

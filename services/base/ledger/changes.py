@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from services.base.ledger.rootchain import ROTATE_KIND, Link, link_from_record
 from services.kernel.addr import Ranges, ranges_from_value
 from services.kernel.certificates import ServerCertificate, certificate_from_value
 from services.kernel.errors import InputError
@@ -22,10 +23,14 @@ from services.kernel.ids import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from services.kernel.records import Record
 
 GENESIS_KIND = "root.genesis"
 CHANGE_KIND = "roster.change"
+CHANGE_KINDS = frozenset({CHANGE_KIND, ROTATE_KIND})
+"""What has a number in the hash chain of the roster."""
 MAX_WITNESSES = 9
 
 
@@ -78,6 +83,10 @@ class Change:
     removed: tuple[Removal, ...]
     witnesses: tuple[ServerId, ...]
     ended: tuple[EpochEnd, ...] = ()
+    closed: int | None = None
+    """The generation of the root whose window this ends."""
+    link: Link | None = None
+    """The next key of the root, where this hands over to it."""
 
 
 class _GenesisWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,6 +112,7 @@ class _ChangeWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     removed: list[_EndWire]
     witnesses: list[str]
     ended: list[_EndWire] = []
+    closed: int | None = None
 
 
 def genesis_from_record(record: Record) -> Genesis:
@@ -132,30 +142,44 @@ def genesis_from_record(record: Record) -> Genesis:
 
 
 def change_from_record(record: Record) -> Change:
-    """Check the body of ``roster.change`` as far as it can be without the changes before it.
+    """Check the body of a change as far as it can be without the changes before it.
 
     Raises:
         InputError: malformed.
     """
+    if record.kind == ROTATE_KIND:
+        link = link_from_record(record)
+        return Change(
+            number=link.number,
+            prev=link.prev,
+            servers=(),
+            removed=(),
+            witnesses=_witnesses(link.witnesses),
+            link=link,
+        )
     try:
         wire = msgspec.convert(record.body, _ChangeWire)
     except msgspec.ValidationError as error:
         raise InputError(f"roster.change: {error}") from error
     if not 1 <= wire.number < 1 << 40:
         raise InputError("roster.change: number must be 1 or more")
-    witnesses = tuple(parse_server_id(text) for text in wire.witnesses)
-    if len(witnesses) % 2 == 0 or len(witnesses) > MAX_WITNESSES:
-        raise InputError("witnesses must be an odd number, nine at most")
-    if len(set(witnesses)) != len(witnesses):
-        raise InputError("a witness is named once")
     return Change(
         number=wire.number,
         prev=wire.prev,
         servers=tuple(certificate_from_value(value) for value in wire.servers),
         removed=tuple(Removal(**_end(one)) for one in wire.removed),
-        witnesses=witnesses,
+        witnesses=_witnesses([parse_server_id(text) for text in wire.witnesses]),
         ended=tuple(EpochEnd(**_end(one)) for one in wire.ended),
+        closed=wire.closed,
     )
+
+
+def _witnesses(named: Sequence[ServerId]) -> tuple[ServerId, ...]:
+    if len(named) % 2 == 0 or len(named) > MAX_WITNESSES:
+        raise InputError("witnesses must be an odd number, nine at most")
+    if len(set(named)) != len(named):
+        raise InputError("a witness is named once")
+    return tuple(named)
 
 
 def _end(wire: _EndWire) -> dict[str, Any]:
@@ -174,6 +198,6 @@ def record_hash(record: Record) -> str:
 
 
 def change_number(record: Record) -> int:
-    """Return the number that a ``roster.change`` claims; 0 where it claims none."""
+    """Return the number that a record of the roster's chain claims; 0 where it claims none."""
     number = record.body.get("number")
     return number if isinstance(number, int) else 0

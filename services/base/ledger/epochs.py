@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from services.base.ledger.changes import CHANGE_KIND, change_from_record
+from services.base.ledger.changes import CHANGE_KINDS, change_from_record
 from services.base.ledger.checkpoint import parse_checkpoint
 from services.base.ledger.note import parse_note
 from services.base.ledger.replay import parse_entries
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MARK: Final = b'"kind":"roster.change"'
+MARKS: Final = (b'"kind":"roster.change"', b'"kind":"root.rotate"')
 
 
 class Epochs:
@@ -83,7 +83,7 @@ def roster_changes(records: Sequence[Record], *, mesh_id: MeshId, verify: Verify
     return [
         Checked(Entry(hlc=Hlc(0), record=record))
         for record in records
-        if record.kind == CHANGE_KIND
+        if record.kind in CHANGE_KINDS
         and verify(record.actor, record.signed_bytes(mesh_id), record.actor_sig)
     ]
 
@@ -98,7 +98,7 @@ def newest_end(charter: Charter, name: ServerId) -> Record | None:
 
 def parse_changes(entries: Sequence[bytes]) -> list[Record]:
     """Return the roster changes among entries; nothing of them is checked."""
-    marked = [data for data in entries if MARK in data]
+    marked = [data for data in entries if any(mark in data for mark in MARKS)]
     return [one.entry.record for one in parse_entries(marked) if one.entry is not None]
 
 

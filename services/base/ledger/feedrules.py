@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.base.ledger import feed as feeds
-from services.base.ledger.changes import CHANGE_KIND, GENESIS_KIND
+from services.base.ledger.changes import CHANGE_KINDS, GENESIS_KIND
 from services.base.ledger.limits import KEPT_KIND, LIMIT_KINDS, Limits, cosigned_times
 from services.base.ledger.standing import Attested, Checked, Feed, Item
 from services.kernel.errors import InputError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Verify = Callable[[bytes, bytes, bytes], bool]
 RootAt = Callable[[ServerId, int], bytes | None]
 
-SELF_KINDS = frozenset({CHANGE_KIND, GENESIS_KIND, feeds.ROSTER_KIND, feeds.ATTEST_KIND, KEPT_KIND})
+SELF_KINDS = CHANGE_KINDS | {GENESIS_KIND, feeds.ROSTER_KIND, feeds.ATTEST_KIND, KEPT_KIND}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,10 @@ class FeedRules:
         if one.entry is None:
             return False
         named = feeds.roster_named(feed.author, one.entry.record)
-        return named is not None and named[0] > self._charter.number
+        if named is None or named[0] <= self._charter.number:
+            return False
+        # What a recovery took back never comes again.
+        return named[1] not in self._charter.passed_over
 
     def hear(self, feed: Feed, index: int, record: Record) -> Heard:
         """Take what an entry says about its own feed or what counts of another."""

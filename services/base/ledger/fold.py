@@ -16,10 +16,10 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
-from services.base.ledger.changes import CHANGE_KIND, change_number
 from services.base.ledger.feed import ATTEST_KIND
 from services.base.ledger.feedrules import FeedRules, item_of, settle
 from services.base.ledger.limits import Limits
+from services.base.ledger.rootwatch import RootWatch, offer_changes
 from services.base.ledger.rosterview import put_roster
 from services.base.ledger.rulestate import RuleState
 from services.base.ledger.standing import (
@@ -87,6 +87,7 @@ class Fold:
         self.limits = Limits(charter=charter, verify=verify)
         self.rules = FeedRules(charter=charter, limits=self.limits, verify=verify, root_at=root_at)
         self._horizon: OrderKey = (-1, 0, "", 0)
+        self._root = RootWatch(charter)
 
     @property
     def mesh_id(self) -> MeshId:
@@ -95,8 +96,7 @@ class Fold:
 
     def resume(self, points: dict[ServerId, FeedPoint], horizon_ms: int) -> None:
         """Continue from a state file: its feeds' settled sizes and its newest settled time."""
-        for author, point in points.items():
-            self.feeds[author] = Feed.resumed(author, point)
+        self.feeds |= {author: Feed.resumed(author, one) for author, one in points.items()}
         self._horizon = (horizon_ms, 1 << 64, "", 0) if points else self._horizon
 
     def publish_charter(self, standing: Iterable[Record] = ()) -> None:
@@ -125,9 +125,7 @@ class Fold:
         feed.size += len(entries)
         grown = self.feeds.values() if self.offer_changes(entries) else (feed,)
         feed.blocked.extend(entries)
-        fresh: list[Item] = []
-        for one in grown:
-            fresh.extend(self._process(one))
+        fresh = [item for one in grown for item in self._process(one)]
         self._integrate(fresh)
         return fresh
 
@@ -219,29 +217,22 @@ class Fold:
         Raises:
             HorizonError: it was, before the state that the fold began with.
         """
-        trimmed = {author: feed.trimmed for author, feed in self.feeds.items()}
-        if any(first < trimmed.get(author, 0) for author, first in self._judge_anew.items()):
-            raise HorizonError("what can't be taken back is to be judged anew")
-        self._judge_anew.clear()
-
-    def _check_horizon(self) -> None:
         for author, first in self._judge_anew.items():
-            feed = self.feeds.get(author)
-            if feed is not None and not feed.can_go_back(first, self._limit_of[author]):
+            if author in self.feeds and first < self.feeds[author].trimmed:
                 raise HorizonError("what can't be taken back is to be judged anew")
+        self._judge_anew.clear()
+        self._follow_root()
+
+    def _follow_root(self) -> None:
+        """Have everything judged anew that another chain of root keys lets count or not."""
+        moved = self._root.has_moved()
+        self._rekeyed = self._rekeyed or moved
+        if moved and self._root.reaches_behind(self.horizon_ms, began=bool(self._items)):
+            raise HorizonError("the root was another one where nothing can be taken back")
 
     def offer_changes(self, entries: Sequence[Checked]) -> bool:
         """Take the roster changes among entries; say whether the roster moved on by them."""
-        records = (one.entry.record for one in entries if one.entry is not None)
-        changes = sorted((one for one in records if one.kind == CHANGE_KIND), key=change_number)
-        if not changes:
-            return False
-        applied = []
-        for record in changes:
-            try:
-                applied += self.charter.offer(record)
-            except (RejectedError, InputError) as error:
-                logger.warning("roster change refused: %s", error)
+        applied = offer_changes(self.charter, entries)
         if applied:
             self._publish_charter()
         return bool(applied)
@@ -304,6 +295,7 @@ class Fold:
             self.settle_kept(self.feeds[author], self.feeds[author].processed)
 
     def _integrate(self, fresh: list[Item]) -> None:
+        self._follow_root()
         last = self._items[-1].order_key if self._items else self._horizon
         if not (self._rekeyed or self._judge_anew) and all(one.order_key > last for one in fresh):
             fresh.sort(key=lambda item: item.order_key)
@@ -320,10 +312,15 @@ class Fold:
     def _reorder(self, ordered: list[Item], judge_anew: Mapping[ServerId, int]) -> None:
         if ordered and ordered[0].order_key <= self._horizon:
             raise HorizonError("an entry settled before what can be taken back")
-        self._check_horizon()
+        for author, first in judge_anew.items():
+            feed = self.feeds.get(author)
+            if feed is not None and not feed.can_go_back(first, self._limit_of[author]):
+                raise HorizonError("what can't be taken back is to be judged anew")
         same = 0
         for held, wanted in zip(self._items, ordered, strict=False):
             if held is not wanted or held.index >= judge_anew.get(held.author, NO_LIMIT):
+                break
+            if not self._root.still_judged(held):
                 break
             same += 1
         undone, self._items = self._items[same:], ordered
@@ -353,6 +350,8 @@ class Fold:
 
     def _judge(self, item: Item) -> None:
         record = item.record
+        root_keys = self._root.keys(item)
+        item.by_root = record.actor in root_keys
         applier = self._appliers.get(record.kind)
         if applier is None:
             raise RejectedError(f"unknown kind {record.kind}", code="unknown_kind")
@@ -376,7 +375,7 @@ class Fold:
             hlc=item.hlc,
             author=author,
             roster=roster,
-            root_keys=self.charter.root_keys,
+            root_keys=root_keys,
             mesh_id=self.mesh_id,
         )
         applier(context, record.body)

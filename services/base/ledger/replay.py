@@ -34,7 +34,7 @@ MIN_BATCH: Final = 16
 MAX_BATCH: Final = 512
 THREADS: Final = 2
 # Canonical JSON has no spaces, and a quote within a string has a backslash before it.
-_MARKS: Final = (b'"kind":"feed.', b'"kind":"roster.', b'"kind":"trust.')
+_MARKS: Final = (b'"kind":"feed.', b'"kind":"roster.', b'"kind":"root.rotate"', b'"kind":"trust.')
 
 
 class Log(Protocol):

@@ -14,12 +14,19 @@ Whoever is removed is revoked for good: of its feed the first ``size`` entries c
 ``root``; of two revocations the smaller size wins. Its slices stay out of use until a certificate
 names them as another server's, assignments included. A certificate whose epoch is one more than the
 server's last comes with the end of the epoch before: the feed goes on behind it.
+
+``root.rotate`` takes a number, too (see ``rootchain``): the changes after it are the new key's.
+``closed`` in a change ends the window of the key before. Until then a second link by the same key
+is a fork: neither that nor anything else takes effect any more, but a link by the recovery key.
+That one takes the place which it names; what had come after that place is taken back.
 """
 
 from __future__ import annotations
 
 import bisect
 import logging
+from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.base.ledger.changes import (
@@ -27,29 +34,40 @@ from services.base.ledger.changes import (
     EpochEnd,
     Removal,
     change_from_record,
+    change_number,
     genesis_from_record,
     record_hash,
 )
-from services.kernel.addr import (
-    BACKBONE_RESERVED,
-    parse_address,
-    parse_network,
+from services.base.ledger.rootchain import (
+    ROTATE_KIND,
+    Link,
+    RootChain,
+    RootChainError,
+    link_from_record,
 )
+from services.base.ledger.rosterat import RosterAt
+from services.base.ledger.rosterrules import require_allowed
 from services.kernel.errors import InputError, RejectedError, SeipdError
-from services.kernel.ids import (
-    ServerId,
-    server_id_of,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Set
 
     from services.kernel.certificates import ServerCertificate
+    from services.kernel.ids import ServerId
     from services.kernel.records import Record
 
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 1024
+MAX_STRANGERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RootFork:
+    """Two links that follow one key of the root, both signed for: nobody knows which is meant."""
+
+    generation: int
+    records: tuple[Record, Record]
 
 
 class Charter:
@@ -57,9 +75,17 @@ class Charter:
 
     def __init__(self, genesis_record: Record) -> None:
         self.genesis = genesis_from_record(genesis_record)
-        self.records: list[Record] = [genesis_record]
-        self._hashes: list[str] = [record_hash(genesis_record)]
+        self.fork: RootFork | None = None
+        self.rewound_count = 0
+        self.passed_over: set[str] = set()
         self._waiting: dict[tuple[int, str, str], Record] = {}
+        self._strangers: deque[Record] = deque(maxlen=MAX_STRANGERS)
+        self._begin(genesis_record)
+
+    def _begin(self, genesis_record: Record) -> None:
+        self.records: list[Record] = [genesis_record]
+        self.chain = RootChain.of_genesis(self.genesis)
+        self._hashes: list[str] = [record_hash(genesis_record)]
         self._history: dict[ServerId, list[tuple[int, ServerCertificate | None]]] = {}
         self._witnesses: list[tuple[ServerId, ...]] = [()]
         self._backbones: dict[str, ServerId] = {}
@@ -80,32 +106,38 @@ class Charter:
     @property
     def root_keys(self) -> frozenset[bytes]:
         """The root keys that may speak now."""
-        return frozenset({self.genesis.root_key})
+        return frozenset({self.chain.newest.public_key})
 
     def hash_at(self, number: int) -> str | None:
         """Return the hash of change ``number``, or None where it is not known."""
         return self._hashes[number] if 0 < number < len(self._hashes) else None
 
     def offer(self, record: Record) -> list[Change]:
-        """Take a ``roster.change``; return the changes that came into effect by it, in order.
+        """Take a record of the roster's chain; return what came into effect by it, in order.
 
         Raises:
             InputError: malformed.
-            RejectedError: not by the root, or against the rules (``rejected_unauthorised``,
-                ``rejected_overlap``, ``rejected_stale``).
+            RootChainError: it is not the root's, or no longer; ``root_fork``.
+            RejectedError: against the rules (``rejected_overlap``, ``rejected_stale``, ...).
         """
-        if record.actor not in self.root_keys:
-            raise RejectedError("only the root changes the roster", code="rejected_unauthorised")
-        change = change_from_record(record)
-        text = record_hash(record)
+        change, text = change_from_record(record), record_hash(record)
+        if change.number <= self.number and text == self._hashes[change.number]:
+            return []
+        if change.link is not None:
+            self._consider(record, change.link)
         if change.number <= self.number:
-            if text == self._hashes[change.number]:
-                return []
+            self.passed_over.add(text)
             raise RejectedError("this roster number is taken", code="rejected_stale")
+        if not self._is_known(record, change):
+            # Its key may be that of a link which is not here yet; but anybody can write the like.
+            self._strangers.append(record)
+            raise RootChainError("only the root changes the roster", code="rejected_unauthorised")
         if len(self._waiting) < MAX_WAITING:
             self._waiting[change.number, change.prev, text] = record
         refused: dict[str, SeipdError] = {}
         changes = list(self._advance(refused))
+        if any(one.link is not None for one in changes):
+            changes += self._offer_strangers()
         if text in refused:
             raise refused[text]
         return changes
@@ -150,8 +182,8 @@ class Charter:
 
     def last_certificate(self, server_id: ServerId) -> ServerCertificate | None:
         """Return the newest certificate of whoever is or was a server."""
-        steps = self._history.get(server_id, ())
-        return next((one for _, one in reversed(steps) if one is not None), None)
+        changes = self._history.get(server_id, ())
+        return next((one for _, one in reversed(changes) if one is not None), None)
 
     def key_of(self, server_id: ServerId) -> bytes | None:
         """Return the identity key of whoever is or was a server."""
@@ -161,6 +193,10 @@ class Charter:
     def removal(self, server_id: ServerId) -> Removal | None:
         """Return how much of a removed server's feed counts; None while it was not removed."""
         return self._removals.get(server_id)
+
+    def removed(self) -> Set[ServerId]:
+        """Return every server that was removed."""
+        return self._removals.keys()
 
     def ends(self, server_id: ServerId) -> dict[int, EpochEnd]:
         """Return where the epochs of a feed before the newest ended, by epoch."""
@@ -186,14 +222,91 @@ class Charter:
         """Return the backbone addresses in use."""
         return frozenset(self._backbones)
 
+    def _is_known(self, record: Record, change: Change) -> bool:
+        if change.link is not None:
+            return self.chain.of_fingerprint(change.link.parent) is not None
+        return self.chain.of_key(record.actor) is not None or any(
+            one.kind == ROTATE_KIND and one.actor == record.actor for one in self._waiting.values()
+        )
+
+    def _offer_strangers(self) -> list[Change]:
+        """Look again at what was by nobody known before a link came into effect."""
+        strangers = sorted(self._strangers, key=change_number)
+        self._strangers.clear()
+        changes: list[Change] = []
+        for record in strangers:
+            try:
+                changes += self.offer(record)
+            except (RejectedError, InputError) as error:
+                logger.debug("still of no effect: %s", error)
+        return changes
+
+    def _consider(self, record: Record, link: Link) -> None:
+        """Compare a link with what follows its parent here, wherever the two stand.
+
+        Raises:
+            RootChainError: it is not good, comes too late, or makes a fork.
+        """
+        parent = self.chain.of_fingerprint(link.parent)
+        if parent is None:
+            return
+        self.chain.before(link)
+        follows = self.chain.successor(parent.generation)
+        if follows is not None and follows.public_key == link.public_key:
+            return
+        if parent.is_closed:
+            raise RootChainError(
+                f"generation {parent.generation} was followed by another long ago",
+                code="root_retired",
+            )
+        if link.endorser == "recovery" and (follows is None or follows.endorser == "root"):
+            self._make_room(link)
+        elif follows is not None and follows.endorser == "recovery" != link.endorser:
+            raise RootChainError("a recovery took its place", code="root_superseded")
+        elif follows is not None:
+            self.fork = RootFork(parent.generation, (self.records[follows.number], record))
+            raise RootChainError(
+                f"two keys follow generation {parent.generation} of the root",
+                code="root_fork",
+                mend="seipd root recover: nothing else decides between them",
+            )
+
+    def _make_room(self, link: Link) -> None:
+        """Take back what stands where a recovery begins, and all after it."""
+        at = link.number - 1
+        if at > self.number or self._hashes[at] != link.prev:
+            return
+        if self.chain.at(link.number).fingerprint != link.parent:
+            raise RootChainError("it does not follow that key there", code="root_orphan")
+        if at < self.number or self.fork is not None:
+            self._rewind(at)
+
+    def _rewind(self, number: int) -> None:
+        kept, dropped = self.records[: number + 1], self._hashes[number + 1 :]
+        self._begin(kept[0])
+        for record in kept[1:]:
+            self._place(record, change_from_record(record))
+        self.passed_over.update(dropped)
+        self.rewound_count += 1
+        self.fork = None
+
     def _advance(self, refused: dict[str, SeipdError]) -> Iterator[Change]:
-        while (step := self._next(refused)) is not None:
-            record, change = step
-            self._apply(change)
-            self.records.append(record)
-            self._hashes.append(record_hash(record))
+        while (follower := self._next(refused)) is not None:
+            record, change = follower
+            self._place(record, change)
             yield change
+            if change.link is not None:
+                self._contest()
         self._waiting = {key: one for key, one in self._waiting.items() if key[0] > self.number}
+
+    def _contest(self) -> None:
+        """Compare the link that came into effect with those that wait."""
+        for record in list(self._waiting.values()):
+            if record.kind == ROTATE_KIND:
+                try:
+                    self._consider(record, link_from_record(record))
+                except (RejectedError, InputError) as error:
+                    logger.warning("a link of the root key chain has no effect: %s", error)
 
     def _next(self, refused: dict[str, SeipdError]) -> tuple[Record, Change] | None:
         """Return the waiting change that follows the newest one and keeps the rules.
@@ -201,11 +314,13 @@ class Charter:
         One that breaks them never hides another of its number, whichever came first.
         """
         follows = (self.number + 1, self.head)
+        if self.fork is not None:
+            return None
         for key in sorted(key for key in self._waiting if key[:2] == follows):
             record = self._waiting.pop(key)
             change = change_from_record(record)
             try:
-                self._check(change)
+                self._check(record, change)
             except (RejectedError, InputError) as error:
                 logger.info("roster change %d has no effect: %s", change.number, error)
                 refused[key[2]] = error
@@ -213,55 +328,22 @@ class Charter:
             return record, change
         return None
 
-    def _check(self, change: Change) -> None:
-        ranges = self.genesis.ranges
-        removed = {one.server_id for one in change.removed}
-        gone = self._removals.keys() | removed
-        backbones = {at: holder for at, holder in self._backbones.items() if holder not in gone}
-        slices = {at: holder for at, holder in self._slices.items() if holder not in gone}
-        named = [one.server_id for one in change.servers] + [
-            one.server_id for one in change.removed
-        ]
-        if len(set(named)) != len(named):
-            raise RejectedError("a change names a server once", code="rejected_conflict")
-        for certificate in change.servers:
-            server_id = certificate.server_id
-            if server_id in gone:
-                raise RejectedError(f"{server_id} was removed", code="revoked")
-            offset = int(parse_address(certificate.backbone)) - int(ranges.backbone[0])
-            if not BACKBONE_RESERVED <= offset < ranges.backbone.num_addresses - 1:
-                raise RejectedError("backbone address out of range", code="rejected_scope")
-            if backbones.setdefault(certificate.backbone, server_id) != server_id:
-                raise RejectedError("backbone address is taken", code="rejected_overlap")
-            for text in certificate.slices:
-                ranges.slice_number(parse_network(text))
-                if slices.setdefault(text, server_id) != server_id:
-                    raise RejectedError(f"slice {text} is taken", code="rejected_overlap")
-        self._check_epochs(change)
-        known = self.servers().keys() | {one.server_id for one in change.servers}
-        if not removed <= self._history.keys():
-            raise RejectedError("only a server can be removed", code="rejected_unauthorised")
-        if not set(change.witnesses) <= known - gone:
-            raise RejectedError("a witness must be a server", code="rejected_unauthorised")
+    def _check(self, record: Record, change: Change) -> None:
+        if change.link is not None:
+            if self.chain.before(change.link) is not self.chain.newest:
+                raise RootChainError("it follows no key in force", code="root_orphan")
+        else:
+            self.chain.require_change(record, change)
+        require_allowed(self, change, backbones=self._backbones, slices=self._slices)
 
-    def _check_epochs(self, change: Change) -> None:
-        ended = {one.server_id: one for one in change.ended}
-        begun = set()
-        for certificate in change.servers:
-            name = certificate.server_id
-            known = self.server(name)
-            if known is None or certificate.epoch == known.epoch:
-                continue
-            if certificate.epoch != known.epoch + 1 or name not in ended:
-                raise RejectedError(
-                    "the next epoch begins where the last one ends", code="rejected_stale"
-                )
-            before = self.ends(name).get(known.epoch - 1)
-            if before is not None and ended[name].size < before.size:
-                raise RejectedError("an epoch can't end before it began", code="rejected_stale")
-            begun.add(name)
-        if len(ended) != len(change.ended) or ended.keys() != begun:
-            raise RejectedError("only an epoch that is followed by one ends", code="rejected_stale")
+    def _place(self, record: Record, change: Change) -> None:
+        self._apply(change)
+        if change.link is not None:
+            self.chain = self.chain.with_link(change.link)
+        if change.closed is not None:
+            self.chain = self.chain.with_closed(change.closed)
+        self.records.append(record)
+        self._hashes.append(record_hash(record))
 
     def _apply(self, change: Change) -> None:
         for end in change.ended:
@@ -281,34 +363,3 @@ class Charter:
             if known is None:
                 self._history[name].append((change.number, None))
         self._witnesses.append(change.witnesses)
-
-
-class RosterAt:
-    """The roster as one number left it; satisfies RosterReader."""
-
-    def __init__(self, charter: Charter, number: int) -> None:
-        self._charter = charter
-        self._number = number
-
-    @property
-    def number(self) -> int:
-        """The number of the roster."""
-        return self._number
-
-    def servers(self) -> list[ServerId]:
-        """Return everybody who is a server by then."""
-        return [one for one in self._charter.certificates() if self.server(one) is not None]
-
-    def server(self, server_id: ServerId) -> ServerCertificate | None:
-        """Return a server's certificate, or None."""
-        return self._charter.certificate_at(server_id, self._number)
-
-    def server_of_key(self, key: bytes) -> ServerCertificate | None:
-        """Return the certificate of the server with this identity key, or None."""
-        certificate = self.server(server_id_of(key))
-        return certificate if certificate is not None and certificate.key == key else None
-
-    @property
-    def witnesses(self) -> tuple[ServerId, ...]:
-        """The witnesses of this roster."""
-        return self._charter.witnesses_at(self._number)

@@ -40,6 +40,7 @@ class Item:
     undo: Undo | None = None
     refusal: str | None = None
     error: SeipdError | None = None
+    by_root: bool = False  # whether it was judged as the root's
 
     @property
     def order_key(self) -> OrderKey:
