@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from services.base.ledger.rootchain import ROTATE_KIND, Link, link_from_record
+from services.base.ledger.rootchain import ROTATE_KIND, Link, RootChain, link_from_record
 from services.kernel.addr import Ranges, ranges_from_value
 from services.kernel.certificates import ServerCertificate, certificate_from_value
 from services.kernel.errors import InputError
@@ -138,6 +138,16 @@ def genesis_from_record(record: Record) -> Genesis:
         activated_ms=wire.activated_ms,
         expires_ms=wire.expires_ms,
         version=wire.version,
+    )
+
+
+def first_chain(genesis: Genesis) -> RootChain:
+    """Return the root key chain that a mesh begins with."""
+    return RootChain.of_genesis(
+        genesis.mesh_id,
+        genesis.root_key,
+        activated_ms=genesis.activated_ms,
+        expires_ms=genesis.expires_ms,
     )
 
 

@@ -36,7 +36,6 @@ from services.kernel.ids import (
 )
 
 if TYPE_CHECKING:
-    from services.base.ledger.changes import Change, Genesis
     from services.kernel.ids import MeshId
     from services.kernel.records import Record
 
@@ -203,16 +202,18 @@ class RootChain:
         self._all = frozenset(self._by_key)
 
     @classmethod
-    def of_genesis(cls, genesis: Genesis) -> RootChain:
+    def of_genesis(
+        cls, mesh_id: MeshId, root_key: bytes, *, activated_ms: int, expires_ms: int
+    ) -> RootChain:
         """Return the chain of one generation that a mesh begins with."""
         first = Generation(
             generation=1,
-            public_key=genesis.root_key,
+            public_key=root_key,
             number=0,
-            activated_ms=genesis.activated_ms,
-            expires_ms=genesis.expires_ms,
+            activated_ms=activated_ms,
+            expires_ms=expires_ms,
         )
-        return cls(genesis.mesh_id, (first,))
+        return cls(mesh_id, (first,))
 
     @property
     def newest(self) -> Generation:
@@ -299,15 +300,20 @@ class RootChain:
             ),
         )
 
-    def require_change(self, record: Record, change: Change) -> None:
+    def require_change(self, record: Record, number: int, *, closed: int | None = None) -> None:
         """Check that a roster change is signed by the key that its number belongs to.
+
+        Args:
+            record: the change; its signature was checked.
+            number: its number.
+            closed: the generation whose window it closes.
 
         Raises:
             RootChainError: ``root_retired``: by a key that another followed by then;
                 ``root_expired``; ``root_window``: it closes a window that is open still, or no
                 window; ``rejected_unauthorised``: by no root key, or by one that was none yet.
         """
-        wanted = self.at(change.number)
+        wanted = self.at(number)
         signer = self.of_key(record.actor)
         if signer is None or signer.generation > wanted.generation:
             raise RootChainError("only the root changes the roster", code="rejected_unauthorised")
@@ -321,8 +327,8 @@ class RootChain:
             raise RootChainError(
                 f"root generation {signer.generation} had expired", code="root_expired"
             )
-        if change.closed is not None:
-            self._require_over(change.closed, signer, signed_ms)
+        if closed is not None:
+            self._require_over(closed, signer, signed_ms)
 
     def _require_over(self, closed: int, signer: Generation, now_ms: int) -> None:
         if not 1 <= closed == signer.generation - 1:

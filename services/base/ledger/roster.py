@@ -35,13 +35,13 @@ from services.base.ledger.changes import (
     Removal,
     change_from_record,
     change_number,
+    first_chain,
     genesis_from_record,
     record_hash,
 )
 from services.base.ledger.rootchain import (
     ROTATE_KIND,
     Link,
-    RootChain,
     RootChainError,
     link_from_record,
 )
@@ -84,7 +84,7 @@ class Charter:
 
     def _begin(self, genesis_record: Record) -> None:
         self.records: list[Record] = [genesis_record]
-        self.chain = RootChain.of_genesis(self.genesis)
+        self.chain = first_chain(self.genesis)
         self._hashes: list[str] = [record_hash(genesis_record)]
         self._history: dict[ServerId, list[tuple[int, ServerCertificate | None]]] = {}
         self._witnesses: list[tuple[ServerId, ...]] = [()]
@@ -333,7 +333,7 @@ class Charter:
             if self.chain.before(change.link) is not self.chain.newest:
                 raise RootChainError("it follows no key in force", code="root_orphan")
         else:
-            self.chain.require_change(record, change)
+            self.chain.require_change(record, change.number, closed=change.closed)
         require_allowed(self, change, backbones=self._backbones, slices=self._slices)
 
     def _place(self, record: Record, change: Change) -> None:

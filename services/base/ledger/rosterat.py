@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from services.kernel.ids import server_id_of
 
 if TYPE_CHECKING:
-    from services.base.ledger.roster import Charter
     from services.kernel.certificates import ServerCertificate
     from services.kernel.ids import ServerId
+
+
+class History(Protocol):
+    """What is asked of the roster's history."""
+
+    def certificates(self) -> dict[ServerId, ServerCertificate]:
+        """Return the newest certificate of everybody who is or was a server."""
+
+    def certificate_at(self, server_id: ServerId, number: int) -> ServerCertificate | None:
+        """Return a server's certificate as of a roster number."""
+
+    def witnesses_at(self, number: int) -> tuple[ServerId, ...]:
+        """Return the witnesses that a change named."""
 
 
 class RosterAt:
     """The roster as one number left it; satisfies RosterReader."""
 
-    def __init__(self, charter: Charter, number: int) -> None:
+    def __init__(self, charter: History, number: int) -> None:
         self._charter = charter
         self._number = number
 

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from services.kernel.addr import BACKBONE_RESERVED, parse_address, parse_network
 from services.kernel.errors import RejectedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Set
 
-    from services.base.ledger.changes import Change
-    from services.base.ledger.roster import Charter
+    from services.base.ledger.changes import Change, EpochEnd, Genesis
+    from services.kernel.certificates import ServerCertificate
     from services.kernel.ids import ServerId
 
 
+class Before(Protocol):
+    """The roster as the change before left it."""
+
+    genesis: Genesis
+
+    def server(self, server_id: ServerId) -> ServerCertificate | None:
+        """Return the newest certificate of a server."""
+
+    def servers(self) -> dict[ServerId, ServerCertificate]:
+        """Return every server."""
+
+    def was_server(self, server_id: ServerId) -> bool:
+        """Say whether the roster ever named a server."""
+
+    def removed(self) -> Set[ServerId]:
+        """Return every server that was removed."""
+
+    def ends(self, server_id: ServerId) -> dict[int, EpochEnd]:
+        """Return where the epochs of a feed ended."""
+
+
 def require_allowed(
-    charter: Charter,
+    before: Before,
     change: Change,
     *,
     backbones: Mapping[str, ServerId],
@@ -25,7 +46,7 @@ def require_allowed(
     """Refuse a change that breaks a rule of the roster.
 
     Args:
-        charter: as the change before it left it.
+        before: as the change before it left it.
         change: the one that follows.
         backbones: who has had which backbone address.
         slices: who has had which slice.
@@ -34,9 +55,9 @@ def require_allowed(
         RejectedError: ``rejected_conflict``, ``revoked``, ``rejected_scope``,
             ``rejected_overlap``, ``rejected_unauthorised`` or ``rejected_stale``.
     """
-    ranges = charter.genesis.ranges
+    ranges = before.genesis.ranges
     removed = {one.server_id for one in change.removed}
-    gone = charter.removed() | removed
+    gone = before.removed() | removed
     addresses = {at: holder for at, holder in backbones.items() if holder not in gone}
     held = {at: holder for at, holder in slices.items() if holder not in gone}
     named = [one.server_id for one in change.servers] + [one.server_id for one in change.removed]
@@ -55,28 +76,28 @@ def require_allowed(
             ranges.slice_number(parse_network(text))
             if held.setdefault(text, server_id) != server_id:
                 raise RejectedError(f"slice {text} is taken", code="rejected_overlap")
-    _require_epochs(charter, change)
-    known = charter.servers().keys() | {one.server_id for one in change.servers}
-    if not all(charter.was_server(one) for one in removed):
+    _require_epochs(before, change)
+    known = before.servers().keys() | {one.server_id for one in change.servers}
+    if not all(before.was_server(one) for one in removed):
         raise RejectedError("only a server can be removed", code="rejected_unauthorised")
     if not set(change.witnesses) <= known - gone:
         raise RejectedError("a witness must be a server", code="rejected_unauthorised")
 
 
-def _require_epochs(charter: Charter, change: Change) -> None:
+def _require_epochs(before: Before, change: Change) -> None:
     ended = {one.server_id: one for one in change.ended}
     begun = set()
     for certificate in change.servers:
         name = certificate.server_id
-        known = charter.server(name)
+        known = before.server(name)
         if known is None or certificate.epoch == known.epoch:
             continue
         if certificate.epoch != known.epoch + 1 or name not in ended:
             raise RejectedError(
                 "the next epoch begins where the last one ends", code="rejected_stale"
             )
-        before = charter.ends(name).get(known.epoch - 1)
-        if before is not None and ended[name].size < before.size:
+        last = before.ends(name).get(known.epoch - 1)
+        if last is not None and ended[name].size < last.size:
             raise RejectedError("an epoch can't end before it began", code="rejected_stale")
         begun.add(name)
     if len(ended) != len(change.ended) or ended.keys() != begun:
