@@ -16,9 +16,11 @@ import pytest
 from services.base.crypto.signatures import verify
 from services.base.keywrap.unlock import create_unlock_file
 from services.base.signing.client import GrpcSigner
+from services.base.signing.keys_client import GrpcKeys
 from services.kernel import canonical
-from services.kernel.errors import InputError, SeipdError, UnavailableError
+from services.kernel.errors import ForbiddenError, InputError, SeipdError, UnavailableError
 from services.kernel.ids import mesh_id_of
+from services.runtime.clock import SystemClock
 from tests.fakes.fake_kms import REGION, FakeKms
 from tests.fakes.signers import CHECKOUT, RECORD, Place, signer_user_can_run
 from tests.fakes.softhsm import LABEL, PIN, SoftToken, needs_softhsm
@@ -369,6 +371,57 @@ async def test_a_mesh_is_founded_on_a_root_that_is_never_in_a_file(request, wher
     assert canonical.decode_object(done.stdout)["mesh_id"] == mesh_id_of(public_key)
     assert not (place.state / "keys").exists()
     assert not place.unlock_file.exists()
+
+
+@pytest.fixture
+def with_moving(with_kms):
+    """A signer whose root lies in a sealed file yet, and whose next keys are KMS's."""
+    place, elsewhere = with_kms.place, with_kms.environment
+    create_unlock_file(place.unlock_file)
+    with_kms.give(place.unlock_file)
+    with_kms.environment = {}
+    assert with_kms.keygen().returncode == 0
+    with_kms.environment = elsewhere
+    return with_kms
+
+
+@pytest.mark.parametrize(
+    "where", [pytest.param("with_token", marks=needs_softhsm), "with_kms", "with_moving"]
+)
+async def test_sgn_04_a_root_rotates_while_it_signs_without_a_restart(request, where) -> None:
+    hardware = request.getfixturevalue(where)
+    assert hardware.keygen().returncode == 0
+    hardware.start()
+    old_key = await hardware.public_key()
+    keys = GrpcKeys(str(hardware.place.socket))
+    now_ms = SystemClock().now_ms()
+    async with asyncio.TaskGroup() as group:
+        signed = [group.create_task(hardware.sign()) for _ in range(20)]
+        rotated = group.create_task(
+            keys.rotate(
+                scope="platform",
+                old_key_id="root-1",
+                new_key_id="root-2",
+                opens_at_ms=now_ms,
+                closes_at_ms=now_ms + 5000,
+            )
+        )
+        signed += [group.create_task(hardware.sign()) for _ in range(20)]
+    new_key = rotated.result().new_public_key
+    assert new_key != old_key
+    assert all(verify(old_key, MESSAGE, one.result()) for one in signed)
+    assert verify(new_key, MESSAGE, await hardware.sign(key_id="root-2"))
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await hardware.sign()
+            except ForbiddenError as error:
+                ended = error.code
+                break
+            await asyncio.sleep(0.1)
+    assert ended == "key_retired"
+    assert SystemClock().now_ms() >= now_ms + 5000
+    assert verify(new_key, MESSAGE, await hardware.sign(key_id="root-2"))
 
 
 async def test_a_root_in_kms_signs_and_is_the_same_after_a_restart(with_kms, kms) -> None:
