@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from services.authority.enroll.service import EnrollService
     from services.authority.governance.service import GovernanceService
     from services.authority.ipam.service import IpamService
+    from services.authority.recovery.service import RecoveryService
     from services.authority.rootkeys.service import RootKeysService
     from services.base.ledger.author import Author
     from services.base.ledger.service import LedgerService
@@ -67,6 +68,7 @@ class ApiServices:
     enroll: EnrollService
     governance: GovernanceService
     ipam: IpamService
+    recovery: RecoveryService
     root_keys: RootKeysService
     auth: AuthService
     acl: AclService

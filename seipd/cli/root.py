@@ -7,11 +7,15 @@ import click
 from seipd.cli.daemon_client import ask
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
+from seipd.cli.shares import shares
 
 
 @click.group()
 def root() -> None:
     """The root key chain."""
+
+
+root.add_command(shares)
 
 
 @root.command()

@@ -30,6 +30,7 @@ from services.authority.ipam.service import IpamService
 from services.authority.names import view as names_view
 from services.authority.names.service import NamesService
 from services.authority.recovery import view as recovery_view
+from services.authority.recovery.service import RecoveryService
 from services.authority.rootkeys import view as rootkeys_view
 from services.authority.rootkeys.service import RootKeysService
 from services.authority.tree import view as tree_view
@@ -38,6 +39,7 @@ from services.base.crypto.signatures import verify
 from services.base.ledger.author import Author
 from services.base.ledger.service import LedgerService
 from services.base.signing.client import GrpcSigner
+from services.base.signing.recovery_client import GrpcRecovery
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
 from services.edge.peering.plan import interface_plan
@@ -132,6 +134,15 @@ def signer_of(settings: Settings, paths: Paths) -> tuple[SignerProcess | None, G
     return process, GrpcSigner(str(paths.signer_socket))
 
 
+def signer_socket(settings: Settings, paths: Paths) -> str | None:
+    """Return where the signer of this machine listens; None where there is none yet."""
+    if settings.signer == "none":
+        return None
+    if settings.signer != "auto":
+        return settings.signer
+    return str(paths.signer_socket) if paths.signer_state.exists() else None
+
+
 def compose(
     settings: Settings,
     *,
@@ -164,6 +175,13 @@ def compose(
     governance = GovernanceService(ledger=ledger, author=author, clock=clock)
     ipam = IpamService(ledger=ledger, author=author)
     root_keys = RootKeysService(ledger=ledger, signer=signer, clock=clock)
+    recovery = RecoveryService(
+        ledger=ledger,
+        author=author,
+        key=identity.signing_key,
+        root=root_keys,
+        signer=None if (socket := signer_socket(settings, paths)) is None else GrpcRecovery(socket),
+    )
     enroll = EnrollService(
         ledger=ledger, author=author, allocator=ipam, root_keys=root_keys, clock=clock
     )
@@ -215,9 +233,6 @@ def compose(
     gossip.subscribe_addresses(lambda server_id: peering.address_learnt(ServerId(server_id)))
     reach = wiring.reach_of(ledger, gossip, wireguard, peering, clock)
     tls = load_tls_identity(paths.tls, name=identity.server_id, clock=clock)
-    load = LoadService(
-        ledger=ledger, tell=gossip, tunnels=wireguard, version=__version__, clock=clock
-    )
     restoring = wiring.restoring_of(paths, ledger, author, root_keys, fetcher, gossip)
     info = DaemonInfo(
         settings=settings,
@@ -238,6 +253,7 @@ def compose(
         enroll=enroll,
         governance=governance,
         ipam=ipam,
+        recovery=recovery,
         root_keys=root_keys,
         auth=auth,
         acl=acl,
@@ -263,6 +279,7 @@ def compose(
         governance,
         ipam,
         root_keys,
+        recovery,
         enroll,
         names,
         gossip,
@@ -273,7 +290,9 @@ def compose(
         wireguard,
         reach,
         peering,
-        load,
+        LoadService(
+            ledger=ledger, tell=gossip, tunnels=wireguard, version=__version__, clock=clock
+        ),
         LatencyService(measured=lambda: wiring.latencies(gossip), tell=gossip, clock=clock),
         LoopLagService(clock=clock),
         wiring.standing_of(paths, ledger, fetcher, gossip, clock),

@@ -12,6 +12,7 @@ from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService, Wanted
 from services.authority.governance.service import GovernanceService
 from services.authority.ipam.service import IpamService
+from services.authority.recovery.service import RecoveryService
 from services.authority.rootkeys.service import RootKeysService
 from services.base.crypto.agreement import generate_x25519
 from services.base.crypto.signatures import SigningKey, generate_signing_key
@@ -24,6 +25,7 @@ from services.kernel.addr import default_ranges
 from services.kernel.ids import b64u_encode
 from services.kernel.invitations import decode_token
 from services.kernel.signing import PublicKeyInfo
+from tests.fakes.recovering import DeskInProcess
 from tests.fakes.world import APPLIERS
 
 
@@ -167,6 +169,13 @@ class OneServer:
             ledger=self.ledger, signer=self.signer, clock=self.clock
         )
         await root_keys.start()
+        self.recovery = RecoveryService(
+            ledger=self.ledger,
+            author=self.author,
+            key=self.identity.signing_key,
+            root=root_keys,
+            signer=DeskInProcess(self.folder),
+        )
         self.enroll = EnrollService(
             ledger=self.ledger,
             author=self.author,
@@ -184,6 +193,7 @@ class OneServer:
             enroll=self.enroll,
             governance=self.governance,
             ipam=self.ipam,
+            recovery=self.recovery,
             root_keys=root_keys,
             auth=auth,
             acl=AclService(ledger=self.ledger),

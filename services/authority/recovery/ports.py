@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from services.authority.ports import Json
     from services.base.signing import recovery_wire as wire
     from services.kernel.records import Record
+    from services.kernel.signing import Signer
 
 
 class Root(Protocol):
@@ -42,3 +43,31 @@ class RecoverySigner(Protocol):
 
     async def endorse(self, request: wire.EndorseRequest) -> wire.EndorseReply:
         """Endorse a claim by an offline file."""
+
+
+class SignerHost(Protocol):
+    """The signer of this machine, which may be there only from now on."""
+
+    @property
+    def address(self) -> str | None:
+        """Where the signer listens; None while there is none."""
+
+    async def holds_root(self) -> bool:
+        """Say whether the signer here has the root key in force."""
+
+    async def ready(self, key_id: str) -> None:
+        """Have a signer that holds a key of this name; each is made once.
+
+        Raises:
+            ConfigError: there can't be one.
+            UnavailableError: ``signer_unavailable``.
+        """
+
+    async def signer(self) -> Signer:
+        """Return what signs, once ``ready`` returned."""
+
+    async def desk(self) -> RecoverySigner:
+        """Return the calls about recovery keys, once ``ready`` returned."""
+
+    async def adopt(self) -> None:
+        """Let this server act for the root from now on."""
