@@ -68,6 +68,7 @@ ALSO = frozenset(
         "base/attestation/anchors.py",
         *(f"base/attestation/{name}.py" for name in ("devices", "tpm_tools")),
         "base/keywrap/identity.py",
+        *(f"base/release/{name}.py" for name in ("installed", "store")),
         "base/signing/client.py",
         *(f"edge/wireguard/{name}.py" for name in ("kernel", "links", "network", "genetlink")),
         *(f"edge/wireguard/{name}.py" for name in ("process", "connection", "requests", "ports")),
