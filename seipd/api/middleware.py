@@ -12,6 +12,7 @@ from aiohttp import web
 from seipd.api.errors import merge_headers, problem, problem_of
 from seipd.api.origin import origins_of
 from seipd.api.routes import Access, Call, Route, parse_body, to_response
+from services.authority.governance.parameters import CALLER_RATE, PUBLIC_RATE
 from services.kernel.errors import (
     ForbiddenError,
     RateLimitedError,
@@ -34,8 +35,6 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0
 HANDLER_TIMEOUT_S = 30.0
-PUBLIC_PER_MINUTE = 60
-CALLER_PER_MINUTE = 300
 SERVER_PER_MINUTE = 6_000
 
 
@@ -46,8 +45,8 @@ class Gate:
         self._services = services
         self._operator = operator
         self._tunnel_only = tunnel_only
-        self._strangers = RateLimiter(per_minute=PUBLIC_PER_MINUTE)
-        self._callers = RateLimiter(per_minute=CALLER_PER_MINUTE)
+        self._strangers = RateLimiter(per_minute=services.governance.number(PUBLIC_RATE))
+        self._callers = RateLimiter(per_minute=services.governance.number(CALLER_RATE))
         # Another server that is far behind fetches bundles of 256 entries, one a request.
         self._servers = RateLimiter(per_minute=SERVER_PER_MINUTE)
         self.draining = False
@@ -135,9 +134,12 @@ class Gate:
             raise RateLimitedError("too many requests", retry_after_s=max(spent.reset_s, 1))
 
     def _limiter(self, caller: Caller | None) -> RateLimiter:
-        if caller is None:
-            return self._strangers
-        return self._callers if caller.server_id is None else self._servers
+        if caller is not None and caller.server_id is not None:
+            return self._servers
+        limiter = self._strangers if caller is None else self._callers
+        rate = PUBLIC_RATE if caller is None else CALLER_RATE
+        limiter.allow(self._services.governance.number(rate))
+        return limiter
 
     def _check_access(self, route: Route, caller: Caller | None) -> None:
         if self._operator or route.access is Access.ANYONE:

@@ -10,6 +10,8 @@ import click
 from seipd.cli.options import (
     insecure_option,
     network_options,
+    parameter_option,
+    parameters_of,
     range_options,
     settings_of,
     wants_json,
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
     from seipd.config.model import Settings
 
 
-def _init(settings: Settings) -> dict[str, str]:
+def _init(settings: Settings, parameter: tuple[str, ...]) -> dict[str, str]:
     from seipd.daemon.app import init_mesh
 
+    parameters = parameters_of(parameter)
     with progress("making keys and the first records"):
-        return asyncio.run(init_mesh(settings))
+        return asyncio.run(init_mesh(settings, parameters))
 
 
 def _run(context: click.Context, settings: Settings, flags: dict[str, object]) -> int:
@@ -56,11 +59,12 @@ def _told(settings: Settings, made: dict[str, str]) -> list[tuple[str, object]]:
 @network_options
 @range_options
 @insecure_option
+@parameter_option
 @click.pass_context
-def init(context: click.Context, /, **flags: object) -> None:
+def init(context: click.Context, /, parameter: tuple[str, ...], **flags: object) -> None:
     """Make a new mesh: identity, root key, first records."""
     settings = settings_of(context, **flags)
-    made = _init(settings)
+    made = _init(settings, parameter)
     if wants_json(context):
         print_json(made)
     else:
@@ -82,8 +86,9 @@ def run(context: click.Context, /, **flags: object) -> int:
 @network_options
 @range_options
 @insecure_option
+@parameter_option
 @click.pass_context
-def up(context: click.Context, /, **flags: object) -> int:
+def up(context: click.Context, /, parameter: tuple[str, ...], **flags: object) -> int:
     """Make a mesh if there is none yet, then run."""
     from seipd.config.paths import Paths
     from seipd.daemon.genesis import load_charter
@@ -96,7 +101,7 @@ def up(context: click.Context, /, **flags: object) -> int:
         text = (paths.identity / "keypair.pub").read_text(encoding="ascii").strip()
         made = {"mesh_id": mesh_id, "root_fingerprint": mesh_id, "server_id": _server_id(text)}
     else:
-        made = _init(settings)
+        made = _init(settings, parameter)
     print_facts(_told(settings, made))
     return _run(context, settings, flags)
 

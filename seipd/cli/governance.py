@@ -8,7 +8,7 @@ import click
 
 from seipd.cli.daemon_client import ask
 from seipd.cli.invite import parse_duration
-from seipd.cli.options import settings_of, wants_json
+from seipd.cli.options import parameter_value, settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
 
 SHORT_ID_CHARS = 12
@@ -50,8 +50,8 @@ def propose(
     """Propose that PARAMETER becomes VALUE; this server's own vote is still to be cast."""
     body = {
         "parameter": parameter,
-        "new_value": _value(value),
-        "old_value": None if old is None else _value(old),
+        "new_value": parameter_value(value),
+        "old_value": None if old is None else parameter_value(old),
         "expires_seconds": parse_duration(expires),
         "reason": reason,
     }
@@ -101,10 +101,6 @@ def proposals(context: click.Context) -> None:
                 for of, void in idle
             ],
         )
-
-
-def _value(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
 
 
 def _show(context: click.Context, found: dict[str, Any]) -> None:

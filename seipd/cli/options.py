@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from seipd.config.model import Settings
 
@@ -38,6 +38,7 @@ _RANGES = (
 )
 
 Command = Any
+MAX_DIGITS = 10
 
 
 def network_options(command: Command) -> Command:
@@ -59,6 +60,42 @@ def insecure_option(command: Command) -> Command:
         help="run the signer as this user: for trials only",
     )
     return decorate(command)
+
+
+def parameter_option(command: Command) -> Command:
+    """Add what the parameters of governance begin with: a fact of the mesh, like the ranges."""
+    decorate: Callable[[Command], Command] = click.option(
+        "--parameter",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="begin with it (seipd governance params): later only a vote changes it",
+    )
+    return decorate(command)
+
+
+def parameters_of(texts: Sequence[str]) -> dict[str, int | str]:
+    """Return the parameters that ``NAME=VALUE`` texts name.
+
+    Raises:
+        ConfigError: one of another form, or named twice.
+        RejectedError: ``unknown_parameter`` or ``out_of_range``.
+    """
+    from services.authority.governance.parameters import require_allowed
+    from services.kernel.errors import ConfigError
+
+    found: dict[str, int | str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name in found:
+            raise ConfigError(f"--parameter {text[:60]}: say NAME=VALUE, once for each name")
+        found[name] = parameter_value(value)
+        require_allowed(name, found[name])
+    return found
+
+
+def parameter_value(text: str) -> int | str:
+    """Return the number or the word that a parameter is said to be."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < MAX_DIGITS else text
 
 
 def settings_of(context: click.Context, **flags: object) -> Settings:

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from seipd.api.tls import load_tls_identity
@@ -50,9 +51,10 @@ from services.runtime.logs import configure_logging
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from seipd.config.model import Settings
+    from services.authority.governance.parameters import Value
     from services.kernel.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -102,8 +104,14 @@ async def run_daemon(settings: Settings, *, reload: Callable[[], Settings]) -> i
     return stop.exit_status
 
 
-async def init_mesh(settings: Settings) -> dict[str, str]:
+async def init_mesh(
+    settings: Settings, parameters: Mapping[str, Value] = MappingProxyType({})
+) -> dict[str, str]:
     """Found a mesh on this data root, or finish what an interrupted ``init`` began.
+
+    Args:
+        settings: of this server.
+        parameters: what the parameters that only a vote changes begin with, other than by default.
 
     Returns:
         ``mesh_id``, ``root_fingerprint`` and ``server_id``.
@@ -117,6 +125,7 @@ async def init_mesh(settings: Settings) -> dict[str, str]:
         domain=settings.domain,
         region=settings.region,
         ranges=ranges_from_value(range_values(settings)),
+        parameters=parameters,
     )
     with DataRoot(settings.data_root):
         if (paths.ledger / "feed" / "checkpoint").exists():

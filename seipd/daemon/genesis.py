@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from services.authority.governance.parameters import require_allowed
 from services.authority.rootkeys.service import ROOT_KEY_ID
 from services.base.crypto.signatures import verify
 from services.base.ledger.author import Author, sign_by_root
@@ -19,9 +20,10 @@ from services.kernel.ids import MeshId, b64u_encode, mesh_id_of, new_uuid, node_
 from services.kernel.records import record_from_value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from services.authority.governance.parameters import Value
     from services.base.keywrap.identity import ServerIdentity
     from services.base.ledger.service import LedgerService
     from services.kernel.clock import Clock
@@ -41,6 +43,7 @@ class MeshFacts:
     domain: str
     region: str
     ranges: Ranges
+    parameters: Mapping[str, Value] = field(default_factory=dict)
 
 
 async def found_mesh(
@@ -54,6 +57,7 @@ async def found_mesh(
     """Return the genesis record and the roster change that names the first server.
 
     Raises:
+        RejectedError: ``unknown_parameter`` or ``out_of_range``.
         UnavailableError: the signer does not answer.
     """
     root = await signer.public_key(scope="platform", key_id=ROOT_KEY_ID)
@@ -68,6 +72,9 @@ async def found_mesh(
         "expires_ms": now_ms + ROOT_LIFETIME_MS,
         "version": PROTOCOL_VERSION,
     }
+    for name, value in facts.parameters.items():
+        require_allowed(name, value)
+        body.setdefault("parameters", {})[name] = value
 
     async def sign(kind: str, body: dict[str, Any]) -> Record:
         return await sign_by_root(

@@ -23,11 +23,14 @@ class RateLimiter:
     """So many calls a minute for each caller, with a burst of as many."""
 
     def __init__(self, *, per_minute: int, max_callers: int = MAX_CALLERS) -> None:
-        self._limit = per_minute
-        self._rate_per_s = per_minute / 60
+        self._limit, self._rate_per_s = per_minute, per_minute / 60
         self._max_callers = max_callers
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self.refused_count = 0
+
+    def allow(self, per_minute: int) -> None:
+        """Go by another number of calls a minute from now on; what was used stays used."""
+        self._limit, self._rate_per_s = per_minute, per_minute / 60
 
     def spend(self, caller: str, *, now_s: float) -> Spent:
         """Take one token from a caller's bucket."""

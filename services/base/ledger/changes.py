@@ -85,6 +85,8 @@ class Change:
     ended: tuple[EpochEnd, ...] = ()
     closed: int | None = None
     """The generation of the root whose window this ends."""
+    recovery_key: bytes | None = None
+    """What endorses a successor of the root's key from here on, should that be lost."""
     link: Link | None = None
     """The next key of the root, where this hands over to it."""
 
@@ -97,6 +99,7 @@ class _GenesisWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     activated_ms: int
     expires_ms: int
     version: int
+    parameters: dict[str, int | str] = {}
 
 
 class _EndWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,6 +116,7 @@ class _ChangeWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     witnesses: list[str]
     ended: list[_EndWire] = []
     closed: int | None = None
+    recovery_key: str | None = None
 
 
 def genesis_from_record(record: Record) -> Genesis:
@@ -181,6 +185,7 @@ def change_from_record(record: Record) -> Change:
         witnesses=_witnesses([parse_server_id(text) for text in wire.witnesses]),
         ended=tuple(EpochEnd(**_end(one)) for one in wire.ended),
         closed=wire.closed,
+        recovery_key=parse_key(wire.recovery_key) if wire.recovery_key is not None else None,
     )
 
 

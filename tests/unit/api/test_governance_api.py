@@ -228,3 +228,14 @@ async def test_a_wish_is_refused_where_the_value_has_changed_meanwhile(one) -> N
             Wish(parameter=parameters.ROTATION, new_value=9, old_value=8, expires_s=60)
         )
     assert caught.value.code == "stale_value"
+
+
+async def test_the_rate_limits_of_the_api_are_what_was_voted(one, operator) -> None:
+    async with TestClient(TestServer(one.app("public"))) as stranger:
+        before = await stranger.get("/api/health")
+        assert before.headers["RateLimit-Limit"] == "60"
+        _, proposal = await propose(operator, parameter=parameters.PUBLIC_RATE, new_value=10)
+        await vote(operator, proposal["id"])
+        answers = [await stranger.get("/api/health") for _ in range(11)]
+        assert answers[0].headers["RateLimit-Limit"] == "10"
+        assert answers[-1].status == 429
