@@ -9,9 +9,10 @@ the new key.
                          parent, public_key, [recovery_key]}}
 
 The new key signs the record, which shows that somebody has it. ``endorsement`` covers the *claim*,
-the body without that field, and is by the key before it (``endorser`` ``root``) or by the recovery
-key that an earlier link named (``recovery``). ``parent`` is the fingerprint, the SHA-256, of the
-key that it follows. At ``closes_ms`` the window ends in which what that key had signed stays good.
+the body without that field. It is by the key before it (``endorser`` ``root``), with the purpose of
+records over {endorses: claim}, or by the recovery key that an earlier link named (``recovery``).
+``parent`` is the fingerprint, the SHA-256, of the key that it follows. At ``closes_ms`` the window
+ends in which what that key had signed stays good.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ from services.kernel.ids import (
     parse_server_id,
     parse_signature,
 )
+from services.kernel.records import PURPOSE_RECORD
 
 if TYPE_CHECKING:
     from services.kernel.ids import MeshId
     from services.kernel.records import Record
 
 ROTATE_KIND: Final = "root.rotate"
-PURPOSE_ENDORSEMENT: Final = b"seipd/root-endorsement/v1\0"
 PURPOSE_RECOVERY: Final = b"seipd/root-recovery/v1\0"
 SIGNED_FOR_MS: Final = 3_600_000
 """How long before its ``not_after`` a record of the root was signed, as it claims itself."""
@@ -75,8 +76,11 @@ class Link:
 
     def claim(self, mesh_id: MeshId) -> bytes:
         """Return the bytes that the endorser signs."""
-        purpose = PURPOSE_RECOVERY if self.endorser == "recovery" else PURPOSE_ENDORSEMENT
-        return purpose + bytes.fromhex(mesh_id) + canonical.encode(self._body(self._root()))
+        claim = self._body(self._root())
+        if self.endorser == "recovery":
+            return PURPOSE_RECOVERY + bytes.fromhex(mesh_id) + canonical.encode(claim)
+        # A root key signs records; nothing that has this one field passes for one.
+        return PURPOSE_RECORD + bytes.fromhex(mesh_id) + canonical.encode({"endorses": claim})
 
     def value(self) -> dict[str, Any]:
         """Return the body of the record."""
@@ -142,7 +146,6 @@ class Generation:
     closes_ms: int | None = None
     """When what it signed stops to count; None while it is the newest."""
     is_closed: bool = False
-    recovery_key: bytes | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -192,12 +195,24 @@ def link_from_record(record: Record) -> Link:
     return link
 
 
+def is_recovery(record: Record) -> bool:
+    """Say whether a record is a link that claims the recovery key for it."""
+    root = record.body.get("root") if record.kind == ROTATE_KIND else None
+    return isinstance(root, dict) and root.get("endorser") == "recovery"
+
+
 class RootChain:
     """The generations from the genesis key to the newest; a value."""
 
-    def __init__(self, mesh_id: MeshId, generations: tuple[Generation, ...]) -> None:
+    def __init__(
+        self,
+        mesh_id: MeshId,
+        generations: tuple[Generation, ...],
+        recovery_keys: tuple[tuple[int, bytes], ...] = (),
+    ) -> None:
         self.mesh_id = mesh_id
         self.generations = generations
+        self.recovery_keys = recovery_keys
         self._by_key = {one.public_key: one for one in generations}
         self._all = frozenset(self._by_key)
 
@@ -238,6 +253,16 @@ class RootChain:
         """Return the generation that follows one."""
         return self.generations[generation] if generation < len(self.generations) else None
 
+    @property
+    def recovery_key(self) -> bytes | None:
+        """The recovery key in force."""
+        return self.recovery_keys[-1][1] if self.recovery_keys else None
+
+    def recovery_key_at(self, number: int) -> bytes | None:
+        """Return the recovery key that was named by a number of the roster."""
+        named = (key for at, key in reversed(self.recovery_keys) if at <= number)
+        return next(named, None)
+
     def before(self, link: Link) -> Generation:
         """Return the generation that a link follows, once the link was checked against it.
 
@@ -269,7 +294,9 @@ class RootChain:
         return used is not None and used.generation <= until.generation
 
     def _require_endorsed(self, link: Link, parent: Generation) -> None:
-        endorser = parent.recovery_key if link.endorser == "recovery" else parent.public_key
+        # That of the place where the link stands: all judge alike, whatever they heard first.
+        recovery_key = self.recovery_key_at(link.number - 1)
+        endorser = recovery_key if link.endorser == "recovery" else parent.public_key
         if endorser is None or not verify(endorser, link.claim(self.mesh_id), link.endorsement):
             raise RootChainError(
                 f"generation {link.generation} is not endorsed by the {link.endorser} key before it"
@@ -285,10 +312,17 @@ class RootChain:
             activated_ms=link.activated_ms,
             expires_ms=link.expires_ms,
             endorser=link.endorser,
-            recovery_key=link.recovery_key or parent.recovery_key,
         )
         ended = dataclasses.replace(parent, closes_ms=link.closes_ms)
-        return RootChain(self.mesh_id, (*self.generations[:-1], ended, fresh))
+        chain = RootChain(self.mesh_id, (*self.generations[:-1], ended, fresh), self.recovery_keys)
+        if link.recovery_key is None:
+            return chain
+        return chain.with_recovery_key(link.recovery_key, link.number)
+
+    def with_recovery_key(self, key: bytes, number: int) -> RootChain:
+        """Return the chain with a recovery key that is named at a number of the roster."""
+        keys = (*self.recovery_keys, (number, key))
+        return RootChain(self.mesh_id, self.generations, keys)
 
     def with_closed(self, generation: int) -> RootChain:
         """Return the chain with the window of a generation closed, and of all before it."""
@@ -298,6 +332,7 @@ class RootChain:
                 dataclasses.replace(one, is_closed=True) if one.generation <= generation else one
                 for one in self.generations
             ),
+            self.recovery_keys,
         )
 
     def require_change(self, record: Record, number: int, *, closed: int | None = None) -> None:

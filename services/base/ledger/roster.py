@@ -7,7 +7,9 @@ feed had named, so old numbers stay answerable.
 
     root.genesis   {domain, expires_ms, generation, public_key, ranges, version}
     roster.change  {number, prev, removed: [{root, server, size}, ...], servers, witnesses,
-                    ended: [{root, server, size}, ...]}     ``ended`` where an epoch ends
+                    ended: [{root, server, size}, ...], closed, recovery_key}
+
+The last three stand only where an epoch or a window ends, or another recovery key is named.
 
 ``prev`` is the SHA-256 of the record before: the change with the number before, or the genesis.
 Whoever is removed is revoked for good: of its feed the first ``size`` entries count, whose root is
@@ -43,6 +45,7 @@ from services.base.ledger.rootchain import (
     ROTATE_KIND,
     Link,
     RootChainError,
+    is_recovery,
     link_from_record,
 )
 from services.base.ledger.rosterat import RosterAt
@@ -180,6 +183,11 @@ class Charter:
                 found[name] = certificate
         return found
 
+    def certified_at(self, server_id: ServerId) -> int:
+        """Return the number of the newest change that names a server; 0 where none does."""
+        steps = self._history.get(server_id)
+        return steps[-1][0] if steps else 0
+
     def last_certificate(self, server_id: ServerId) -> ServerCertificate | None:
         """Return the newest certificate of whoever is or was a server."""
         changes = self._history.get(server_id, ())
@@ -248,7 +256,7 @@ class Charter:
             RootChainError: it is not good, comes too late, or makes a fork.
         """
         parent = self.chain.of_fingerprint(link.parent)
-        if parent is None:
+        if parent is None or link.number > self.number + 1:
             return
         self.chain.before(link)
         follows = self.chain.successor(parent.generation)
@@ -311,12 +319,14 @@ class Charter:
     def _next(self, refused: dict[str, SeipdError]) -> tuple[Record, Change] | None:
         """Return the waiting change that follows the newest one and keeps the rules.
 
-        One that breaks them never hides another of its number, whichever came first.
+        One that breaks them never hides another of its number, whichever came first; a link by
+        the recovery key stands before all others.
         """
         follows = (self.number + 1, self.head)
         if self.fork is not None:
             return None
-        for key in sorted(key for key in self._waiting if key[:2] == follows):
+        keys = sorted(key for key in self._waiting if key[:2] == follows)
+        for key in sorted(keys, key=lambda key: not is_recovery(self._waiting[key])):
             record = self._waiting.pop(key)
             change = change_from_record(record)
             try:
@@ -342,6 +352,8 @@ class Charter:
             self.chain = self.chain.with_link(change.link)
         if change.closed is not None:
             self.chain = self.chain.with_closed(change.closed)
+        if change.recovery_key is not None:
+            self.chain = self.chain.with_recovery_key(change.recovery_key, change.number)
         self.records.append(record)
         self._hashes.append(record_hash(record))
 

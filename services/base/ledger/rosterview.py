@@ -2,7 +2,8 @@
 
 roster/head          {hash, number}
 roster/<server id>   the server's certificate
-root/<generation>    {activated_ms, expires_ms, number, public_key, [closes_ms], [recovery_key]}
+root/<generation>    {activated_ms, expires_ms, number, public_key, [closes_ms]}
+root/recovery        {public_key}    the recovery key, once one was named
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def _put_root(state: State, charter: Charter, number: int) -> None:
         }
         if after is not None and after.number <= number:
             value["closes_ms"] = one.closes_ms
-        if one.recovery_key is not None:
-            value["recovery_key"] = b64u_encode(one.recovery_key)
         state.put("root", str(one.generation), value)
+    if (key := charter.chain.recovery_key_at(number)) is not None:
+        state.put("root", "recovery", {"public_key": b64u_encode(key)})
+    else:
+        state.delete("root", "recovery")
