@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What scripts/up and scripts/test share. Sourced, never run.
+# What the scripts share. Sourced, never run.
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -61,3 +61,16 @@ ensure_users() {
 
 # digest FILE ...: one hash over the contents of files, in the order given.
 digest() { sha256sum -- "$@" | awk '{print $1}' | sha256sum | cut -c1-64; }
+
+# install_release VENV: the locked dependencies and this tree as a wheel, the same on every machine that does so.
+install_release() {
+  local into=$1 build
+  [[ -x $into/bin/python ]] || "$(find_python)" -m venv "$into"
+  "$into/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+  build=$(mktemp -d)
+  "$(find_python)" -m venv "$build/venv"
+  "$build/venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r requirements-build.lock
+  "$build/venv/bin/python" -m pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir "$build" .
+  "$into/bin/python" -m pip install -q --disable-pip-version-check --no-deps --force-reinstall "$build"/seipd-*.whl
+  rm -rf "$build"
+}
