@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from seipd.signerd.recovery import RecoveryDesk
+from services.authority.recovery.recovering import RootRecovery
 from services.authority.recovery.service import RecoveryService
+from services.base.crypto.signatures import generate_signing_key
 from services.base.ledger.author import Author
+from services.base.ledger.changes import CHANGE_KINDS
 from services.kernel.errors import RejectedError
+from services.kernel.signing import PublicKeyInfo
 from tests.fakes.world import START_MS, World
 
 if TYPE_CHECKING:
@@ -57,6 +62,8 @@ class SharedMesh:
 
     def take(self, server: Any, records: Any) -> None:
         for record in records:
+            if record.kind in CHANGE_KINDS:
+                self.world.charter.offer(record)
             server.hlc = max(one.hlc for one in self.world.servers)
             self.world.write(server, record)
         self.fold = self.world.folded()
@@ -89,15 +96,22 @@ class MeshLedger:
         self._mesh.take(self.server, records)
 
     async def name_roster(self) -> None:
-        """Nothing to name here."""
+        for server in self._mesh.world.servers:
+            server.hlc = max(one.hlc for one in self._mesh.world.servers)
+            self._mesh.world.name_roster(server)
+        self._mesh.take(self.server, [])
 
 
 class WorldRoot:
     """The root of a little mesh; ``holds_root`` where its signer is."""
 
     def __init__(self, mesh: SharedMesh, *, holds_root: bool) -> None:
-        self._world = mesh.world
+        self._mesh, self._world = mesh, mesh.world
         self.holds_root = holds_root
+        self._turn = asyncio.Lock()
+
+    def turn(self) -> asyncio.Lock:
+        return self._turn
 
     async def sign_record(self, kind: str, body: Any) -> Any:
         return self._world.signed(self._world.root, kind, body)
@@ -112,4 +126,49 @@ def service_of(mesh: SharedMesh, at: int, folder: Path, *, holds_root: bool) -> 
         root=WorldRoot(mesh, holds_root=holds_root),
         signer=DeskInProcess(folder),
         settle_s=0.0,
+    )
+
+
+class NewSigner:
+    """The signer of a server that shall have the root: a fresh key, and the recovery calls."""
+
+    address: str | None = None
+
+    def __init__(self, folder: Path) -> None:
+        self.key = generate_signing_key()
+        self.calls = DeskInProcess(folder)
+        self.root_here = False
+        self.adopted = False
+
+    async def holds_root(self) -> bool:
+        return self.root_here
+
+    async def ready(self, key_id: str) -> None:
+        self.key_id = key_id
+
+    async def signer(self) -> Any:
+        return self
+
+    async def desk(self) -> DeskInProcess:
+        return self.calls
+
+    async def adopt(self) -> None:
+        self.adopted = True
+
+    async def sign(self, canonical_bytes: bytes, *, scope: str, key_id: str) -> bytes:
+        assert (scope, key_id) == ("platform", self.key_id)
+        return self.key.sign(canonical_bytes)
+
+    async def public_key(self, *, scope: str, key_id: str) -> PublicKeyInfo:
+        return PublicKeyInfo(public_key=self.key.public_key, key_id=key_id, state="active")
+
+
+def recovery_of(mesh: SharedMesh, at: int, host: NewSigner) -> RootRecovery:
+    ledger = MeshLedger(mesh, at)
+    return RootRecovery(
+        ledger=ledger,
+        author=Author(key=ledger.server.key, mesh_id=ledger.mesh_id, clock=StillClock()),
+        key=ledger.server.key,
+        host=host,
+        clock=StillClock(),
     )

@@ -16,12 +16,14 @@ from services.authority.recovery.view import VIEW, head_of, numbers, standing_of
 from services.base.crypto.verifiable import Proof
 from services.base.signing.dealing import Dealing
 from services.kernel.errors import InputError, NotFoundError
-from services.kernel.ids import b64u_decode
+from services.kernel.ids import b64u_decode, b64u_encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.authority.ports import Json
+    from services.base.ledger.rootchain import RootChain
+    from services.base.ledger.roster import Charter
     from services.base.signing.recovery_wire import DealReply
     from services.kernel.ids import MeshId, ServerId
     from services.kernel.views import RosterReader, StateReader
@@ -44,6 +46,40 @@ def deal_is_due(state: StateReader, roster: RosterReader) -> bool:
     if head is None or head.holders != holders:
         return True
     return head.threshold != threshold_of(state, len(holders))
+
+
+def key_to_name(state: StateReader, chain: RootChain) -> bytes | None:
+    """Return the recovery key that came into force and that the roster does not name yet."""
+    head = head_of(state, numbers(state)[0])
+    if head is None or head.recovery_key == chain.recovery_key:
+        return None
+    return head.recovery_key
+
+
+def is_used(state: StateReader, chain: RootChain) -> bool:
+    """Say whether the key in force brought a root back, so that another should follow it.
+
+    A file is the operator's to renew.
+    """
+    in_force, newest = numbers(state)
+    head = head_of(state, in_force)
+    if head is None or head.is_offline or in_force != newest or not chain.recovery_keys:
+        return False
+    named_at, key = chain.recovery_keys[-1]
+    recovered_at = max(one.number for one in chain.generations if one.endorser != "root")
+    return key == head.recovery_key and named_at < recovered_at
+
+
+def naming(charter: Charter, key: bytes) -> Json:
+    """Return the body of the ``roster.change`` that names a recovery key."""
+    return {
+        "number": charter.number + 1,
+        "prev": charter.head,
+        "servers": [],
+        "removed": [],
+        "witnesses": list(charter.witnesses_at(charter.number)),
+        "recovery_key": b64u_encode(key),
+    }
 
 
 def records_of(head: Head, reply: DealReply) -> list[tuple[str, Json]]:

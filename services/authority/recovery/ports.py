@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
+
     from services.authority.ports import Json
     from services.base.signing import recovery_wire as wire
     from services.kernel.records import Record
@@ -17,6 +19,9 @@ class Root(Protocol):
     @property
     def holds_root(self) -> bool:
         """Whether the signer here has the root key in force."""
+
+    def turn(self) -> asyncio.Lock:
+        """Return the lock under which roster changes are prepared and submitted."""
 
     async def sign_record(self, kind: str, body: Json) -> Record:
         """Return a record that the root signed.

@@ -11,6 +11,9 @@ from services.authority.recovery.messages import ACK_KIND, GOOD, Head
 from services.authority.recovery.planning import (
     deal_is_due,
     dealing_of,
+    is_used,
+    key_to_name,
+    naming,
     records_of,
     sealed_share,
     shown_dealing,
@@ -19,6 +22,7 @@ from services.authority.recovery.planning import (
 )
 from services.authority.recovery.view import VIEW, head_of, numbers, standing_of, threshold_of
 from services.authority.trust import view as trust_view
+from services.base.ledger.changes import CHANGE_KIND
 from services.base.signing import recovery_wire as wire
 from services.base.signing.dealing import ShareError, open_share
 from services.kernel.errors import ConflictError, SeipdError
@@ -88,6 +92,9 @@ class RecoveryService:
         if head is None:
             detail = "no recovery key is in force: were the root lost, it would stay so"
             return Health(state=HealthState.OK, detail=detail)
+        if not self._is_named():
+            detail = f"dealing {in_force} is not named in the roster yet: the root has to do that"
+            return Health(state=HealthState.OK, detail=detail)
         if head.is_offline:
             return Health(state=HealthState.OK, detail="the operator has the recovery file")
         bad = standing_of(state, newest)["bad"]
@@ -105,9 +112,19 @@ class RecoveryService:
         return {
             "in_force": shown_dealing(state, in_force),
             "under_way": shown_dealing(state, newest) if newest != in_force else None,
+            "named": self._is_named(),
             "wanted_holders": list(wanted_holders(state, self._roster())),
             "own": self._ledger.server_id,
         }
+
+    def adopt(self, signer: RecoverySigner) -> None:
+        """Have a signer from now on: the root was recovered here."""
+        self._signer = signer
+        self._changed.set()
+
+    def _is_named(self) -> bool:
+        state, chain = self._ledger.state, self._ledger.charter.chain
+        return numbers(state)[0] > 0 and key_to_name(state, chain) is None
 
     async def deal(self) -> Json:
         """Deal a new recovery key now: to tier 1, or into a file while that is too small.
@@ -183,7 +200,9 @@ class RecoveryService:
             self._changed.clear()
             try:
                 await self._speak()
-                await self._deal_if_due()
+                if self._signer is not None and self._root.holds_root:
+                    await self._name_if_due()
+                    await self._deal_if_due()
             except SeipdError as error:
                 logger.info("recovery: %s", error, extra={"code": error.code})
 
@@ -212,15 +231,28 @@ class RecoveryService:
             return error.code
         return GOOD
 
+    async def _name_if_due(self) -> None:
+        """Name a key in the roster that came into force; from then on it can follow the root."""
+        async with self._root.turn():
+            charter = self._ledger.charter
+            key = key_to_name(self._ledger.state, charter.chain)
+            if key is None:
+                return
+            change = await self._root.sign_record(CHANGE_KIND, naming(charter, key))
+            await self._ledger.submit([change])
+            await self._ledger.name_roster()
+
     async def _deal_if_due(self) -> None:
-        if self._signer is None or not self._root.holds_root:
-            return
-        while deal_is_due(self._ledger.state, self._roster()):
+        while self._is_due():
             holders = wanted_holders(self._ledger.state, self._roster())
             await asyncio.sleep(self._settle_s)
             if holders == wanted_holders(self._ledger.state, self._roster()):
                 await self.deal()
                 return
+
+    def _is_due(self) -> bool:
+        state = self._ledger.state
+        return deal_is_due(state, self._roster()) or is_used(state, self._ledger.charter.chain)
 
     def _require_signer(self) -> RecoverySigner:
         if self._signer is None or not self._root.holds_root:

@@ -12,6 +12,7 @@ import pytest
 
 from services.authority.recovery.view import numbers
 from services.kernel.errors import ConflictError
+from services.kernel.ids import b64u_encode
 from services.kernel.service import HealthState
 from tests.fakes.recovering import DeskInProcess, SharedMesh, service_of
 
@@ -53,12 +54,15 @@ async def test_a_key_is_dealt_to_all_and_in_force_when_enough_found_their_share_
     async with running(services):
         await until(lambda: numbers(mesh.fold.state) == (1, 1))
         await until(lambda: services[4].describe()["in_force"]["good"] == 5)
+        await until(lambda: services[4].describe()["named"])
     shown = services[4].describe()
     assert (shown["in_force"]["threshold"], shown["under_way"]) == (4, None)
     assert {one["server_id"] for one in shown["in_force"]["holders"]} == {
         one.id for one in mesh.world.servers
     }
     assert "4 of 5" in services[1].health().detail
+    named = mesh.world.charter.chain.recovery_key
+    assert b64u_encode(named) == shown["in_force"]["recovery_key"]
 
 
 async def test_rkc_15_the_key_is_dealt_anew_when_the_holders_change(tmp_path: Path) -> None:
@@ -108,6 +112,7 @@ async def test_below_four_servers_the_operator_gets_a_file(tmp_path: Path) -> No
     services = services_of(mesh, tmp_path)
     async with running(services):
         found = await services[0].deal()
+        await until(lambda: services[2].describe()["named"])
     assert Path(found["path"]).stat().st_mode & 0o777 == 0o600
     assert numbers(mesh.fold.state) == (1, 1)
     assert services[2].describe()["in_force"]["offline"]
