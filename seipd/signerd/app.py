@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from seipd.signerd.listening import Listening
     from seipd.signerd.server import Context
     from seipd.signerd.state import SignerState
 
@@ -35,7 +36,14 @@ logger = logging.getLogger(__name__)
 MAX_SOCKET_PATH_BYTES = 107
 
 
-async def run_signer(state: SignerState, *, folder: Path, socket: Path, group: str | None) -> None:
+async def run_signer(
+    state: SignerState,
+    *,
+    folder: Path,
+    socket: Path,
+    group: str | None,
+    listening: Listening | None = None,
+) -> None:
     """Serve until SIGTERM.
 
     Raises:
@@ -66,11 +74,24 @@ async def run_signer(state: SignerState, *, folder: Path, socket: Path, group: s
             socket.chmod(0o600)
             if group is not None:
                 _give_to_group(group, folder=folder, socket=socket)
-            tell_systemd("READY=1")
-            logger.info("the signer is ready", extra={"keys_count": len(state.table().rows)})
-            await stop.wait()
-            tell_systemd("STOPPING=1")
+            async with _peers(desk, listening):
+                tell_systemd("READY=1")
+                logger.info("the signer is ready", extra={"keys_count": len(state.table().rows)})
+                await stop.wait()
+                tell_systemd("STOPPING=1")
     socket.unlink(missing_ok=True)
+
+
+@contextlib.asynccontextmanager
+async def _peers(desk: Desk, listening: Listening | None) -> AsyncIterator[None]:
+    if listening is None:
+        yield
+        return
+    from seipd.signerd.listening import serve_peers
+
+    async with serve_peers(desk, listening, SystemClock()) as port:
+        logger.info("the signer listens for other machines", extra={"port": port})
+        yield
 
 
 @contextlib.asynccontextmanager

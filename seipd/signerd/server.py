@@ -167,6 +167,8 @@ def new_server(servicer: signer_pb2_grpc.SigningServicer) -> grpc.aio.Server:
         options=[
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
+            # A second signer on the port must fail, not take its share of the calls.
+            ("grpc.so_reuseport", 0),
         ],
     )
     signer_pb2_grpc.add_SigningServicer_to_server(servicer, server)

@@ -1,9 +1,11 @@
-"""Asks the signer over its unix socket; checks what comes back before anybody relies on it."""
+"""Asks the signer; checks what comes back before anybody relies on it."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+
+from typing_extensions import override
 
 from services.base.crypto.signatures import verify
 from services.base.signing.asking import error_of, unix_address
@@ -20,6 +22,8 @@ from services.kernel.signing import KeyRotation, PublicKeyInfo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import grpc
 
     from services.base.signing.signer_pb2_grpc import SigningStub
 
@@ -41,28 +45,19 @@ _REFUSALS: dict[str, type[SeipdError]] = {
 }
 
 
-class GrpcSigner:
-    """Reaches a signer at the path of its socket; satisfies Signer.
+class SigningCalls:
+    """The two calls, however the signer is reached.
 
     A connection lasts for one call: the root signs a few times a day, and a signer that was
     restarted in between is found at once.
-
-    Raises:
-        ConfigError: ``bad_signer_address``: not a unix socket. What crosses it is not encrypted.
     """
 
-    def __init__(self, socket: str, *, timeout_s: float = TIMEOUT_S) -> None:
-        path = socket.removeprefix("unix:").removeprefix("//")
-        if "/" not in path or "://" in path:
-            raise ConfigError(
-                f"not the path of a unix socket: {socket}",
-                code="bad_signer_address",
-                mend="give its path, for example /var/lib/seipd-signer/run/signer.sock",
-            )
-        self._address = unix_address(path)
-        self._control = GrpcKeys(path)
+    def __init__(self, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._keys: dict[tuple[str, str], bytes] = {}
+
+    def _channel(self) -> grpc.aio.Channel:
+        raise NotImplementedError
 
     async def sign(self, canonical_bytes: bytes, *, scope: str, key_id: str) -> bytes:
         """Return a signature that was checked against the key's public half.
@@ -117,6 +112,44 @@ class GrpcSigner:
             valid_until_ms=reply.valid_until_ms or None,
         )
 
+    @asynccontextmanager
+    async def _stub(self) -> AsyncIterator[SigningStub]:
+        import grpc
+
+        from services.base.signing import signer_pb2_grpc
+
+        async with self._channel() as channel:
+            try:
+                yield signer_pb2_grpc.SigningStub(channel)
+            except grpc.aio.AioRpcError as error:
+                raise error_of(error, _REFUSALS) from error
+
+
+class GrpcSigner(SigningCalls):
+    """Reaches a signer at the path of its socket; satisfies RotatingSigner.
+
+    Raises:
+        ConfigError: ``bad_signer_address``: not a unix socket. What crosses it is not encrypted.
+    """
+
+    def __init__(self, socket: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        super().__init__(timeout_s=timeout_s)
+        path = socket.removeprefix("unix:").removeprefix("//")
+        if "/" not in path or "://" in path:
+            raise ConfigError(
+                f"not the path of a unix socket: {socket}",
+                code="bad_signer_address",
+                mend="give its path, for example /var/lib/seipd-signer/run/signer.sock",
+            )
+        self._address = unix_address(path)
+        self._control = GrpcKeys(path)
+
+    @override
+    def _channel(self) -> grpc.aio.Channel:
+        import grpc
+
+        return grpc.aio.insecure_channel(self._address)
+
     async def rotate(
         self, *, scope: str, old_key_id: str, new_key_id: str, opens_at_ms: int, closes_at_ms: int
     ) -> KeyRotation:
@@ -136,15 +169,3 @@ class GrpcSigner:
             opens_at_ms=opens_at_ms,
             closes_at_ms=closes_at_ms,
         )
-
-    @asynccontextmanager
-    async def _stub(self) -> AsyncIterator[SigningStub]:
-        import grpc
-
-        from services.base.signing import signer_pb2_grpc
-
-        async with grpc.aio.insecure_channel(self._address) as channel:
-            try:
-                yield signer_pb2_grpc.SigningStub(channel)
-            except grpc.aio.AioRpcError as error:
-                raise error_of(error, _REFUSALS) from error
