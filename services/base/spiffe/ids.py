@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from services.kernel.errors import InputError
 
 MAX_ID_BYTES = 2048
@@ -32,6 +34,7 @@ class SpiffeId:
     trust_domain: str
     path: str = ""
 
+    @override
     def __str__(self) -> str:
         """Return the URI."""
         return f"{_SCHEME}{self.trust_domain}{self.path}"

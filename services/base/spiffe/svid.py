@@ -69,7 +69,7 @@ def verify_svid(svid: Svid, bundle: Bundle, *, now: datetime) -> SpiffeId:
         raise _untrusted("its key is not of P-256")
     if not bundle.authorities:
         raise _untrusted("the bundle holds no authority: all are revoked")
-    policy = PolicyBuilder().store(Store(bundle.authorities)).time(now)
+    policy = PolicyBuilder().store(Store(list(bundle.authorities))).time(now)
     try:
         policy.build_client_verifier().verify(svid.leaf, list(svid.intermediates))
     except VerificationError as error:
