@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, ClassVar
 
 from services.authority.governance import parameters
-from services.authority.recovery.messages import ACK_KIND, GOOD, Head
+from services.authority.recovery.messages import ACK_KIND, GOOD, SHARES_KIND, Head
 from services.authority.recovery.planning import (
     deal_is_due,
     dealing_of,
@@ -160,11 +160,13 @@ class RecoveryService:
                 holders=holders,
                 answer=b64u_decode(reply.answer),
             )
-            records = [
-                await self._root.sign_record(kind, body) for kind, body in records_of(head, reply)
-            ]
-            await self._ledger.submit(records)
+            await self._tell(records_of(head, reply))
             return {"number": number, "path": None}
+
+    async def _tell(self, drafts: list[tuple[str, Json]]) -> None:
+        async with self._root.turn():
+            records = [await self._root.sign_record(kind, body) for kind, body in drafts]
+            await self._ledger.submit(records)
 
     async def _write_file(self, signer: RecoverySigner, number: int) -> str:
         request = wire.WriteRequest(mesh=self._ledger.mesh_id, number=number)
@@ -177,17 +179,7 @@ class RecoveryService:
             holders=(),
             answer=b"",
         )
-        [(kind, body)] = records_of(
-            head,
-            wire.DealReply(
-                recovery_key=reply.recovery_key,
-                signature=reply.signature,
-                commitments=[],
-                answer="",
-                sealed=[],
-            ),
-        )
-        await self._ledger.submit([await self._root.sign_record(kind, body)])
+        await self._tell([(SHARES_KIND, head.body())])
         return reply.path
 
     async def _keep(self) -> None:
