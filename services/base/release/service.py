@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from services.base.release.approval import Running, approve
 from services.base.release.fetch import check_url, fetch_manifests
 from services.base.release.installed import measure, this_installation
-from services.kernel.errors import SeipdError, StartError
+from services.kernel.errors import ConfigError, SeipdError, StartError, UnavailableError
 from services.kernel.service import Health, HealthState
 from services.runtime.outbound import HttpClient
 from services.runtime.tasks import TaskOwner
@@ -51,28 +51,25 @@ class ReleaseService:
         self._measure = measure_here
         self._client = client
         self._measured: Measurement | None = None
+        self._unmeasured = "still measuring"
+        self._unreadable = ""
         self._trouble = ""
         self._tasks = TaskOwner("release")
 
     async def start(self) -> None:
-        """Measure the installation, read the manifests, begin to fetch.
+        """Read the manifests; begin to measure the installation and to fetch.
 
         Raises:
-            StartError: the installation can't be measured, or the settings are wrong.
+            StartError: the settings are wrong, or the disk refuses.
         """
         try:
             self._url = check_url(self._url) if self._url else ""
             await asyncio.to_thread(self._store.load)
-            self._measured = await asyncio.to_thread(self._measure)
         except SeipdError as error:
             raise StartError(
                 str(error), service=self.name, code=error.code, mend=error.mend
             ) from error
-        if self._measured.altered:
-            logger.warning(
-                "installed files differ from their packages",
-                extra={"files": ", ".join(self._measured.altered[:8])},
-            )
+        self._tasks.spawn(self._measure_once(), name="release-measure")
         if self._url:
             self._tasks.spawn(self._fetch_forever(), name="release-fetch")
 
@@ -81,19 +78,34 @@ class ReleaseService:
         await self._tasks.close()
 
     @property
-    def running(self) -> Running:
-        """What this server tells others that it runs: as it was when the daemon started.
+    def measured(self) -> Measurement:
+        """The installation as it was when the daemon started.
 
         Raises:
-            StartError: the service has not started.
+            UnavailableError: ``not_measured``: not yet, or it can't be.
         """
         if self._measured is None:
-            raise StartError("nothing is measured yet", service=self.name)
+            raise UnavailableError(self._unmeasured, code="not_measured")
+        return self._measured
+
+    @property
+    def manifests(self) -> tuple[Manifest, ...]:
+        """The manifests that are believed here."""
+        return self._store.manifests
+
+    @property
+    def running(self) -> Running:
+        """What this server tells others that it runs.
+
+        Raises:
+            UnavailableError: ``not_measured``.
+        """
+        measured = self.measured
         return Running(
-            version=self._measured.version,
-            platform=self._measured.platform,
-            python=self._measured.python,
-            measurement=self._measured.digest,
+            version=measured.version,
+            platform=measured.platform,
+            python=measured.python,
+            measurement=measured.digest,
         )
 
     def approve(self, running: Running) -> Manifest:
@@ -121,8 +133,13 @@ class ReleaseService:
         One that is not believed is told and passed over: it must not keep others away.
 
         Raises:
+            ConfigError: ``no_releases_url``.
             SeipdError: the URL does not answer as it should.
         """
+        if not self._url:
+            raise ConfigError(
+                "no releases URL is set", code="no_releases_url", mend="set releases_url"
+            )
         new_count = 0
         async with self._client() as client:
             async for data in fetch_manifests(client, self._url):
@@ -136,12 +153,24 @@ class ReleaseService:
 
     def health(self) -> Health:
         """Say which version runs, and whether it is approved."""
-        if self._measured is None:
-            return Health(state=HealthState.STOPPED)
-        known = f"{self._measured.version}, {len(self._store.manifests)} manifests"
-        if self._trouble:
-            return Health(state=HealthState.DEGRADED, detail=f"{known}; {self._trouble}")
+        version = "still measuring" if self._measured is None else self._measured.version
+        known = f"{version}; {len(self._store.manifests)} manifests"
+        if trouble := self._unreadable or self._trouble:
+            return Health(state=HealthState.DEGRADED, detail=f"{known}; {trouble}")
         return Health(state=HealthState.OK, detail=known)
+
+    async def _measure_once(self) -> None:
+        try:
+            measured = await asyncio.to_thread(self._measure)
+        except SeipdError as error:
+            self._unreadable = self._unmeasured = str(error)
+            return
+        if measured.altered:
+            logger.warning(
+                "installed files differ from their packages",
+                extra={"files": ", ".join(measured.altered[:8])},
+            )
+        self._measured = measured
 
     async def _fetch_forever(self) -> None:
         while True:

@@ -11,20 +11,20 @@ from services.base.storage import files
 from services.kernel.errors import ConflictError, SeipdError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from services.base.release.manifest import Manifest, ReleaseKeys
-    from services.base.storage.root import DataRoot
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "releases"
 MAX_MANIFESTS = 256
 
 
 class ManifestStore:
     """The manifests that this server believes; ``load`` comes first."""
 
-    def __init__(self, *, root: DataRoot, keys: ReleaseKeys) -> None:
-        self._root = root
+    def __init__(self, *, folder: Path, keys: ReleaseKeys) -> None:
+        self._folder = folder
         self._keys = keys
         self._held: dict[str, Manifest] = {}
 
@@ -40,7 +40,8 @@ class ManifestStore:
             StorageError: the disk refused.
         """
         self._held = {}
-        for path in sorted(self._root.directory(FOLDER).glob("*.json")):
+        files.make_private_dir(self._folder)
+        for path in sorted(self._folder.glob("*.json")):
             try:
                 manifest = open_manifest(files.read_file(path, MAX_MANIFEST_BYTES), self._keys)
             except SeipdError as error:
@@ -66,9 +67,8 @@ class ManifestStore:
             raise ConflictError(
                 f"there are {MAX_MANIFESTS} manifests already",
                 code="too_many",
-                mend=f"remove those of old releases from {FOLDER}/ and restart the daemon",
+                mend=f"remove those of old releases from {self._folder} and restart the daemon",
             )
-        folder = self._root.directory(FOLDER)
-        files.write_atomic(folder / name, data)
+        files.write_atomic(self._folder / name, data)
         self._held[name] = manifest
         return manifest, True

@@ -18,7 +18,6 @@ from services.base.release.manifest import (
     sign_manifest,
 )
 from services.base.release.store import ManifestStore
-from services.base.storage.root import DataRoot
 from services.kernel.errors import SeipdError
 from tests.unit.base_attestation.quote_kit import unnoticed
 
@@ -138,22 +137,21 @@ def test_any_bytes_are_a_manifest_or_one_of_our_errors(data: bytes) -> None:
 
 
 def test_manifests_outlive_a_restart_and_damaged_ones_are_left_aside(tmp_path: Path) -> None:
-    with DataRoot(tmp_path / "data") as root:
-        store = ManifestStore(root=root, keys=KEYS)
-        store.load()
-        kept, is_new = store.add(manifest())
-        assert is_new
-        assert store.add(manifest()) == (kept, False)
-        with pytest.raises(SeipdError):
-            store.add(manifest(OLD_KEY))
-        folder = root.location / "releases"
-        (folder / "damaged.json").write_bytes(manifest()[:-9])
-        again = ManifestStore(root=root, keys=KEYS)
-        again.load()
-        assert again.manifests == (kept,)
-        # A key that is retired takes its manifests with it.
-        retired = ReleaseKeys(trusted=frozenset(), retired=KEYS.trusted)
-        other = ManifestStore(root=root, keys=retired)
-        other.load()
-        assert other.manifests == ()
-        assert len(list(folder.iterdir())) == 2
+    folder = tmp_path / "releases"
+    store = ManifestStore(folder=folder, keys=KEYS)
+    store.load()
+    kept, is_new = store.add(manifest())
+    assert is_new
+    assert store.add(manifest()) == (kept, False)
+    with pytest.raises(SeipdError):
+        store.add(manifest(OLD_KEY))
+    (folder / "damaged.json").write_bytes(manifest()[:-9])
+    again = ManifestStore(folder=folder, keys=KEYS)
+    again.load()
+    assert again.manifests == (kept,)
+    # A key that is retired takes its manifests with it.
+    retired = ReleaseKeys(trusted=frozenset(), retired=KEYS.trusted)
+    other = ManifestStore(folder=folder, keys=retired)
+    other.load()
+    assert other.manifests == ()
+    assert len(list(folder.iterdir())) == 2

@@ -17,8 +17,7 @@ from cryptography.x509.oid import NameOID
 from services.base.release.measurement import Interpreter, Measurement
 from services.base.release.service import ReleaseService
 from services.base.release.store import ManifestStore
-from services.base.storage.root import DataRoot
-from services.kernel.errors import SeipdError, StartError
+from services.kernel.errors import CorruptError, SeipdError, StartError
 from services.kernel.service import HealthState
 from services.runtime.clock import SystemClock
 from services.runtime.outbound import HttpClient
@@ -104,9 +103,8 @@ async def releases(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> AsyncIter
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Any:
-    with DataRoot(tmp_path / "data") as root:
-        yield ManifestStore(root=root, keys=KEYS)
+def store(tmp_path: Path) -> ManifestStore:
+    return ManifestStore(folder=tmp_path / "releases", keys=KEYS)
 
 
 @pytest.fixture
@@ -123,7 +121,7 @@ async def service(
     )
     await one.start()
     # The first fetch, of a URL with nothing there yet, is over before a test begins.
-    while one.health().state is not HealthState.DEGRADED:
+    while one.health().state is not HealthState.DEGRADED or "still" in one.health().detail:
         await asyncio.sleep(0.01)
     yield one
     await one.stop()
@@ -195,7 +193,9 @@ async def test_a_server_that_the_systems_roots_do_not_know_is_not_believed(
         releases_url=releases.url.rstrip("/"),
         measure_here=lambda: MEASURED,
     )
+    await service.start()
     assert await code_of_fetch(service) == "unreachable"
+    await service.stop()
 
 
 @pytest.mark.parametrize(
@@ -215,6 +215,26 @@ async def test_a_url_that_is_not_https_stops_the_start(url: str, store: Manifest
     assert caught.value.code == "bad_releases_url"
 
 
+async def test_an_installation_that_cannot_be_read_is_told(store: ManifestStore) -> None:
+    def unreadable() -> Measurement:
+        raise CorruptError("leaf.py is gone", path="leaf.py", code="release_unreadable")
+
+    service = ReleaseService(
+        store=store,
+        clock=Clock(),
+        rng=random.Random(1),  # noqa: S311 (failures repeat)
+        measure_here=unreadable,
+    )
+    await service.start()
+    while service.health().state is not HealthState.DEGRADED:
+        await asyncio.sleep(0.01)
+    assert "leaf.py is gone" in service.health().detail
+    with pytest.raises(SeipdError) as caught:
+        _ = service.running
+    assert caught.value.code == "not_measured"
+    await service.stop()
+
+
 async def test_without_a_url_manifests_come_by_hand(store: ManifestStore) -> None:
     service = ReleaseService(
         store=store,
@@ -222,9 +242,13 @@ async def test_without_a_url_manifests_come_by_hand(store: ManifestStore) -> Non
         rng=random.Random(1),  # noqa: S311 (failures repeat)
         measure_here=lambda: MEASURED,
     )
-    assert service.health().state is HealthState.STOPPED
+    with pytest.raises(SeipdError, match="still measuring"):
+        _ = service.running
     await service.start()
+    while "still" in service.health().detail:
+        await asyncio.sleep(0.01)
+    assert await code_of_fetch(service) == "no_releases_url"
     await service.add(manifest(measurements=(MEASURED.digest,)))
     assert service.approve(service.running)
-    assert service.health().detail == "1.4.0, 1 manifests"
+    assert service.health().detail == "1.4.0; 1 manifests"
     await service.stop()
