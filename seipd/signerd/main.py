@@ -11,17 +11,31 @@ from typing import TYPE_CHECKING, Any
 import click
 from typing_extensions import override
 
-from seipd.signerd.options import provider_options
-from services.kernel.errors import ConfigError, ConflictError, InputError, SeipdError
+from seipd.signerd.commands import audit, keys, made_by_running, print_key, rotate
+from seipd.signerd.options import provider_options, serving_options
+from services.kernel.errors import (
+    ConfigError,
+    ConflictError,
+    ForbiddenError,
+    InputError,
+    NotFoundError,
+    SeipdError,
+    UnavailableError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-    from seipd.signerd.rows import KeyRow
     from seipd.signerd.state import SignerState
 
-EXIT_USAGE = 2
-EXIT_CONFLICT = 6
+_EXIT_STATUS: tuple[tuple[type[SeipdError], int], ...] = (
+    (ConfigError, 2),
+    (InputError, 2),
+    (ForbiddenError, 4),
+    (NotFoundError, 5),
+    (ConflictError, 6),
+    (UnavailableError, 7),
+)
 
 
 class _RunByDefault(click.Group):
@@ -68,6 +82,7 @@ def _named(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @signer.command()
 @_common
+@serving_options
 @click.option("--socket", type=click.Path(path_type=Path), help="[<state>/run/signer.sock]")
 @click.option("--group", default=None, help="the group that may use the socket, too")
 @click.option(
@@ -88,19 +103,37 @@ def run(
     log_level: str,
     log_format: str,
     end_with: int | None,
+    listen: str | None,
+    svid: str | None,
+    svid_key: str | None,
+    bundle: str | None,
+    allowed: tuple[str, ...],
+    profile: str,
     **provider: str | None,
 ) -> None:
-    """Serve on a unix socket until told to stop."""
+    """Serve on a unix socket, and for other machines if told so, until told to stop."""
     from seipd.signerd.app import run_signer
     from seipd.signerd.lifecycle import end_with as end_with_process
+    from seipd.signerd.serving import Serving, check_serving
     from services.runtime.logs import configure_logging
 
     configure_logging(log_level, log_format)
     if end_with is not None:
         end_with_process(end_with)
+    listening = check_serving(
+        Serving(
+            profile=profile,
+            provider=provider.get("provider") or "software",
+            group=group is not None,
+            same_user=allow_insecure_same_user,
+            listen=listen,
+            files=(svid, svid_key, bundle),
+            allowed=allowed,
+        )
+    )
     with _opened(state, unlock_file, provider, allow_same_user=allow_insecure_same_user) as held:
         where = socket or state / "run" / "signer.sock"
-        asyncio.run(run_signer(held, folder=state, socket=where, group=group))
+        asyncio.run(run_signer(held, folder=state, socket=where, group=group, listening=listening))
 
 
 @signer.command()
@@ -121,9 +154,18 @@ def keygen(
     """Make a key in this process, unless it is there; print its public half."""
     from services.runtime.clock import SystemClock
 
-    with _opened(state, unlock_file, provider, allow_same_user=allow_insecure_same_user) as held:
-        row = held.keygen(scope, key_id, purposes, now_ms=SystemClock().now_ms())
-        _print(row, as_json=as_json)
+    try:
+        with _opened(
+            state, unlock_file, provider, allow_same_user=allow_insecure_same_user
+        ) as held:
+            value: Mapping[str, Any] = held.keygen(
+                scope, key_id, purposes, now_ms=SystemClock().now_ms()
+            ).value()
+    except ConflictError as error:
+        if error.code != "locked":
+            raise
+        value = made_by_running(state, scope, key_id, list(purposes), otherwise=error)
+    print_key(value, as_json=as_json)
 
 
 @signer.command()
@@ -143,7 +185,8 @@ def retire(
     from services.runtime.clock import SystemClock
 
     with _opened(state, unlock_file, provider, allow_same_user=allow_insecure_same_user) as held:
-        _print(held.retire(scope, key_id, now_ms=SystemClock().now_ms()), as_json=as_json)
+        value = held.retire(scope, key_id, now_ms=SystemClock().now_ms()).value()
+    print_key(value, as_json=as_json)
 
 
 @contextmanager
@@ -173,14 +216,9 @@ def _opened(
         held.close()
 
 
-def _print(row: KeyRow, *, as_json: bool) -> None:
-    value = row.value()
-    if as_json:
-        import orjson
-
-        click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
-    else:
-        click.echo(f"{value['scope']} {value['key_id']} {value['state']} {value['public_key']}")
+signer.add_command(keys)
+signer.add_command(rotate)
+signer.add_command(audit)
 
 
 def main() -> None:
@@ -194,6 +232,7 @@ def main() -> None:
 
 
 def _exit_status_of(error: SeipdError) -> int:
-    if isinstance(error, ConflictError):
-        return EXIT_CONFLICT
-    return EXIT_USAGE if isinstance(error, (ConfigError, InputError)) else 1
+    for kind, status in _EXIT_STATUS:
+        if isinstance(error, kind):
+            return status
+    return 1
