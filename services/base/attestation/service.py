@@ -1,0 +1,197 @@
+"""TEE attestation: answers other servers' challenges by this machine's hardware, and asks them.
+
+How bytes travel between servers, which servers there are and which hardware is believed is handed
+in; what the outcomes mean for trust is decided by whoever subscribes to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from services.base.attestation.binding import NONCE_BYTES, binding
+from services.base.attestation.conversation import (
+    Believed,
+    Conversation,
+    Disbelieved,
+    Lapsed,
+    SendChallenge,
+    Unanswered,
+)
+from services.base.attestation.errors import Refusal, refused
+from services.base.attestation.messages import (
+    Answer,
+    decode_answer,
+    decode_challenge,
+    encode_answer,
+    encode_challenge,
+)
+from services.kernel.errors import RateLimitedError, SeipdError, UnavailableError, WireError
+from services.kernel.service import Health, HealthState
+from services.runtime.tasks import TaskOwner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from services.base.attestation.judging import HardwarePolicy
+    from services.base.attestation.messages import Challenge
+    from services.base.attestation.quoters import Quoter
+    from services.base.attestation.verified import VerifiedQuote
+    from services.kernel.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 5.0
+MAX_QUOTES_WAITING = 8
+
+News = Believed | Disbelieved | Lapsed | Unanswered
+
+
+class Asker(Protocol):
+    """The way to the other servers."""
+
+    async def ask(self, server_key: bytes, challenge: bytes) -> bytes:
+        """Send a challenge to the server that holds this key; return what that very server answers.
+
+        Raises:
+            SeipdError: it can't be reached.
+        """
+
+
+class AttestationService:
+    """``quoter`` is None on a machine whose hardware vouches for nothing."""
+
+    name: ClassVar[str] = "attestation"
+
+    def __init__(
+        self,
+        *,
+        own_key: bytes,
+        quoter: Quoter | None,
+        asker: Asker,
+        servers: Callable[[], Collection[bytes]],
+        policy: Callable[[], HardwarePolicy],
+        clock: Clock,
+        look_every_s: float = LOOK_EVERY_S,
+    ) -> None:
+        self._own_key = own_key
+        self._quoter = quoter
+        self._asker = asker
+        self._servers = servers
+        self._policy = policy
+        self._clock = clock
+        self._look_every_s = look_every_s
+        self._talk = Conversation(fresh_nonce=lambda: secrets.token_bytes(NONCE_BYTES))
+        self._watched: set[bytes] = set()
+        self._subscribers: list[Callable[[News], None]] = []
+        self._quotes_waiting = 0
+        self._tasks = TaskOwner("attestation")
+        self._started = False
+
+    def subscribe(self, hear: Callable[[News], None]) -> None:
+        """Be told of every outcome, before the next one."""
+        self._subscribers.append(hear)
+
+    async def start(self) -> None:
+        """Begin to ask the other servers."""
+        self._started = True
+        self._tasks.spawn(self._look_forever(), name="attestation-ask")
+
+    async def stop(self) -> None:
+        """Ask no more."""
+        self._started = False
+        await self._tasks.close()
+
+    def believed(self, server_key: bytes) -> VerifiedQuote | None:
+        """Return what a server's hardware said within the last hour."""
+        return self._talk.believed(server_key, now_ms=self._clock.now_ms())
+
+    async def answer(self, data: bytes) -> bytes:
+        """Return the answer to a challenge of another server.
+
+        Raises:
+            WireError: no challenge.
+            QuoteRefusedError: ``quote_other_key``: it is for another server.
+            UnavailableError: ``attestation_unavailable``: this machine has no such hardware.
+            RateLimitedError: too many quotes are asked for at once.
+        """
+        challenge = decode_challenge(data)
+        if challenge.server_key != self._own_key:
+            raise refused(Refusal.OTHER_KEY, "the challenge is for the key of another server")
+        quoter = self._quoter
+        if quoter is None:
+            raise UnavailableError(
+                "this machine has no hardware that vouches for it", code="attestation_unavailable"
+            )
+        if self._quotes_waiting >= MAX_QUOTES_WAITING:
+            raise RateLimitedError("too many quotes are asked for at once", retry_after_s=5)
+        self._quotes_waiting += 1
+        try:
+            bound = binding(quoter.platform, nonce=challenge.nonce, server_key=challenge.server_key)
+            evidence = await quoter.quote(bound)
+        finally:
+            self._quotes_waiting -= 1
+        return encode_answer(
+            Answer(
+                nonce=challenge.nonce,
+                server_key=challenge.server_key,
+                platform=quoter.platform,
+                evidence=evidence,
+            )
+        )
+
+    def health(self) -> Health:
+        """Say by which hardware this server answers, and how many servers are believed."""
+        if not self._started:
+            return Health(state=HealthState.STOPPED)
+        platform = self._quoter.platform.value if self._quoter is not None else "no hardware here"
+        count = sum(self.believed(key) is not None for key in self._watched)
+        detail = f"{platform}; {count} of {len(self._watched)} other servers attested"
+        return Health(state=HealthState.OK, detail=detail)
+
+    async def _look_forever(self) -> None:
+        while True:
+            self._look()
+            await asyncio.sleep(self._look_every_s)
+
+    def _look(self) -> None:
+        now_ms = self._clock.now_ms()
+        servers = {key for key in self._servers() if key != self._own_key}
+        for key in self._watched - servers:
+            self._talk.forget(key)
+        for key in servers - self._watched:
+            self._talk.watch(key, now_ms=now_ms)
+        self._watched = servers
+        for effect in list(self._talk.tick(now_ms=now_ms)):
+            if isinstance(effect, SendChallenge):
+                self._tasks.spawn(self._ask(effect.challenge), name="attestation-challenge")
+            else:
+                self._tell(effect)
+
+    async def _ask(self, challenge: Challenge) -> None:
+        """Ask once; whatever keeps an answer away is no failure of the server."""
+        key = challenge.server_key
+        try:
+            data = await self._asker.ask(key, encode_challenge(challenge))
+        except SeipdError as error:
+            logger.debug("no attestation: %s", error, extra={"code": error.code})
+            return
+        try:
+            answer = decode_answer(data)
+        except WireError as error:
+            logger.info("an answer that is none: %s", error, extra={"code": error.code})
+            return
+        try:
+            outcome = self._talk.hear(
+                key, answer, policy=self._policy(), now_ms=self._clock.now_ms()
+            )
+        except SeipdError as error:
+            logger.debug("an answer too late: %s", error, extra={"code": error.code})
+            return
+        self._tell(outcome)
+
+    def _tell(self, news: News) -> None:
+        for hear in self._subscribers:
+            hear(news)
