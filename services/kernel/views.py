@@ -38,6 +38,10 @@ class RosterReader(Protocol):
     def number(self) -> int:
         """The number of the roster."""
 
+    @property
+    def witnesses(self) -> tuple[ServerId, ...]:
+        """The witnesses of this roster."""
+
     def servers(self) -> Iterable[ServerId]:
         """Return everybody who is a server by then."""
 

@@ -80,7 +80,7 @@ class Held:
 class World:
     """Writes records into feeds; hands them to any number of folds."""
 
-    def __init__(self, server_count: int = 2) -> None:
+    def __init__(self, server_count: int = 2, **genesis: Any) -> None:
         self.root = key_of("root")
         self.mesh_id = mesh_id_of(self.root.public_key)
         self.root_node = node_id_of(self.root.public_key)
@@ -98,6 +98,7 @@ class World:
                 "activated_ms": START_MS,
                 "expires_ms": START_MS + HOUR_MS,
                 "version": 1,
+                **genesis,
             },
         )
         self.charter = Charter(self.genesis)

@@ -1,13 +1,13 @@
-"""Who is tier 1: who may propose and vote. Pure; the one place that says so.
+"""Who may propose and vote, hold shares and recover: tier 1. Pure; asked wherever that matters.
 
-Every server of the roster that a record is judged under, except those proved untrusted by then.
+A function of records alone, under the roster that a record is judged under; see trust's tiers.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.authority.trust import view as trust_view
+from services.authority.trust.tiers import Right, may
 
 if TYPE_CHECKING:
     from services.kernel.ids import ServerId
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 def is_tier1(state: StateReader, roster: RosterReader, server_id: ServerId) -> bool:
     """Say whether a server is in tier 1."""
-    named = roster.server(server_id) is not None
-    return named and state.get(trust_view.VIEW, server_id) is None
+    return may(state, roster, server_id, Right.VOTE)
 
 
 def tier1(state: StateReader, roster: RosterReader) -> frozenset[ServerId]:

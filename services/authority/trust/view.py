@@ -1,4 +1,4 @@
-"""Trust: which servers were proved to have told two stories.
+"""Trust: which servers were proved to have told two stories; what witnesses hold of the others.
 
     trust/<server id>      {epoch, reason, record, size, state}
 
@@ -6,20 +6,23 @@ Kind: ``trust.equivocation``, whose body is an ``EquivocationProof``. The proof 
 weight, so any server of the roster may bring it, about any other and about itself; the roster only
 says that the accused has that feed. ``state`` is ``untrusted``, ``reason`` ``equivocation``;
 ``size`` is one at which the feed has two roots: what came before may be true on both branches. Once
-is enough, and nothing takes it back: the way home is a new key, which the root enrols.
+is enough, and nothing takes it back: the way home is a new key, which the root enrols. Of
+``trust.verdict`` see ``verdicts``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from services.authority.trust.tiers import PROOF_VIEW
+from services.authority.trust.verdicts import VERDICT_KIND, verdict
 from services.base.ledger.equivocation import EQUIVOCATION_KIND, proof_from_body
 from services.kernel.errors import RejectedError
 
 if TYPE_CHECKING:
     from services.kernel.views import Appliers, FoldContext
 
-VIEW = "trust"
+VIEW = PROOF_VIEW
 TRUSTED = "trusted"
 UNTRUSTED = "untrusted"
 REASON_EQUIVOCATION = "equivocation"
@@ -51,4 +54,4 @@ def _equivocation(context: FoldContext, body: dict[str, Any]) -> None:
     )
 
 
-APPLIERS: Appliers = {EQUIVOCATION_KIND: _equivocation}
+APPLIERS: Appliers = {EQUIVOCATION_KIND: _equivocation, VERDICT_KIND: verdict}

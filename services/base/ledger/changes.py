@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
@@ -32,6 +32,8 @@ CHANGE_KIND = "roster.change"
 CHANGE_KINDS = frozenset({CHANGE_KIND, ROTATE_KIND})
 """What has a number in the hash chain of the roster."""
 MAX_WITNESSES = 9
+MAX_TRUST_CHECKS = 128
+"""So many checks of a server are remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,15 @@ class Change:
     """The next key of the root, where this hands over to it."""
 
 
+class _TrustWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    attestation: Annotated[
+        list[Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{1,16}\Z")]],
+        msgspec.Meta(max_length=8),
+    ]
+    checks: Annotated[int, msgspec.Meta(ge=1, le=MAX_TRUST_CHECKS)]
+    newcomers: Literal[1, 2]
+
+
 class _GenesisWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     generation: int
     public_key: str
@@ -100,6 +111,7 @@ class _GenesisWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires_ms: int
     version: int
     parameters: dict[str, int | str] = {}
+    trust: _TrustWire | None = None
 
 
 class _EndWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
