@@ -35,8 +35,8 @@ LIFETIME_INTERVALS: Final = 4
 
 
 def interval_s(servers_count: int) -> float:
-    """Return how often a server tells: all together once in four seconds at most."""
-    return max(MIN_INTERVAL_S, 4.0 * servers_count)
+    """Return how often a server tells: all together once in sixteen seconds at most."""
+    return max(MIN_INTERVAL_S, 16.0 * servers_count)
 
 
 def lifetime_ms(servers_count: int) -> int:

@@ -49,8 +49,8 @@ class PeerReader(Protocol):
 
 
 def interval_s(servers_count: int) -> float:
-    """Return how often a server tells its load: all together once a second at most."""
-    return max(MIN_INTERVAL_S, float(servers_count))
+    """Return how often a server tells its load: all together once in two seconds at most."""
+    return max(MIN_INTERVAL_S, 2.0 * servers_count)
 
 
 def lifetime_ms(servers_count: int) -> int:
