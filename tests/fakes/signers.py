@@ -107,11 +107,7 @@ class Place:
 
     def seed(self) -> bytes:
         """Return the root's private key, as root can take it with the unlock secret."""
-        unlock = self.unlock_file.read_bytes().strip()
-        with tempfile.TemporaryDirectory() as copy:
-            for sealed in (self.state / "keys").iterdir():
-                shutil.copy(sealed, copy)
-            return SoftwareProvider(Path(copy), unlock=unlock)._key("platform/root-1").seed
+        return seed_of(self.state, self.unlock_file, "platform/root-1")
 
     def close(self) -> None:
         """End what was started and remove the folder."""
@@ -120,6 +116,33 @@ class Place:
                 child.terminate()
             child.wait(20)
         shutil.rmtree(self.folder)
+
+
+def seed_of(state: Path, unlock_file: Path, handle: str) -> bytes:
+    """Return a private key out of a signer's folder, as root can take it."""
+    unlock = unlock_file.read_bytes().strip()
+    with tempfile.TemporaryDirectory() as copy:
+        for sealed in (state / "keys").iterdir():
+            shutil.copy(sealed, copy)
+        return SoftwareProvider(Path(copy), unlock=unlock)._key(handle).seed
+
+
+def dump_memory(pid: int, path: Path) -> int:
+    """Write what a process has in writable memory to a file, as a core dump does; say how much."""
+    written = 0
+    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    with Path(f"/proc/{pid}/mem").open("rb", 0) as memory, path.open("wb") as core:
+        for line in maps:
+            place, rights = line.split()[:2]
+            if not rights.startswith("rw"):
+                continue
+            first, end = (int(part, 16) for part in place.split("-"))
+            try:
+                memory.seek(first)
+                written += core.write(memory.read(end - first))
+            except (OSError, OverflowError, ValueError):
+                continue
+    return written
 
 
 def wait_until(condition, *, within_s: float = 30.0) -> None:
