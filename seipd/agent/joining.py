@@ -79,6 +79,7 @@ async def join(state: AgentState, token: str, name: str | None) -> dict[str, Any
         **value,
         "authority_pem": trusted.authority_pem,
         "certificate": trusted.change.value(),
+        "chain": [one.value() for one in trusted.chain],
         "mesh_id": invitation.mesh_id,
     }
     await _check(mesh, keys, invitation.addresses)

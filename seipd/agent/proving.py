@@ -64,7 +64,10 @@ def certified_server(mesh: dict[str, Any]) -> ServerCertificate:
         )
     server = mesh["server"]
     certificate = named_certificate(
-        mesh["certificate"], mesh_id=MeshId(mesh["mesh_id"]), server_id=server["server_id"]
+        mesh["certificate"],
+        mesh_id=MeshId(mesh["mesh_id"]),
+        server_id=server["server_id"],
+        chain=mesh.get("chain"),
     )
     shown = (server["key"], server["wireguard_key"])
     if shown != (b64u_encode(certificate.key), b64u_encode(certificate.wireguard_key)):
@@ -85,7 +88,11 @@ def check_joined(mesh: dict[str, Any], keys: AgentKeys) -> None:
     certified_server(mesh)
     record = mesh["record"]
     author = named_certificate(
-        record["certificate"], mesh_id=mesh_id, server_id=record["server_id"]
+        record["certificate"],
+        mesh_id=mesh_id,
+        server_id=record["server_id"],
+        # The root may have been rotated between the two answers of a join.
+        chain=record.get("chain") or mesh.get("chain"),
     )
     check_own_record(
         record["proof"].encode("utf-8"),
@@ -197,6 +204,7 @@ class Prover:
                 anchor=Anchor(
                     mesh_id=MeshId(self._mesh["mesh_id"]),
                     roster_number=self._believed.roster_number,
+                    chain=shown.chain,
                 ),
                 signer_count=self._signer_count,
                 now_ms=self._clock.now_ms(),

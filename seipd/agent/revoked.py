@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from services.kernel.errors import SeipdError
 from services.kernel.ids import MeshId
 from services.mesh.proofs.errors import RefusedError
-from services.mesh.proofs.removal import removal_in
+from services.mesh.proofs.removal import RosterWalk
 from services.runtime.outbound import HttpClient
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class RevocationWatch:
     def __init__(self, mesh: dict[str, Any]) -> None:
         self._mesh_id = MeshId(mesh["mesh_id"])
         self._server_id: str = mesh["server"]["server_id"]
-        self._seen: dict[str, int] = dict.fromkeys(mesh["server"]["addresses"], 0)
+        addresses = mesh["server"]["addresses"]
+        self._seen = {address: RosterWalk(self._mesh_id) for address in addresses}
 
     async def look(self) -> bool:
         """Say whether anybody shows that the root removed the server; believe the root alone."""
@@ -44,11 +45,14 @@ class RevocationWatch:
 
     async def _shows(self, client: HttpClient, address: str) -> bool:
         for _ in range(MAX_PAGES):
-            after = self._seen[address]
-            records = await self._page(client, f"https://{address}/api/servers/changes/{after}")
-            self._seen[address], is_removed = removal_in(
-                records, mesh_id=self._mesh_id, server_id=self._server_id, after=after
-            )
+            walk = self._seen[address]
+            url = f"https://{address}/api/servers/changes/{walk.number}"
+            records = await self._page(client, url)
+            try:
+                is_removed = walk.shows_removal(records, self._server_id)
+            except RefusedError:
+                self._seen[address] = RosterWalk(self._mesh_id)
+                raise
             if is_removed or not records:
                 return is_removed
         return False

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from services.authority.governance.service import GovernanceService
     from services.authority.ipam.service import IpamService
     from services.authority.recovery.service import RecoveryService
+    from services.authority.rootkeys.rotation import RotationService
     from services.authority.rootkeys.service import RootKeysService
     from services.base.ledger.author import Author
     from services.base.ledger.service import LedgerService
@@ -70,6 +71,7 @@ class ApiServices:
     ipam: IpamService
     recovery: RecoveryService
     root_keys: RootKeysService
+    rotation: RotationService
     auth: AuthService
     acl: AclService
     mesh: MeshInfo

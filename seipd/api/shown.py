@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from services.base.ledger.rootwalk import shown_chain
 from services.kernel.errors import NotFoundError
 from services.kernel.ids import ServerId, b64u_encode
 
@@ -35,4 +36,5 @@ async def record_shown(services: ApiServices, node_id: str) -> dict[str, Any]:
         "server_id": server_id,
         "proof": proof.decode("utf-8"),
         "certificate": naming.value(),
+        "chain": [one.value() for one in shown_chain(ledger.charter)],
     }

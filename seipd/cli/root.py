@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from seipd.cli.daemon_client import ask
+from seipd.cli.invite import parse_duration
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
 from seipd.cli.shares import shares
@@ -26,8 +27,8 @@ def chain(context: click.Context) -> None:
     if wants_json(context):
         print_json(found)
         return
-    columns = ("generation", "public_key", "state", "activated_at", "expires_at")
-    print_table(columns, [[one[column] for column in columns] for one in found])
+    columns = ("generation", "public_key", "state", "activated_at", "expires_at", "closes_at")
+    print_table(columns, [[one[column] or "-" for column in columns] for one in found])
 
 
 @root.command()
@@ -38,4 +39,23 @@ def show(context: click.Context) -> None:
     if wants_json(context):
         print_json(newest)
     else:
-        print_facts(list(newest.items()))
+        print_facts([(name, value) for name, value in newest.items() if name != "record"])
+
+
+@root.command()
+@click.option(
+    "--overlap",
+    default=None,
+    metavar="1d",
+    help="how long certificates that the key before has signed stay good  [root_overlap_s]",
+)
+@click.pass_context
+def rotate(context: click.Context, overlap: str | None) -> None:
+    """Bring the next root key into force; nothing has to be restarted."""
+    body = {} if overlap is None else {"overlap_seconds": parse_duration(overlap)}
+    chain = ask(settings_of(context), "POST", "/api/root/rotate", body)["chain"]
+    newest = chain[-1]
+    if wants_json(context):
+        print_json(newest)
+    else:
+        print_facts([(name, value) for name, value in newest.items() if name != "record"])

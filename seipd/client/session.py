@@ -5,8 +5,9 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
-from seipd.client.trust import TrustedServer, UntrustedServerError, trust_server
+from seipd.client.trust import KnownRoot, TrustedServer, UntrustedServerError, trust_server
 from services.kernel.errors import SeipdError, UnreachableError
+from services.runtime.clock import SystemClock
 from services.runtime.outbound import HttpClient
 
 if TYPE_CHECKING:
@@ -56,4 +57,13 @@ async def examine_server(base: str, invitation: Invitation) -> TrustedServer:
     shown = answer.json() if answer.status == 200 else None
     if not isinstance(shown, dict):
         raise UntrustedServerError(f"{base} is no server of a mesh")
-    return trust_server(shown, mesh_id=invitation.mesh_id, server_id=None)
+    known = KnownRoot(
+        generation=invitation.root_generation, fingerprint=invitation.root_fingerprint
+    )
+    return trust_server(
+        shown,
+        mesh_id=invitation.mesh_id,
+        server_id=None,
+        root=known,
+        now_ms=SystemClock().now_ms(),
+    )

@@ -1,6 +1,6 @@
 """Trust without a CA: from the root's fingerprint in a token to a server's TLS authority.
 
-A server shows the genesis record, the root-signed roster change that names it, and its authority.
+A server shows the root key chain, the root-signed roster change that names it, and its authority.
 What follows from the fingerprint by signatures and hashes is believed, nothing else.
 """
 
@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from services.base.crypto.signatures import verify
-from services.kernel.certificates import ServerCertificate, certificate_from_value
+from services.base.ledger.rootwalk import RootWalk, chain_from_values
 from services.kernel.errors import SeipdError, UnauthenticatedError
-from services.kernel.ids import MeshId, ServerId, mesh_id_of
 from services.kernel.records import Record, record_from_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from services.kernel.certificates import ServerCertificate
+    from services.kernel.ids import MeshId, ServerId
 
 
 class UntrustedServerError(UnauthenticatedError):
@@ -35,8 +34,16 @@ class TrustedServer:
 
     certificate: ServerCertificate
     authority_pem: str
-    genesis: Record
+    chain: tuple[Record, ...]
     change: Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownRoot:
+    """A root key that somebody knows by its fingerprint."""
+
+    generation: int
+    fingerprint: str
 
 
 def trust_server(
@@ -44,23 +51,29 @@ def trust_server(
     *,
     mesh_id: MeshId,
     server_id: ServerId | None,
-    key_check: Callable[[bytes, bytes, bytes], bool] = verify,
+    root: KnownRoot | None = None,
+    now_ms: int | None = None,
 ) -> TrustedServer:
     """Check what ``/api/tls/status`` answered.
+
+    Args:
+        shown: the answer.
+        mesh_id: the mesh.
+        server_id: who it should be of; the one that it names unless given.
+        root: the newest root key that is known beforehand; the chain has to hold it.
+        now_ms: when the window of the key that signed has to be open; any time unless given.
 
     Raises:
         UntrustedServerError: something in the chain from the root to the authority is wrong.
     """
     try:
-        genesis = _signed(shown["genesis"], mesh_id, key_check)
-        change = _signed(shown["certificate"], mesh_id, key_check)
-        if mesh_id_of(genesis.actor) != mesh_id or genesis.kind != "root.genesis":
-            raise UntrustedServerError("its root key is not the token's")
-        if change.actor != genesis.actor or change.kind != "roster.change":
-            raise UntrustedServerError("its certificate is not signed by the root")
-        listed = [certificate_from_value(value) for value in change.body["servers"]]
+        chain = shown.get("chain") or [shown["genesis"]]
+        walk = chain_from_values(chain, mesh_id)
+        _require_known(walk, root)
+        record = record_from_value(shown["certificate"])
+        change = walk.check(record, now_ms=now_ms)
         named = server_id or shown["server_id"]
-        certificate = next((one for one in listed if one.server_id == named), None)
+        certificate = next((one for one in change.servers if one.server_id == named), None)
         if certificate is None:
             raise UntrustedServerError("the root's certificate names another server")
         authority = str(shown["authority_pem"])
@@ -71,15 +84,17 @@ def trust_server(
     except (SeipdError, KeyError, TypeError, ValueError) as error:
         raise UntrustedServerError(f"it shows no usable proof: {error}") from error
     return TrustedServer(
-        certificate=certificate, authority_pem=authority, genesis=genesis, change=change
+        certificate=certificate,
+        authority_pem=authority,
+        chain=tuple(record_from_value(one) for one in chain),
+        change=record,
     )
 
 
-def _signed(value: object, mesh_id: MeshId, check: Callable[[bytes, bytes, bytes], bool]) -> Record:
-    record = record_from_value(value)
-    if not check(record.actor, record.signed_bytes(mesh_id), record.actor_sig):
-        raise UntrustedServerError("a signature in its proof is wrong")
-    return record
+def _require_known(walk: RootWalk, root: KnownRoot | None) -> None:
+    known = None if root is None else walk.chain.of_fingerprint(root.fingerprint)
+    if root is not None and (known is None or known.generation != root.generation):
+        raise UntrustedServerError("its root keys do not lead to the token's")
 
 
 def _key_hash(authority_pem: str) -> bytes:

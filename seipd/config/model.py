@@ -33,6 +33,7 @@ PORTS = (
 RANGES = ("tunnel_range", "backbone_range", "private_range", "shared_range")
 INSECURE_PREFIX = "allow_insecure_"
 DURATIONS = ("gossip_interval_s",)
+MAX_ROTATION_S = 90 * 86_400
 
 # Opened on the same address with the same transport, so two that are equal can't both be opened.
 _APART = (("http_port", "private_http_port"), ("gossip_port", "wireguard_port"))
@@ -82,6 +83,8 @@ class Settings:
     unlock_file: str = ""
     allow_insecure_same_user: bool = False
     gossip_interval_s: float = 1.0
+    root_rotation_interval_s: float = 0.0
+    root_overlap_s: float = 86_400.0
     tunnel_range: str = "10.64.0.0/10"
     backbone_range: str = "172.16.0.0/22"
     private_range: str = "10.128.0.0/9"
@@ -95,6 +98,7 @@ class Settings:
             # Written so that NaN, which compares false to all, is a fault.
             if not 0.01 <= value <= 3600:
                 faults.append((name, f"must be 0.01 to 3600 seconds, not {value}"))
+        faults += _bad_rotation(self)
         if faults:
             raise BadSettingsError(faults)
 
@@ -131,6 +135,16 @@ def _bad_ports(settings: Settings) -> list[Fault]:
         for one, other in _APART
         if ports[one] and ports[one] == ports[other]
     ]
+    return faults
+
+
+def _bad_rotation(settings: Settings) -> list[Fault]:
+    interval_s, overlap_s = settings.root_rotation_interval_s, settings.root_overlap_s
+    faults = []
+    if interval_s and not 20 <= interval_s <= MAX_ROTATION_S:
+        faults.append(("root_rotation_interval_s", "must be 20 seconds to 90 days, or 0"))
+    if not 10 <= overlap_s <= MAX_ROTATION_S / 3 or 0 < interval_s <= overlap_s:
+        faults.append(("root_overlap_s", "must be 10 seconds to 30 days, less than the interval"))
     return faults
 
 

@@ -123,7 +123,10 @@ class DaemonInfo:
             "ns": self._name_slots.slots().get(ledger.server_id),
             "insecure": self._settings.insecure,
             "tier": 1,
-            "root": {"generation": 1, "fingerprint": ledger.mesh_id},
+            "root": {
+                "generation": charter.chain.newest.generation,
+                "fingerprint": charter.chain.newest.fingerprint,
+            },
         }
 
     def servers(self) -> list[dict[str, Any]]:

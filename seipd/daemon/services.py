@@ -32,7 +32,6 @@ from services.authority.names.service import NamesService
 from services.authority.recovery import view as recovery_view
 from services.authority.recovery.service import RecoveryService
 from services.authority.rootkeys import view as rootkeys_view
-from services.authority.rootkeys.service import RootKeysService
 from services.authority.tree import view as tree_view
 from services.authority.trust import view as trust_view
 from services.base.crypto.signatures import verify
@@ -155,8 +154,7 @@ def compose(
 ) -> Composition:
     """Make every service; nothing is started here."""
     paths = Paths(settings.data_root)
-    charter = wiring.charter_of(charter_records)
-    own = wiring.own_in(charter, identity)
+    own = wiring.own_in(charter := wiring.charter_of(charter_records), identity)
     mesh_id, ranges = charter.genesis.mesh_id, charter.genesis.ranges
     refuse_other_ranges(settings, ranges)
     public_address = public_address_of(settings.public_address, settings.bind_address)
@@ -174,7 +172,9 @@ def compose(
     author = Author(key=identity.signing_key, mesh_id=mesh_id, clock=clock)
     governance = GovernanceService(ledger=ledger, author=author, clock=clock)
     ipam = IpamService(ledger=ledger, author=author)
-    root_keys = RootKeysService(ledger=ledger, signer=signer, clock=clock)
+    root_keys, rotation = wiring.root_of(
+        settings, ledger, signer, signer_socket(settings, paths), clock
+    )
     recovery = RecoveryService(
         ledger=ledger,
         author=author,
@@ -255,6 +255,7 @@ def compose(
         ipam=ipam,
         recovery=recovery,
         root_keys=root_keys,
+        rotation=rotation,
         auth=auth,
         acl=acl,
         mesh=info,
@@ -279,6 +280,7 @@ def compose(
         governance,
         ipam,
         root_keys,
+        rotation,
         recovery,
         enroll,
         names,

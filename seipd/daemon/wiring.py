@@ -11,7 +11,12 @@ from seipd.daemon.network import HIDDEN, public_address_of
 from seipd.daemon.restored import read_restored
 from seipd.daemon.restoring import RestoringService
 from seipd.daemon.standing import StandingService
+from services.authority.governance import parameters
+from services.authority.rootkeys.rotating import DAY_MS
+from services.authority.rootkeys.rotation import RotationService
+from services.authority.rootkeys.service import RootKeysService
 from services.base.ledger.roster import Charter
+from services.base.signing.keys_client import GrpcKeys
 from services.edge.reach.service import ReachService
 from services.kernel.addr import is_inner
 from services.kernel.errors import ConfigError, InputError, StartError, UnavailableError
@@ -27,7 +32,6 @@ if TYPE_CHECKING:
     from seipd.config.model import Settings
     from seipd.config.paths import Paths
     from seipd.daemon.fetcher import HttpTileFetcher
-    from services.authority.rootkeys.service import RootKeysService
     from services.base.keywrap.identity import ServerIdentity
     from services.base.ledger.author import Author
     from services.base.ledger.service import LedgerService
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from services.kernel.certificates import ServerCertificate
     from services.kernel.clock import Clock
     from services.kernel.records import Record
+    from services.kernel.signing import Signer
     from services.mesh.facts.envelope import Fact
     from services.mesh.gossip.service import GossipService
 
@@ -168,6 +173,32 @@ def charter_of(records: Sequence[Record]) -> Charter:
     for record in records[1:]:
         charter.offer(record)
     return charter
+
+
+def root_of(
+    settings: Settings,
+    ledger: LedgerService,
+    signer: Signer | None,
+    socket: str | None,
+    clock: Clock,
+) -> tuple[RootKeysService, RotationService]:
+    """Return the root as reached from here, and what rotates it as often as the mesh has voted."""
+    root_keys = RootKeysService(ledger=ledger, signer=signer, clock=clock)
+
+    def interval_ms() -> int:
+        if settings.root_rotation_interval_s:
+            return int(settings.root_rotation_interval_s * 1000)
+        return parameters.number(ledger.state, parameters.ROTATION) * DAY_MS
+
+    return root_keys, RotationService(
+        ledger=ledger,
+        root_keys=root_keys,
+        # A signer on another machine is asked for signatures alone.
+        rotator=GrpcKeys(socket) if socket is not None and "/" in socket else None,
+        interval_ms=interval_ms,
+        overlap_ms=int(settings.root_overlap_s * 1000),
+        clock=clock,
+    )
 
 
 def restoring_of(

@@ -13,6 +13,8 @@ from services.authority.enroll.service import EnrollService, Wanted
 from services.authority.governance.service import GovernanceService
 from services.authority.ipam.service import IpamService
 from services.authority.recovery.service import RecoveryService
+from services.authority.rootkeys.rotating import DAY_MS
+from services.authority.rootkeys.rotation import RotationService
 from services.authority.rootkeys.service import RootKeysService
 from services.base.crypto.agreement import generate_x25519
 from services.base.crypto.signatures import SigningKey, generate_signing_key
@@ -22,9 +24,10 @@ from services.base.ledger.service import LedgerService
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
 from services.kernel.addr import default_ranges
+from services.kernel.errors import NotFoundError
 from services.kernel.ids import b64u_encode
 from services.kernel.invitations import decode_token
-from services.kernel.signing import PublicKeyInfo
+from services.kernel.signing import KeyRotation, PublicKeyInfo
 from tests.fakes.recovering import DeskInProcess
 from tests.fakes.world import APPLIERS
 
@@ -50,12 +53,34 @@ class KeyInMemorySigner:
 
     def __init__(self) -> None:
         self.key = generate_signing_key()
+        self.keys = {"root-1": self.key}
+        self.windows: dict[str, KeyRotation] = {}
 
     async def sign(self, canonical_bytes: bytes, *, scope: str, key_id: str) -> bytes:
-        return self.key.sign(canonical_bytes)
+        return self._key(key_id).sign(canonical_bytes)
 
     async def public_key(self, *, scope: str, key_id: str) -> PublicKeyInfo:
-        return PublicKeyInfo(public_key=self.key.public_key, key_id=key_id, state="active")
+        public_key = self._key(key_id).public_key
+        return PublicKeyInfo(public_key=public_key, key_id=key_id, state="active")
+
+    async def rotate(
+        self, *, scope: str, old_key_id: str, new_key_id: str, opens_at_ms: int, closes_at_ms: int
+    ) -> KeyRotation:
+        key = self.keys.setdefault(new_key_id, generate_signing_key())
+        made = KeyRotation(
+            scope=scope,
+            old_key_id=old_key_id,
+            new_key_id=new_key_id,
+            opens_at_ms=opens_at_ms,
+            closes_at_ms=closes_at_ms,
+            new_public_key=key.public_key,
+        )
+        return self.windows.setdefault(old_key_id, made)
+
+    def _key(self, key_id: str) -> SigningKey:
+        if key_id not in self.keys:
+            raise NotFoundError("there is no such key", code="key_unknown")
+        return self.keys[key_id]
 
 
 class StillMesh:
@@ -169,6 +194,15 @@ class OneServer:
             ledger=self.ledger, signer=self.signer, clock=self.clock
         )
         await root_keys.start()
+        self.rotation = RotationService(
+            ledger=self.ledger,
+            root_keys=root_keys,
+            rotator=self.signer,
+            interval_ms=lambda: DAY_MS,
+            overlap_ms=60_000,
+            clock=self.clock,
+            look_s=0.01,
+        )
         self.recovery = RecoveryService(
             ledger=self.ledger,
             author=self.author,
@@ -195,6 +229,7 @@ class OneServer:
             ipam=self.ipam,
             recovery=self.recovery,
             root_keys=root_keys,
+            rotation=self.rotation,
             auth=auth,
             acl=AclService(ledger=self.ledger),
             mesh=StillMesh(self.ledger),

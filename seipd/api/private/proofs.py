@@ -9,6 +9,7 @@ import msgspec
 
 from seipd.api.routes import Access, Route
 from seipd.api.shown import record_shown
+from services.base.ledger.rootwalk import shown_chain
 from services.kernel.errors import NotFoundError, UnavailableError
 from services.kernel.ids import parse_server_id, parse_uuid
 from services.mesh.facts.envelope import parse_envelope
@@ -50,6 +51,7 @@ async def _proofs(call: Call) -> Reply:
         return proofs_value(
             state,
             [(view, key) for view, key in wanted if _may_see(call, state, view, key)],
+            chain=shown_chain(ledger.charter),
             roster=naming_records(ledger.charter, word.roster_number),
             envelopes=of_witnesses(ledger.charter, word.roster_number, facts),
         )

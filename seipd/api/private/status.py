@@ -38,10 +38,6 @@ async def _doctor(call: Call) -> Reply:
     return {"findings": [*await call.services.mesh.doctor(), *reported]}
 
 
-async def _root_chain(call: Call) -> Reply:
-    return {"chain": [call.services.root_keys.describe()]}
-
-
 async def _metrics(call: Call) -> Reply:
     return web.Response(
         body=render_metrics(call.services),
@@ -76,13 +72,6 @@ ROUTES = (
         path="/api/doctor",
         handler=_doctor,
         summary="What is wrong and how to mend it",
-        access=Access.OPERATOR,
-    ),
-    Route(
-        method="GET",
-        path="/api/root/chain",
-        handler=_root_chain,
-        summary="The root key chain",
         access=Access.OPERATOR,
     ),
     Route(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from seipd.api.routes import Access, Route, to_response
+from services.base.ledger.rootwalk import shown_chain
 from services.kernel.ids import b64u_encode
 from services.kernel.service import HealthState
 
@@ -74,6 +75,7 @@ async def _tls_status(call: Call) -> Reply:
         "server_id": own,
         "authority_pem": services.tls.authority_pem.decode("ascii"),
         "genesis": charter.records[0].value(),
+        "chain": [one.value() for one in shown_chain(charter)],
         "certificate": naming.value(),
         "mode": "self-signed",
     }

@@ -120,11 +120,12 @@ class EnrollService:
             "uses": wanted.uses,
         }
         await self._ledger.submit([self._author.record("auth.invite", body)])
+        newest = self._ledger.charter.chain.newest
         token = encode_token(
             Invitation(
                 mesh_id=self._ledger.mesh_id,
-                root_fingerprint=self._ledger.mesh_id,
-                root_generation=1,
+                root_fingerprint=newest.fingerprint,
+                root_generation=newest.generation,
                 role=wanted.role,
                 invite_id=invite_id,
                 server_id=self._ledger.server_id,

@@ -7,6 +7,7 @@ import datetime
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from services.authority.rootkeys import rotating
 from services.authority.rootkeys.activating import require_activatable
 from services.authority.rootkeys.epochs import next_epoch, require_end
 from services.authority.rootkeys.revoking import Revocation, require_revocable, revocation
@@ -17,8 +18,9 @@ from services.base.ledger.changes import CHANGE_KIND, EpochEnd, Removal
 from services.base.ledger.merkle import EMPTY_ROOT
 from services.kernel.addr import pick_backbone
 from services.kernel.certificates import ServerCertificate
-from services.kernel.errors import ConflictError, SeipdError, UnavailableError
+from services.kernel.errors import ConflictError, NotFoundError, SeipdError, UnavailableError
 from services.kernel.ids import b64u_encode
+from services.kernel.records import PLATFORM
 from services.kernel.service import Health, HealthState
 from services.kernel.versions import known_version, version_in_force
 
@@ -26,12 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from services.authority.ports import Json, Ledger
+    from services.base.ledger.rootchain import Generation
     from services.kernel.clock import Clock
     from services.kernel.ids import ServerId
     from services.kernel.records import Record
     from services.kernel.signing import Signer
 
 ROOT_KEY_ID = "root-1"
+"""Of the first generation, and of one that was recovered or came from elsewhere under that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +53,13 @@ class RootKeysService:
 
     name: ClassVar[str] = "root-keys"
 
-    def __init__(self, *, ledger: Ledger, signer: Signer | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        signer: Signer | None,
+        clock: Clock,
+    ) -> None:
         self._ledger = ledger
         self._signer = signer
         self._clock = clock
@@ -62,13 +72,9 @@ class RootKeysService:
             self._health = Health(state=HealthState.OK, detail="the root key is on another server")
             return
         try:
-            info = await self._signer.public_key(scope="platform", key_id=ROOT_KEY_ID)
+            await key_id_of(self._signer, self._ledger.charter.chain.newest)
         except SeipdError as error:
             self._health = Health(state=HealthState.DEGRADED, detail=f"signer: {error}")
-            return
-        if info.public_key not in self._ledger.charter.root_keys:
-            detail = "the signer's root key is not this mesh's"
-            self._health = Health(state=HealthState.DEGRADED, detail=detail)
             return
         self._health = Health(state=HealthState.OK, detail="the root key is in the signer here")
 
@@ -77,7 +83,11 @@ class RootKeysService:
         self._health = Health(state=HealthState.STOPPED)
 
     def health(self) -> Health:
-        """Say where the root key is."""
+        """Say where the root key is, and whether it is the only one."""
+        if self._ledger.charter.fork is not None:
+            generation = self._ledger.charter.fork.generation
+            detail = f"ROOT_FORK: two keys follow generation {generation} of the root"
+            return Health(state=HealthState.DEGRADED, detail=detail)
         return self._health
 
     @property
@@ -123,7 +133,7 @@ class RootKeysService:
                 [*charter.servers(), certificate.server_id],
             ),
         }
-        return certificate, await self._sign(CHANGE_KIND, body)
+        return certificate, await self.sign_record(CHANGE_KIND, body)
 
     async def revoke(
         self, server_id: ServerId, *, heir: ServerId | None = None, size: int | None = None
@@ -140,12 +150,12 @@ class RootKeysService:
             InputError: ``bad_heir``.
             UnavailableError: ``signer_unavailable``.
         """
-        self._require_signer()
+        self.require_signer()
         async with self._turn:
             charter = self._ledger.charter
             require_revocable(charter, server_id, root_holder=self._ledger.server_id)
             found = revocation(charter, self._removal(server_id, size), heir)
-            change = await self._sign(CHANGE_KIND, found.body(charter))
+            change = await self.sign_record(CHANGE_KIND, found.body(charter))
             await self._ledger.submit([change])
             await self._ledger.name_roster()
             return found
@@ -164,7 +174,7 @@ class RootKeysService:
             ConflictError: ``bad_version``, ``version_unknown`` or ``version_lacking``.
             UnavailableError: ``signer_unavailable``.
         """
-        self._require_signer()
+        self.require_signer()
         async with self._turn:
             require_activatable(
                 version,
@@ -173,7 +183,7 @@ class RootKeysService:
                 told=told,
                 force=force,
             )
-            record = await self._sign(PROTOCOL_KIND, {"version": version})
+            record = await self.sign_record(PROTOCOL_KIND, {"version": version})
             await self._ledger.submit([record])
             return record.id
 
@@ -187,13 +197,15 @@ class RootKeysService:
             ConflictError: ``epoch_over`` or ``another_story``.
             UnavailableError: ``feed_behind``, or ``signer_unavailable``.
         """
-        self._require_signer()
+        self.require_signer()
         async with self._turn:
             charter = self._ledger.charter
             if charter.ends(end.server_id).get(epoch) == end:
                 return
             require_end(charter, end, epoch, self._ledger.feeds().get(end.server_id))
-            await self._ledger.submit([await self._sign(CHANGE_KIND, next_epoch(charter, end))])
+            await self._ledger.submit(
+                [await self.sign_record(CHANGE_KIND, next_epoch(charter, end))]
+            )
             await self._ledger.name_roster()
 
     async def end_own_epoch(self, end: EpochEnd) -> Record:
@@ -204,31 +216,29 @@ class RootKeysService:
         Raises:
             UnavailableError: ``signer_unavailable``.
         """
-        return await self._sign(CHANGE_KIND, next_epoch(self._ledger.charter, end))
-
-    async def sign_record(self, kind: str, body: Json) -> Record:
-        """Return a record that the root signed; the caller submits it.
-
-        Raises:
-            UnavailableError: ``signer_unavailable``.
-        """
-        return await self._sign(kind, body)
+        return await self.sign_record(CHANGE_KIND, next_epoch(self._ledger.charter, end))
 
     def turn(self) -> asyncio.Lock:
         """Return the lock under which roster changes are prepared and submitted, one by one."""
         return self._turn
 
-    def describe(self) -> Json:
-        """Return the root key chain as far as it goes."""
-        genesis = self._ledger.charter.genesis
-        return {
-            "generation": 1,
-            "public_key": b64u_encode(genesis.root_key),
-            "fingerprint": self._ledger.mesh_id,
-            "state": "active",
-            "activated_at": _utc(genesis.activated_ms),
-            "expires_at": _utc(genesis.expires_ms),
-        }
+    def describe(self) -> list[Json]:
+        """Return the root key chain, the genesis key first."""
+        charter, now_ms = self._ledger.charter, self._clock.now_ms()
+        return [
+            {
+                "generation": one.generation,
+                "public_key": b64u_encode(one.public_key),
+                "fingerprint": one.fingerprint,
+                "state": rotating.state_of(one, charter.chain.newest, now_ms=now_ms),
+                "endorsed_by": one.endorser,
+                "activated_at": _utc(one.activated_ms),
+                "expires_at": _utc(one.expires_ms),
+                "closes_at": None if one.closes_ms is None else _utc(one.closes_ms),
+                "record": charter.records[one.number].value(),
+            }
+            for one in charter.chain.generations
+        ]
 
     def _removal(self, server_id: ServerId, size: int | None) -> Removal:
         before = self._ledger.charter.removal(server_id)
@@ -250,7 +260,17 @@ class RootKeysService:
             )
         return Removal(server_id=server_id, size=wanted, root=root)
 
-    def _require_signer(self) -> Signer:
+    def adopt(self, signer: Signer) -> None:
+        """Act for the root from now on: a recovery brought it to the signer here."""
+        self._signer = signer
+        self._health = Health(state=HealthState.OK, detail="the root key is in the signer here")
+
+    def require_signer(self) -> Signer:
+        """Return the signer that has the root key.
+
+        Raises:
+            UnavailableError: ``signer_unavailable``: it is on another server.
+        """
         if self._signer is None:
             raise UnavailableError(
                 "the root's signer is not on this server",
@@ -259,16 +279,53 @@ class RootKeysService:
             )
         return self._signer
 
-    async def _sign(self, kind: str, body: Json) -> Record:
+    async def sign_record(self, kind: str, body: Json) -> Record:
+        """Return a record that the root key in force signed; the caller holds the turn.
+
+        Raises:
+            ConflictError: ``root_expired`` or ``root_fork``.
+            NotFoundError: ``no_root_key``: the signer has another one.
+            UnavailableError: ``signer_unavailable``.
+        """
+        signer, charter = self.require_signer(), self._ledger.charter
+        rotating.require_one_chain(charter)
+        newest = charter.chain.newest
+        if self._clock.now_ms() > newest.expires_ms:
+            raise ConflictError(
+                f"root generation {newest.generation} has expired",
+                code="root_expired",
+                mend="seipd root rotate",
+            )
         return await sign_by_root(
-            self._require_signer(),
+            signer,
             kind=kind,
             body=body,
-            key_id=ROOT_KEY_ID,
-            public_key=self._ledger.charter.genesis.root_key,
+            key_id=await key_id_of(signer, newest),
+            public_key=newest.public_key,
             mesh_id=self._ledger.mesh_id,
             clock=self._clock,
         )
+
+
+async def key_id_of(signer: Signer, newest: Generation) -> str:
+    """Return the name under which a signer has a root key.
+
+    Raises:
+        NotFoundError: ``no_root_key``: it has another one, or none.
+        UnavailableError: ``signer_unavailable``.
+    """
+    for key_id in dict.fromkeys((rotating.root_key_id(newest.generation), ROOT_KEY_ID)):
+        try:
+            info = await signer.public_key(scope=PLATFORM, key_id=key_id)
+        except NotFoundError:
+            continue
+        if info.public_key == newest.public_key:
+            return key_id
+    raise NotFoundError(
+        f"the signer does not have the root key of generation {newest.generation}",
+        code="no_root_key",
+        mend="seipd root chain says which one is in force",
+    )
 
 
 def _utc(time_ms: int) -> str:

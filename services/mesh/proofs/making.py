@@ -41,11 +41,13 @@ def proofs_value(
     state: State,
     questions: Iterable[tuple[str, str]],
     *,
+    chain: Sequence[Record],
     roster: Sequence[Record],
     envelopes: Iterable[bytes],
 ) -> dict[str, Any]:
     """Return proofs of objects of a state, with all that makes its root believable, as JSON."""
     return {
+        "chain": [record.value() for record in chain],
         "roster": [record.value() for record in roster],
         "words": [b64u_encode(data) for data in envelopes],
         "objects": [object_value(view, key, *state.prove(view, key)) for view, key in questions],

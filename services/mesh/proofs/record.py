@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from services.base.crypto.signatures import verify
-from services.base.ledger.changes import CHANGE_KIND, change_from_record
 from services.base.ledger.feed import feed_origin
 from services.base.ledger.note import NoteVerifier
 from services.base.ledger.proof import parse_proof, verify_proof
 from services.kernel.errors import SeipdError
-from services.kernel.ids import b64u_encode, mesh_id_of
-from services.kernel.records import decode_entry, record_from_value
+from services.kernel.ids import b64u_encode
+from services.kernel.records import decode_entry
+from services.mesh.proofs.byroot import changes_by_root
 from services.mesh.proofs.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -76,20 +76,29 @@ def check_own_record(
     return RecordPlace(index=shown.index, size=checkpoint.size, record=record)
 
 
-def named_certificate(value: object, *, mesh_id: MeshId, server_id: str) -> ServerCertificate:
+def named_certificate(
+    value: object,
+    *,
+    mesh_id: MeshId,
+    server_id: str,
+    chain: object = None,
+    now_ms: int | None = None,
+) -> ServerCertificate:
     """Return what the root says of a server, from the roster change that names it, as JSON.
+
+    Args:
+        value: the change.
+        mesh_id: the mesh.
+        server_id: the server.
+        chain: the root key chain as it is shown, as JSON; empty where the first key signed it.
+        now_ms: when the window of the key that signed has to be open; any time unless given.
 
     Raises:
         RefusedError: ``certificate_false``: not by the root, or not about that server.
     """
-    try:
-        record = record_from_value(value)
-        change = change_from_record(record)
-    except SeipdError as error:
-        raise RefusedError(f"the certificate of {server_id}: {error}", code=_FALSE) from error
-    by_root = record.kind == CHANGE_KIND and mesh_id_of(record.actor) == mesh_id
-    if not by_root or not verify(record.actor, record.signed_bytes(mesh_id), record.actor_sig):
-        raise RefusedError(f"the certificate of {server_id} is not by the root", code=_FALSE)
+    ((_, change),) = changes_by_root(
+        [value], mesh_id=mesh_id, chain=chain, now_ms=now_ms, code=_FALSE
+    )
     for certificate in change.servers:
         if certificate.server_id == server_id:
             return certificate

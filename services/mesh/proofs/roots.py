@@ -1,7 +1,8 @@
 """Which root of the map to believe: one that enough servers signed a moment ago. Pure.
 
-Everything follows from the hash of the root key: it signs the change of the roster that names the
-witnesses and the certificates that hold their keys; their words on the state name that change.
+Everything follows from the hash of the first root key. It, or a key that follows it in the chain,
+signs the change of the roster that names the witnesses and the certificates that hold their keys;
+their words on the state name that change.
 Whoever shows an older change than was seen before is refused. A lie shows; that servers of an old
 roster, whose keys were stolen, are believed by one who never saw a newer roster can't be helped.
 """
@@ -11,14 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from services.base.crypto.signatures import verify
-from services.base.ledger.changes import CHANGE_KIND, MAX_WITNESSES, change_from_record, record_hash
+from services.base.ledger.changes import MAX_WITNESSES, record_hash
 from services.base.ledger.ticks import decode_word
 from services.kernel.errors import SeipdError
-from services.kernel.ids import mesh_id_of, server_id_of
-from services.kernel.records import record_from_value
+from services.kernel.ids import server_id_of
 from services.mesh.facts.envelope import open_envelope
 from services.mesh.facts.kinds import STATE
+from services.mesh.proofs.byroot import changes_by_root
 from services.mesh.proofs.errors import RefusedError, UnprovenError
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Anchor:
 
     mesh_id: MeshId
     roster_number: int = 0
+    chain: Sequence[object] = ()
+    """The root key chain as the server shows it; empty where the first key signed all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ def agreed_root(
         RefusedError: something of it is false.
         UnprovenError: ``too_few_signers`` or ``not_of_now``.
     """
-    changes = _changes(records, anchor.mesh_id)
+    changes = _changes(records, anchor, now_ms)
     facts, word = _words(envelopes, anchor.mesh_id)
     change = changes.get(word.roster_hash.hex())
     if change is None or change.number != word.roster_number:
@@ -109,21 +111,13 @@ def agreed_root(
     )
 
 
-def _changes(records: Sequence[object], mesh_id: MeshId) -> dict[str, Change]:
+def _changes(records: Sequence[object], anchor: Anchor, now_ms: int) -> dict[str, Change]:
     if len(records) > MAX_WITNESSES + 1:
         raise RefusedError("more roster changes than witnesses", code="roster_false")
-    changes = {}
-    for value in records:
-        try:
-            record = record_from_value(value)
-            change = change_from_record(record)
-        except SeipdError as error:
-            raise RefusedError(f"no roster change: {error}", code="roster_false") from error
-        by_root = record.kind == CHANGE_KIND and mesh_id_of(record.actor) == mesh_id
-        if not by_root or not verify(record.actor, record.signed_bytes(mesh_id), record.actor_sig):
-            raise RefusedError("a roster change is not by the root", code="roster_false")
-        changes[record_hash(record)] = change
-    return changes
+    shown = changes_by_root(
+        list(records), mesh_id=anchor.mesh_id, chain=list(anchor.chain), now_ms=now_ms
+    )
+    return {record_hash(record): change for record, change in shown}
 
 
 def _words(envelopes: Sequence[bytes], mesh_id: MeshId) -> tuple[list[Fact], StateWord]:

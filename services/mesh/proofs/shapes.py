@@ -1,6 +1,6 @@
 """Proofs as the API shows them, read with bounds; nothing is checked here. Pure.
 
-    {roster: [record, ...], words: [envelope, ...],
+    {chain: [record, ...], roster: [record, ...], words: [envelope, ...],
      objects: [{view, key, leaf, siblings: [hash, ...]}, ...]}
 
 Bytes are base64url, a leaf is its canonical JSON as text.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 
 from services.base.ledger.changes import MAX_WITNESSES
+from services.base.ledger.rootwalk import MAX_SHOWN
 from services.kernel.errors import InputError
 from services.kernel.ids import b64u_decode, b64u_encode
 from services.mesh.proofs.errors import RefusedError, UnprovenError
@@ -42,6 +43,7 @@ class _Answer(msgspec.Struct, frozen=True):
         list[Annotated[str, msgspec.Meta(max_length=1024)]], msgspec.Meta(max_length=MAX_WITNESSES)
     ]
     objects: Annotated[list[_Object], msgspec.Meta(max_length=MAX_OBJECTS)]
+    chain: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=MAX_SHOWN)] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class ShownProofs:
     records: Sequence[object]
     envelopes: Sequence[bytes]
     objects: Mapping[tuple[str, str], MapProof]
+    chain: Sequence[object] = ()
 
     def proof(self, view: str, key: str) -> MapProof:
         """Return the proof of one object.
@@ -90,6 +93,7 @@ def proofs_from_value(value: object) -> ShownProofs:
                 )
                 for one in answer.objects
             },
+            chain=answer.chain,
         )
     except (msgspec.ValidationError, InputError, ValueError) as error:
         raise RefusedError(f"no proof: {error}") from error

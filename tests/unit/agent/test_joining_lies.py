@@ -41,7 +41,7 @@ async def liar(tmp_path, monkeypatch):
     one.told = told
     async with TestServer(app) as http:
         trusted = types.SimpleNamespace(
-            authority_pem=one.tls.authority_pem.decode(), change=one.records[-1]
+            authority_pem=one.tls.authority_pem.decode(), change=one.records[-1], chain=()
         )
 
         async def reach(invitation):

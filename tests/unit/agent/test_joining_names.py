@@ -20,7 +20,7 @@ async def server(tmp_path, monkeypatch):
     monkeypatch.setattr(joining.socket, "gethostname", lambda: "Work-Station.example")
     async with TestServer(one.app("public")) as http:
         trusted = types.SimpleNamespace(
-            authority_pem=one.tls.authority_pem.decode(), change=one.records[-1]
+            authority_pem=one.tls.authority_pem.decode(), change=one.records[-1], chain=()
         )
 
         async def reach(invitation):

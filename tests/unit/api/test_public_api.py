@@ -343,7 +343,7 @@ async def test_the_proof_of_a_server_is_believed_only_whole(public, server) -> N
         stranger = other.tls.authority_pem.decode()
         for bad in (
             {**shown, "authority_pem": stranger},
-            {**shown, "genesis": other.records[0].value()},
+            {**shown, "chain": [other.records[0].value()]},
             {**shown, "certificate": other.records[1].value()},
             {**shown, "certificate": shown["genesis"]},
             {},

@@ -6,11 +6,13 @@ import copy
 import json
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.base.ledger.asof import AgreedStates
+from services.base.ledger.rootwalk import shown_chain
 from services.base.ledger.ticks import word_at
 from services.kernel.errors import UnavailableError
 from services.kernel.ids import b64u_decode, b64u_encode, node_id_of
@@ -22,6 +24,7 @@ from services.mesh.proofs.errors import RefusedError, UnprovenError
 from services.mesh.proofs.making import naming_records, of_witnesses, proofs_value
 from services.mesh.proofs.roots import Anchor, agreed_root
 from services.mesh.proofs.shapes import proofs_from_value
+from tests.fakes.rootlinks import rotate
 from tests.fakes.world import START_MS, World, curve_key, key_of
 
 TICK_MS = START_MS + 20_000
@@ -32,10 +35,15 @@ E1 = node_id_of(key_of("endpoint e1").public_key)
 class Mesh:
     """Four servers, three of them witnesses, and an endpoint that is settled."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rotated: bool = False, anew: bool = False) -> None:
         self.world = world = World(4)
         self.first = world.servers[0]
         world.change(self.first, witnesses=[one.id for one in world.servers[:3]])
+        if rotated:
+            world.write(self.first, rotate(world, "root 2"))
+        if anew:
+            again = [one.value() for one in world.charter.servers().values()]
+            world.change(self.first, servers=again, witnesses=[one.id for one in world.servers[:3]])
         world.name_roster(self.first)
         invite_id, seed = world.invite(self.first, "e1")
         world.write(self.first, world.redeem("e1", invite_id, seed))
@@ -62,13 +70,14 @@ class Mesh:
         return proofs_value(
             self.state,
             [("roster", self.first.id), ("tree", E1)],
+            chain=shown_chain(charter),
             roster=naming_records(charter, number),
             envelopes=of_witnesses(charter, number, facts),
         )
 
     def believe(self, value, *, signers: int = 0, now_ms: int = NOW_MS, roster_number: int = 0):
         shown = proofs_from_value(value)
-        anchor = Anchor(mesh_id=self.world.mesh_id, roster_number=roster_number)
+        anchor = Anchor(mesh_id=self.world.mesh_id, roster_number=roster_number, chain=shown.chain)
         agreed = agreed_root(
             shown.records, shown.envelopes, anchor=anchor, signer_count=signers, now_ms=now_ms
         )
@@ -97,6 +106,30 @@ def test_a_majority_of_the_witnesses_is_believed() -> None:
     agreed, _ = MESH.believe(MESH.shown(0, 1, 2))
     assert agreed.needed_count == 2
     assert set(agreed.signers) == {one.id for one in MESH.world.servers[:3]}
+
+
+def test_a_roster_of_the_next_root_key_is_believed_by_the_chain_that_leads_to_it() -> None:
+    mesh = Mesh(rotated=True)
+    shown = mesh.shown(0, 2)
+    mesh.check(shown)
+    for chain in ([], shown["chain"][1:]):
+        with pytest.raises(RefusedError) as caught:
+            mesh.check({**shown, "chain": chain})
+        assert caught.value.code == "roster_false"
+
+
+def test_rkc_05_certificates_of_the_key_before_are_good_until_its_window_ends() -> None:
+    mesh = Mesh(rotated=True)
+    closes_ms = mesh.world.charter.chain.generations[0].closes_ms
+    late_ms = closes_ms - closes_ms % 20_000 + 40_000
+    for one, is_good in ((mesh, False), (Mesh(rotated=True, anew=True), True)):
+        one.word = msgspec.structs.replace(one.word, time_ms=late_ms)
+        shown = one.shown(facts=[one.fact(at, issued_ms=late_ms) for at in (0, 1)])
+        if is_good:
+            one.believe(shown, now_ms=late_ms)
+        else:
+            with pytest.raises(RefusedError, match="window"):
+                one.believe(shown, now_ms=late_ms)
 
 
 def test_led_20_too_few_signers_and_one_of_them_twice_are_too_few() -> None:

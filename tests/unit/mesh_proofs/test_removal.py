@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from services.mesh.proofs.errors import RefusedError
-from services.mesh.proofs.removal import removal_in
+from services.mesh.proofs.removal import RosterWalk
 from tests.fakes.world import World, key_of
 
 WORLD = World(3)
@@ -19,7 +19,10 @@ CHANGES = [record.value() for record in WORLD.charter.records[1:]]
 
 
 def look(records, *, after: int = 0, server_id: str = GONE.id):
-    return removal_in(records, mesh_id=WORLD.mesh_id, server_id=server_id, after=after)
+    walk = RosterWalk(WORLD.mesh_id)
+    walk.number = after
+    is_removed = walk.shows_removal(records, server_id)
+    return walk.number, is_removed
 
 
 def test_the_change_that_removes_it_says_so() -> None:

@@ -1,0 +1,156 @@
+"""Rotating the root: one call, nothing restarts; certificates are signed anew; windows close."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from seipd.client.trust import KnownRoot, UntrustedServerError, trust_server
+from services.base.ledger.rootwalk import follow_chain, shown_chain
+from services.kernel.errors import ConflictError, InputError, SeipdError, UnavailableError
+from services.kernel.invitations import decode_token
+from tests.fakes.one_server import OneServer
+
+MINUTE_MS = 60_000
+
+
+@pytest.fixture
+async def server(tmp_path):
+    one = await OneServer.start(tmp_path)
+    yield one
+    await one.rotation.stop()
+    await one.stop()
+
+
+def chain_of(server: OneServer):
+    return server.ledger.charter.chain
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_the_next_key_signs_what_comes(server) -> None:
+    await server.rotation.rotate()
+    chain = chain_of(server)
+    assert [one.generation for one in chain.generations] == [1, 2]
+    assert chain.newest.public_key == server.signer.keys["root-2"].public_key
+    shown = server.root_keys.describe()
+    assert [one["state"] for one in shown] == ["rotating", "active"]
+    assert shown[1]["endorsed_by"] == "root"
+    assert await server.rotation.go_on()
+    newest = server.ledger.charter.records[-1]
+    assert newest.actor == chain.newest.public_key
+    assert server.ledger.charter.certified_at(server.ledger.server_id) > chain.newest.number
+
+
+async def test_a_window_closes_once_it_is_over_and_the_next_rotation_waits_for_it(server) -> None:
+    await server.rotation.rotate(overlap_ms=MINUTE_MS)
+    with pytest.raises(ConflictError) as refused:
+        await server.rotation.rotate()
+    assert refused.value.code == "rotation_in_progress"
+    assert await server.rotation.go_on()
+    assert not await server.rotation.go_on()
+    server.clock.shift_ms = MINUTE_MS + 1000
+    assert await server.rotation.go_on()
+    assert chain_of(server).generations[0].is_closed
+    assert server.root_keys.describe()[0]["state"] == "retired"
+    assert not await server.rotation.go_on()
+    await server.rotation.rotate()
+    assert chain_of(server).newest.generation == 3
+
+
+@pytest.mark.parametrize("overlap_ms", [0, -1, 9_999, 31 * 86_400_000])
+async def test_an_overlap_that_can_not_be_is_refused(server, overlap_ms) -> None:
+    with pytest.raises(InputError) as refused:
+        await server.rotation.rotate(overlap_ms=overlap_ms)
+    assert refused.value.code == "bad_overlap"
+    assert chain_of(server).newest.generation == 1
+
+
+async def test_it_rotates_by_itself_when_the_interval_is_over(server) -> None:
+    await server.rotation.start()
+    server.clock.shift_ms = 86_400_000 + 1000
+    await until(lambda: chain_of(server).newest.generation == 2)
+    await until(lambda: server.ledger.charter.number > chain_of(server).newest.number)
+    server.clock.shift_ms += MINUTE_MS + 1000
+    await until(lambda: chain_of(server).generations[0].is_closed)
+
+
+async def test_what_was_cut_off_after_the_key_was_made_is_finished_at_the_next_start(server):
+    signs = server.signer.sign
+
+    async def away(*_args, **_named):
+        raise UnavailableError("the signer does not answer", code="signer_unavailable")
+
+    server.signer.sign = away
+    with pytest.raises(UnavailableError):
+        await server.rotation.rotate()
+    assert chain_of(server).newest.generation == 1
+    made = server.signer.keys["root-2"].public_key
+    server.signer.sign = signs
+    await server.rotation.start()
+    await until(lambda: chain_of(server).newest.generation == 2)
+    assert chain_of(server).newest.public_key == made
+
+
+async def test_an_expired_root_signs_nothing_but_its_successor(server) -> None:
+    server.clock.shift_ms = 30 * 86_400_000
+    with pytest.raises(SeipdError) as refused:
+        await server.root_keys.sign_record("roster.change", {})
+    assert refused.value.code == "root_expired"
+    await server.rotation.rotate()
+    assert await server.rotation.go_on()
+
+
+async def test_tokens_of_every_generation_lead_to_the_server(server) -> None:
+    old = decode_token(await server.token())
+    await server.rotation.rotate()
+    await server.rotation.go_on()
+    new = decode_token(await server.token())
+    assert (old.root_generation, new.root_generation) == (1, 2)
+    charter = server.ledger.charter
+    shown = {
+        "server_id": server.ledger.server_id,
+        "authority_pem": server.tls.authority_pem.decode(),
+        "chain": [one.value() for one in shown_chain(charter)],
+        "certificate": charter.records[-1].value(),
+    }
+    for token in (old, new):
+        known = KnownRoot(generation=token.root_generation, fingerprint=token.root_fingerprint)
+        found = trust_server(shown, mesh_id=token.mesh_id, server_id=None, root=known)
+        assert found.certificate.server_id == server.ledger.server_id
+    short = {**shown, "chain": shown["chain"][:1], "certificate": charter.records[1].value()}
+    trust_server(short, mesh_id=old.mesh_id, server_id=None)
+    with pytest.raises(UntrustedServerError, match="do not lead to the token"):
+        trust_server(short, mesh_id=new.mesh_id, server_id=None, root=known)
+
+
+async def test_rkc_05_a_certificate_by_the_key_before_is_refused_after_its_window(server) -> None:
+    old = server.ledger.charter.records[-1].value()
+    await server.rotation.rotate(overlap_ms=MINUTE_MS)
+    closes_ms = chain_of(server).generations[0].closes_ms
+    charter = server.ledger.charter
+    shown = {
+        "server_id": server.ledger.server_id,
+        "authority_pem": server.tls.authority_pem.decode(),
+        "chain": [one.value() for one in shown_chain(charter)],
+        "certificate": old,
+    }
+    asked = {"mesh_id": server.ledger.mesh_id, "server_id": None}
+    trust_server(shown, **asked, now_ms=closes_ms)
+    with pytest.raises(UntrustedServerError, match="window has closed"):
+        trust_server(shown, **asked, now_ms=closes_ms + 1)
+
+
+async def test_the_chain_is_followed_from_the_genesis(server) -> None:
+    for _ in range(3):
+        await server.rotation.rotate(overlap_ms=MINUTE_MS)
+        await server.rotation.go_on()
+        server.clock.shift_ms += MINUTE_MS + 1000
+        await server.rotation.go_on()
+    walk = follow_chain(shown_chain(server.ledger.charter), server.ledger.mesh_id)
+    assert walk.chain.newest.public_key == chain_of(server).newest.public_key
