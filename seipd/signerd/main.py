@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     from seipd.signerd.state import SignerState
 
+EXIT_USAGE = 2
 _EXIT_STATUS: tuple[tuple[type[SeipdError], int], ...] = (
-    (ConfigError, 2),
-    (InputError, 2),
+    (ConfigError, EXIT_USAGE),
+    (InputError, EXIT_USAGE),
     (ForbiddenError, 4),
     (NotFoundError, 5),
     (ConflictError, 6),
