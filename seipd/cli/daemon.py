@@ -14,20 +14,25 @@ from seipd.cli.options import (
     parameters_of,
     range_options,
     settings_of,
+    trust_of,
+    trust_options,
     wants_json,
 )
 from seipd.cli.output import print_facts, print_json, progress
+from seipd.cli.shares import warn_of_file
 
 if TYPE_CHECKING:
     from seipd.config.model import Settings
 
 
-def _init(settings: Settings, parameter: tuple[str, ...]) -> dict[str, str]:
+def _init(
+    settings: Settings, parameter: tuple[str, ...], tier1: tuple[tuple[str, ...], int, str]
+) -> dict[str, str]:
     from seipd.daemon.app import init_mesh
 
-    parameters = parameters_of(parameter)
+    parameters, trust = parameters_of(parameter), trust_of(*tier1)
     with progress("making keys and the first records"):
-        return asyncio.run(init_mesh(settings, parameters))
+        return asyncio.run(init_mesh(settings, parameters, trust))
 
 
 def _run(context: click.Context, settings: Settings, flags: dict[str, object]) -> int:
@@ -60,11 +65,21 @@ def _told(settings: Settings, made: dict[str, str]) -> list[tuple[str, object]]:
 @range_options
 @insecure_option
 @parameter_option
+@trust_options
 @click.pass_context
-def init(context: click.Context, /, parameter: tuple[str, ...], **flags: object) -> None:
+def init(
+    context: click.Context,
+    /,
+    parameter: tuple[str, ...],
+    attestation: tuple[str, ...],
+    tier1_checks: int,
+    new_servers: str,
+    **flags: object,
+) -> None:
     """Make a new mesh: identity, root key, first records."""
     settings = settings_of(context, **flags)
-    made = _init(settings, parameter)
+    made = _init(settings, parameter, (attestation, tier1_checks, new_servers))
+    warn_of_file(made["recovery_file"])
     if wants_json(context):
         print_json(made)
     else:
@@ -87,8 +102,17 @@ def run(context: click.Context, /, **flags: object) -> int:
 @range_options
 @insecure_option
 @parameter_option
+@trust_options
 @click.pass_context
-def up(context: click.Context, /, parameter: tuple[str, ...], **flags: object) -> int:
+def up(
+    context: click.Context,
+    /,
+    parameter: tuple[str, ...],
+    attestation: tuple[str, ...],
+    tier1_checks: int,
+    new_servers: str,
+    **flags: object,
+) -> int:
     """Make a mesh if there is none yet, then run."""
     from seipd.config.paths import Paths
     from seipd.daemon.genesis import load_charter
@@ -101,7 +125,8 @@ def up(context: click.Context, /, parameter: tuple[str, ...], **flags: object) -
         text = (paths.identity / "keypair.pub").read_text(encoding="ascii").strip()
         made = {"mesh_id": mesh_id, "root_fingerprint": mesh_id, "server_id": _server_id(text)}
     else:
-        made = _init(settings, parameter)
+        made = _init(settings, parameter, (attestation, tier1_checks, new_servers))
+        warn_of_file(made["recovery_file"])
     print_facts(_told(settings, made))
     return _run(context, settings, flags)
 

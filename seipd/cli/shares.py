@@ -20,7 +20,7 @@ def shares(context: click.Context, *, refresh: bool) -> None:
     if refresh:
         dealt = ask(settings, "POST", "/api/root/shares")
         if dealt["path"]:
-            _warn_of_file(dealt["path"])
+            warn_of_file(dealt["path"])
     found = ask(settings, "GET", "/api/root/shares")
     if wants_json(context):
         print_json(found)
@@ -40,6 +40,7 @@ def _print_dealing(one: dict[str, Any]) -> None:
         print_table(("server", "share", "found"), rows)
 
 
-def _warn_of_file(path: str) -> None:
+def warn_of_file(path: str) -> None:
+    """Tell the operator of a recovery file that lies beside the root key, where it helps nobody."""
     click.echo(f"the recovery key lies in {path}, in the clear", err=True)
     click.echo("Carry it to where nobody finds it and fire does not, and remove it here.", err=True)

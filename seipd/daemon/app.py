@@ -31,7 +31,8 @@ from seipd.daemon.sdnotify import (
 )
 from seipd.daemon.services import Composition, compose, ledger_of
 from seipd.daemon.signer_process import SignerProcess
-from services.authority.rootkeys.service import ROOT_KEY_ID
+from services.authority.recovery.service import RecoveryService
+from services.authority.rootkeys.service import ROOT_KEY_ID, RootKeysService
 from services.base.keywrap.identity import (
     ServerIdentity,
     create_identity,
@@ -41,6 +42,7 @@ from services.base.keywrap.identity import (
 from services.base.keywrap.unlock import create_unlock_file, read_unlock
 from services.base.ledger.author import Author
 from services.base.signing.client import GrpcSigner
+from services.base.signing.recovery_client import GrpcRecovery
 from services.base.storage.files import make_private_dir
 from services.base.storage.root import DataRoot
 from services.base.storage.service import StorageService
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 
     from seipd.config.model import Settings
     from services.authority.governance.parameters import Value
+    from services.authority.trust.tiers import TrustRules
     from services.kernel.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -105,16 +108,19 @@ async def run_daemon(settings: Settings, *, reload: Callable[[], Settings]) -> i
 
 
 async def init_mesh(
-    settings: Settings, parameters: Mapping[str, Value] = MappingProxyType({})
+    settings: Settings,
+    parameters: Mapping[str, Value] = MappingProxyType({}),
+    trust: TrustRules | None = None,
 ) -> dict[str, str]:
     """Found a mesh on this data root, or finish what an interrupted ``init`` began.
 
     Args:
         settings: of this server.
         parameters: what the parameters that only a vote changes begin with, other than by default.
+        trust: what tier 1 takes.
 
     Returns:
-        ``mesh_id``, ``root_fingerprint`` and ``server_id``.
+        ``mesh_id``, ``root_fingerprint``, ``server_id``, and where the ``recovery_file`` lies.
 
     Raises:
         ConflictError: the data root belongs to a mesh already.
@@ -126,6 +132,7 @@ async def init_mesh(
         region=settings.region,
         ranges=ranges_from_value(range_values(settings)),
         parameters=parameters,
+        trust=trust,
     )
     with DataRoot(settings.data_root):
         if (paths.ledger / "feed" / "checkpoint").exists():
@@ -163,10 +170,20 @@ async def _found(
         await write_first_records(
             ledger, charter_records=records, author=author, signer=signer, clock=clock
         )
+        recovery = RecoveryService(
+            ledger=ledger,
+            author=author,
+            key=identity.signing_key,
+            root=RootKeysService(ledger=ledger, signer=signer, clock=clock),
+            signer=GrpcRecovery(str(paths.signer_socket)),
+        )
+        made = await recovery.deal()
+        await recovery.name_key()
         return {
             "mesh_id": ledger.mesh_id,
             "root_fingerprint": ledger.mesh_id,
             "server_id": ledger.server_id,
+            "recovery_file": made["path"],
         }
 
 

@@ -193,7 +193,7 @@ class RecoveryService:
             try:
                 await self._speak()
                 if self._signer is not None and self._root.holds_root:
-                    await self._name_if_due()
+                    await self.name_key()
                     await self._deal_if_due()
             except SeipdError as error:
                 logger.info("recovery: %s", error, extra={"code": error.code})
@@ -223,8 +223,12 @@ class RecoveryService:
             return error.code
         return GOOD
 
-    async def _name_if_due(self) -> None:
-        """Name a key in the roster that came into force; from then on it can follow the root."""
+    async def name_key(self) -> None:
+        """Name a key in the roster that came into force; from then on it can follow the root.
+
+        Raises:
+            UnavailableError: ``signer_unavailable``; the ledger takes no writes.
+        """
         async with self._root.turn():
             charter = self._ledger.charter
             key = key_to_name(self._ledger.state, charter.chain)
