@@ -34,9 +34,14 @@ def join(
 
     settings = settings_of(context, **flags)
     with progress("joining"):
-        joined = asyncio.run(join_mesh(settings, token, region, from_genesis=from_genesis))
+        asked = join_mesh(settings, token, region, from_genesis=from_genesis, tell=_tell)
+        joined = asyncio.run(asked)
     if wants_json(context):
         print_json(joined)
         return
     print_facts([(name.replace("_", " "), value) for name, value in joined.items()])
     click.echo("joined; start it with: sudo seipd run, or scripts/up with systemd", err=True)
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import click
 
 from seipd.cli.daemon_client import ask
+from seipd.cli.enroll import enroll, print_ballots
 from seipd.cli.exits import NO
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
@@ -20,10 +21,13 @@ def server() -> None:
     """Certificates of servers."""
 
 
+server.add_command(enroll)
+
+
 @server.command(name="ls")
 @click.pass_context
 def list_servers(context: click.Context) -> None:
-    """List the servers of the roster, and those that were revoked."""
+    """List the servers of the roster, those that were revoked, and ballots on new ones."""
     found = ask(settings_of(context), "GET", "/api/servers/roster")["servers"]
     if wants_json(context):
         print_json(found)
@@ -33,6 +37,10 @@ def list_servers(context: click.Context) -> None:
         ("server", "region", "state", "address", "backbone", "slices"),
         [[*(one[column] for column in columns), ", ".join(one["slices"]) or None] for one in found],
     )
+    ballots = [one["ballot"] for one in found if one["ballot"] is not None]
+    if ballots:
+        click.echo()
+        print_ballots(ballots)
 
 
 @server.command()

@@ -34,19 +34,31 @@ from services.runtime.clock import SystemClock
 from services.runtime.outbound import HttpClient
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from seipd.config.model import Settings
     from services.base.keywrap.identity import ServerIdentity
     from services.base.ledger.roster import Charter
     from services.kernel.certificates import ServerCertificate
     from services.kernel.clock import Clock
+    from services.runtime.outbound import Response
 
 JOIN_TIMEOUT_S = 30.0
+BALLOT_TIMEOUT_S = 75.0
+ASK_AGAIN_S = 1.0
+PENDING = "enrollment_pending"
+WAITS = frozenset({PENDING, "rate_limited"})
 STATE_TIMEOUT_S = 600.0
 MAX_STATE_BYTES = 4 << 30
 
 
 async def join_mesh(
-    settings: Settings, token: str, region: str | None, *, from_genesis: bool = False
+    settings: Settings,
+    token: str,
+    region: str | None,
+    *,
+    from_genesis: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Make this data root a server of the token's mesh.
 
@@ -56,6 +68,7 @@ async def join_mesh(
         region: where this server is; as in the settings unless given.
         from_genesis: fold the ledger from its first record instead of beginning with the state
             that the witnesses agree on.
+        tell: gets a line for people while the servers vote on this one.
 
     Returns:
         ``mesh_id``, ``server_id``, ``backbone_address``, ``slices`` and ``begins_with``: the state
@@ -83,7 +96,7 @@ async def join_mesh(
             )
         identity = await asyncio.to_thread(open_identity, settings, paths, create=True)
         joining = _Joining(paths=paths, invitation=invitation, identity=identity)
-        return await _join(settings, joining, region, clock, from_genesis=from_genesis)
+        return await _join(settings, joining, region, clock, tell, from_genesis=from_genesis)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +113,7 @@ async def _join(
     joining: _Joining,
     region: str | None,
     clock: Clock,
+    tell: Callable[[str], None],
     *,
     from_genesis: bool,
 ) -> dict[str, Any]:
@@ -118,17 +132,36 @@ async def _join(
     context = ssl.create_default_context(cadata=trusted.authority_pem)
     context.check_hostname = False
     async with HttpClient(tls=context) as client:
-        answer = await client.fetch(
-            "POST", f"{base}/api/servers/join", json=body, timeout_s=JOIN_TIMEOUT_S
-        )
-        if answer.status != 201:
-            raise error_of(answer)
+        answer = await _ask_to_join(client, base, body, clock, tell)
         charter, joined = _accept(answer.json(), joining, chosen)
         if from_genesis:
             return {**joined, "begins_with": "the first record, as asked"}
         source = trusted.certificate
         begins_with = await _begin_with_state(client, base, source, charter, joining)
     return {**joined, "begins_with": begins_with}
+
+
+async def _ask_to_join(
+    client: HttpClient, base: str, body: dict[str, Any], clock: Clock, tell: Callable[[str], None]
+) -> Response:
+    """Ask to be let in; where tier 1 votes on it, ask on until it has decided.
+
+    Raises:
+        SeipdError: what the server refused with, a time-out of the vote included.
+    """
+    url, told = f"{base}/api/servers/join", ""
+    deadline_s = clock.monotonic_s() + BALLOT_TIMEOUT_S
+    while True:
+        answer = await client.fetch("POST", url, json=body, timeout_s=JOIN_TIMEOUT_S)
+        if answer.status == 201:
+            return answer
+        error = error_of(answer)
+        if error.code not in WAITS or clock.monotonic_s() > deadline_s:
+            raise error
+        if error.code == PENDING and str(error) != told:
+            told = str(error)
+            tell(f"{error}: {error.mend}")
+        await asyncio.sleep(ASK_AGAIN_S)
 
 
 def _address_fact(settings: Settings, joining: _Joining, region: str, clock: Clock) -> str | None:

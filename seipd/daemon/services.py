@@ -21,10 +21,10 @@ from seipd.daemon.load import LoadService
 from seipd.daemon.mesh_info import DaemonInfo
 from seipd.daemon.network import public_address_of
 from seipd.daemon.signer_process import SignerProcess
+from services.authority.ballots import view as ballots_view
 from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService
 from services.authority.governance import view as governance_view
-from services.authority.governance.service import GovernanceService
 from services.authority.ipam import view as ipam_view
 from services.authority.ipam.service import IpamService
 from services.authority.names import view as names_view
@@ -89,6 +89,7 @@ def appliers() -> Appliers:
         **names_view.APPLIERS,
         **recovery_view.APPLIERS,
         **governance_view.APPLIERS,
+        **ballots_view.APPLIERS,
         **rootkeys_view.APPLIERS,
     }
 
@@ -170,7 +171,7 @@ def compose(
         remember=lambda records: save_charter(paths.identity, records, own.region),
     )
     author = Author(key=identity.signing_key, mesh_id=mesh_id, clock=clock)
-    governance = GovernanceService(ledger=ledger, author=author, clock=clock)
+    governance, ballots = wiring.voting_of(ledger, author, clock)
     ipam = IpamService(ledger=ledger, author=author)
     root_keys, rotation = wiring.root_of(
         settings, ledger, signer, signer_socket(settings, paths), clock
@@ -183,7 +184,12 @@ def compose(
         signer=None if (socket := signer_socket(settings, paths)) is None else GrpcRecovery(socket),
     )
     enroll = EnrollService(
-        ledger=ledger, author=author, allocator=ipam, root_keys=root_keys, clock=clock
+        ledger=ledger,
+        author=author,
+        allocator=ipam,
+        root_keys=root_keys,
+        ballots=ballots,
+        clock=clock,
     )
     names = NamesService(ledger=ledger, author=author, rng=secrets.SystemRandom())
     fetcher = HttpTileFetcher(ledger=ledger, key=identity.signing_key, clock=clock)
@@ -252,6 +258,7 @@ def compose(
         author=author,
         enroll=enroll,
         governance=governance,
+        ballots=ballots,
         ipam=ipam,
         recovery=recovery,
         root_keys=root_keys,
@@ -282,6 +289,7 @@ def compose(
         root_keys,
         rotation,
         recovery,
+        ballots,
         enroll,
         names,
         gossip,

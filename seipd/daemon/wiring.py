@@ -11,7 +11,9 @@ from seipd.daemon.network import HIDDEN, public_address_of
 from seipd.daemon.restored import read_restored
 from seipd.daemon.restoring import RestoringService
 from seipd.daemon.standing import StandingService
+from services.authority.ballots.service import BallotService
 from services.authority.governance import parameters
+from services.authority.governance.service import GovernanceService
 from services.authority.rootkeys.rotating import DAY_MS
 from services.authority.rootkeys.rotation import RotationService
 from services.authority.rootkeys.service import RootKeysService
@@ -66,6 +68,16 @@ def host_of(settings: Settings, charter: Charter, own: ServerCertificate) -> str
             f"{host} lies inside of the mesh, so no other server would use it", mend=mend
         )
     return host
+
+
+def voting_of(
+    ledger: LedgerService, author: Author, clock: Clock
+) -> tuple[GovernanceService, BallotService]:
+    """Return what this server votes with: on parameters, and on new servers."""
+    return (
+        GovernanceService(ledger=ledger, author=author, clock=clock),
+        BallotService(ledger=ledger, author=author, clock=clock),
+    )
 
 
 def bind(ledger: LedgerService, gossip: GossipService) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.authority.ballots.service import BallotService
 from services.authority.enroll.service import EnrollService, Wanted
 from services.authority.ipam.service import IpamService
 from services.authority.rootkeys.service import Candidate
@@ -57,12 +58,16 @@ class Neighbour:
     async def stop(self) -> None:
         await self.ledger.stop()
 
+    def ballots(self) -> BallotService:
+        return BallotService(ledger=self.ledger, author=self.author, clock=self.one.clock)
+
     def enroll(self, ipam: IpamService) -> EnrollService:
         return EnrollService(
             ledger=self.ledger,
             author=self.author,
             allocator=ipam,
             root_keys=self.one.services.root_keys,
+            ballots=self.ballots(),
             clock=self.one.clock,
         )
 

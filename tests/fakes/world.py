@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 from typing import Any
 
+from services.authority.ballots import view as ballots
 from services.authority.enroll import view as enroll
 from services.authority.governance import view as governance
 from services.authority.ipam import view as ipam
@@ -40,6 +41,7 @@ APPLIERS = {
     **names.APPLIERS,
     **recovery.APPLIERS,
     **governance.APPLIERS,
+    **ballots.APPLIERS,
     **rootkeys.APPLIERS,
 }
 START_MS = 1_800_000_000_000

@@ -24,6 +24,7 @@ class RevokeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def _roster(call: Call) -> Reply:
     charter = call.services.ledger.charter
     addresses = {one["server_id"]: one["address"] for one in call.services.mesh.servers()}
+    ballots = {one["server_id"]: one for one in await call.services.ballots.ballots()}
     listed: list[dict[str, Any]] = []
     for server_id, one in charter.certificates().items():
         removal = charter.removal(server_id)
@@ -38,9 +39,24 @@ async def _roster(call: Call) -> Reply:
                 "key": b64u_encode(one.key),
                 "wireguard_key": b64u_encode(one.wireguard_key),
                 "counts": None if removal is None else removal.size,
+                "ballot": ballots.pop(server_id, None),
             }
         )
+    listed += [_newcomer(one) for one in ballots.values()]
     return {"servers": listed}
+
+
+def _newcomer(ballot: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of one that is no server (yet)."""
+    return {
+        **{name: ballot[name] for name in ("server_id", "region", "key", "wireguard_key")},
+        "state": "newcomer",
+        "address": None,
+        "backbone_address": None,
+        "slices": [],
+        "counts": None,
+        "ballot": ballot,
+    }
 
 
 async def _revoke(call: Call) -> Reply:

@@ -30,6 +30,7 @@ from services.kernel.invitations import Invitation, encode_token
 from services.kernel.service import Health, HealthState
 
 if TYPE_CHECKING:
+    from services.authority.ballots.service import BallotService
     from services.authority.ports import Allocator, Json, Ledger
     from services.authority.rootkeys.service import Candidate, RootKeysService
     from services.base.ledger.author import Author
@@ -75,12 +76,14 @@ class EnrollService:
         author: Author,
         allocator: Allocator,
         root_keys: RootKeysService,
+        ballots: BallotService,
         clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._author = author
         self._allocator = allocator
         self._root_keys = root_keys
+        self._ballots = ballots
         self._clock = clock
 
     async def start(self) -> None:
@@ -184,13 +187,21 @@ class EnrollService:
     ) -> ServerCertificate:
         """Let a server in: use up its invitation, then append the roster change that names it.
 
+        Where the mesh asks tier 1 first, the answer may be to ask again: see ``BallotService``.
+
         Raises:
             UnauthenticatedError: the token is not valid here.
-            UnavailableError: the signer is away, or the mesh is full.
+            ForbiddenError: ``bad_signature``, ``enrollment_denied`` or ``enrollment_refused``.
+            UnavailableError: the signer is away, or the mesh is full; ``enrollment_pending``,
+                ``enrollment_timeout``.
         """
         if redeem.actor != candidate.key or redeem.kind != "auth.redeem":
             raise InputError("a server joins with an auth.redeem record of its own key")
         self._verify_token(invite_id, signature, candidate.key, "server")
+        self._require_signed(redeem)
+        is_new = self._ledger.charter.server(server_id_of(candidate.key)) is None
+        if is_new and self._root_keys.holds_root:
+            await self._ballots.require_approval(_newcomer(candidate, invite_id, redeem))
         async with self._root_keys.turn():
             server_id = server_id_of(candidate.key)
             known = self._ledger.charter.server(server_id)
@@ -217,10 +228,13 @@ class EnrollService:
             return None
         if node.get("wireguard_key") != record.body.get("wireguard_key") or "address" not in node:
             raise ConflictError("this key is enrolled already", code="key_in_use")
+        self._require_signed(record)
+        return {"node_id": node_id, **node}
+
+    def _require_signed(self, record: Record) -> None:
         signed = record.signed_bytes(self._ledger.mesh_id)
         if not verify(record.actor, signed, record.actor_sig):
             raise ForbiddenError("the record's signature is wrong", code="bad_signature")
-        return {"node_id": node_id, **node}
 
     def _check_endpoint(self, record: Record) -> None:
         body = record.body
@@ -262,6 +276,17 @@ class EnrollService:
                 mend="ask for a new invitation",
             )
         return invite
+
+
+def _newcomer(candidate: Candidate, invite_id: str, redeem: Record) -> Json:
+    return {
+        "ask": redeem.id,
+        "invite": invite_id,
+        "key": b64u_encode(candidate.key),
+        "wireguard_key": b64u_encode(candidate.wireguard_key),
+        "tls_key_hash": b64u_encode(candidate.tls_key_hash),
+        "region": candidate.region,
+    }
 
 
 def _signature_good(invite: Json, mesh_id: MeshId, invite_id: str, key: bytes, text: str) -> bool:

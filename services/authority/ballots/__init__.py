@@ -1,0 +1,1 @@
+"""Ballots on new servers, where the mesh asks for tier 1's approval."""

@@ -1,0 +1,224 @@
+"""A server asks to be let into a mesh whose servers vote on that."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from services.authority.enroll import view as enroll_view
+from services.authority.enroll.service import Wanted
+from services.authority.governance import parameters
+from services.authority.governance.service import Wish
+from services.base.crypto.agreement import generate_x25519
+from services.base.crypto.signatures import SigningKey, generate_signing_key
+from services.base.ledger.author import Author
+from services.kernel.ids import b64u_encode, server_id_of
+from services.kernel.invitations import decode_token
+from tests.fakes.neighbour import Neighbour, hand_over
+from tests.fakes.one_server import OneServer
+
+
+class Newcomer:
+    """A machine with a token for a server; each ``ask`` is another run of ``seipd join``."""
+
+    def __init__(self, one: OneServer, token: str) -> None:
+        self.one = one
+        self.key = generate_signing_key()
+        self.server_id = server_id_of(self.key.public_key)
+        self.wireguard = b64u_encode(generate_x25519()[1])
+        self._invitation = decode_token(token)
+        self.ask = self.redeem()
+
+    def redeem(self) -> dict:
+        invitation = self._invitation
+        signed = enroll_view.redeem_input(
+            invitation.mesh_id, invitation.invite_id, self.key.public_key
+        )
+        body = {
+            "invite": invitation.invite_id,
+            "signature": b64u_encode(SigningKey(invitation.seed).sign(signed)),
+            "role": "server",
+        }
+        author = Author(key=self.key, mesh_id=invitation.mesh_id, clock=self.one.clock)
+        return author.record("auth.redeem", body).value()
+
+    async def join(self, client, **changes) -> tuple[int, dict]:
+        body = {
+            "key": b64u_encode(self.key.public_key),
+            "wireguard_key": self.wireguard,
+            "tls_key_hash": b64u_encode(bytes(32)),
+            "region": "eu-central",
+            "record": self.ask,
+            **changes,
+        }
+        answer = await client.post("/api/servers/join", data=json.dumps(body))
+        return answer.status, await answer.json()
+
+
+@pytest.fixture
+async def one(tmp_path):
+    server = await OneServer.start(tmp_path / "one")
+    proposal = await server.governance.propose(
+        Wish(parameter=parameters.ENROLLMENT, new_value="quorum", expires_s=60)
+    )
+    await server.governance.vote(proposal["id"], approve=True)
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def others(one, tmp_path):
+    found = [await Neighbour.join(one, tmp_path / name) for name in ("two", "three")]
+    for other in found:
+        await hand_over(one.ledger, other.ledger)
+        await hand_over(other.ledger, one.ledger)
+    yield found
+    for other in found:
+        await other.stop()
+
+
+@pytest.fixture
+async def public(one):
+    async with TestClient(TestServer(one.app("public"))) as client:
+        yield client
+
+
+@pytest.fixture
+async def newcomer(one):
+    issued = await one.enroll.invite(Wanted(role="server"), addresses=("127.0.0.1:9100",))
+    return Newcomer(one, issued.token)
+
+
+async def votes(one, other, newcomer, *, approve: bool) -> None:
+    await hand_over(one.ledger, other.ledger)
+    await other.ballots().vote(newcomer.server_id, approve=approve)
+    await hand_over(other.ledger, one.ledger)
+
+
+async def test_it_is_let_in_once_enough_servers_approved(one, others, public, newcomer) -> None:
+    status, said = await newcomer.join(public)
+    assert (status, said["code"]) == (503, "enrollment_pending")
+    assert f"seipd server enroll approve {newcomer.server_id}" in said["mend"]
+    assert newcomer.server_id not in one.ledger.charter.servers()
+    await one.ballots.vote(newcomer.server_id, approve=True)
+    assert (await newcomer.join(public))[0] == 503
+    await votes(one, others[0], newcomer, approve=True)
+    status, said = await newcomer.join(public)
+    assert status == 201
+    assert newcomer.server_id in one.ledger.charter.servers()
+    assert one.ledger.state.get("redeemed", newcomer.server_id) is not None
+
+
+async def test_a_request_that_waits_is_answered_as_soon_as_the_vote_is_there(
+    one, others, newcomer
+) -> None:
+    one.ballots._hold_s = 10.0
+    async with TestClient(TestServer(one.app("public"))) as client:
+        asked = asyncio.ensure_future(newcomer.join(client))
+        while others[0].ledger.state.get("ballot", newcomer.server_id) is None:
+            await asyncio.sleep(0.01)
+            await hand_over(one.ledger, others[0].ledger)
+        for other in others:
+            await votes(one, other, newcomer, approve=True)
+        assert (await asked)[0] == 201
+
+
+async def test_a_minute_without_enough_votes_is_a_try_and_three_are_all(
+    one, others, public, newcomer
+) -> None:
+    for left in (2, 1):
+        assert (await newcomer.join(public))[1]["code"] == "enrollment_pending"
+        one.clock.shift_ms += 61_000
+        status, said = await newcomer.join(public)
+        assert (status, said["code"]) == (503, "enrollment_timeout")
+        assert f"{left} more tries" in said["mend"]
+        newcomer.ask = newcomer.redeem()
+    assert (await newcomer.join(public))[1]["code"] == "enrollment_pending"
+    one.clock.shift_ms += 61_000
+    for ask in (newcomer.ask, newcomer.redeem()):
+        newcomer.ask = ask
+        status, said = await newcomer.join(public)
+        assert (status, said["code"]) == (403, "enrollment_refused")
+    assert newcomer.server_id not in one.ledger.charter.servers()
+    assert one.ballots.ballot(newcomer.server_id)["state"] == "refused"
+
+
+async def test_it_is_told_that_it_was_denied(one, others, public, newcomer) -> None:
+    await newcomer.join(public)
+    for other in others:
+        await votes(one, other, newcomer, approve=False)
+    status, said = await newcomer.join(public)
+    assert (status, said["code"]) == (403, "enrollment_denied")
+
+
+async def test_the_votes_are_for_the_keys_that_were_shown(one, others, public, newcomer) -> None:
+    await newcomer.join(public)
+    for other in others:
+        await votes(one, other, newcomer, approve=True)
+    other_key = b64u_encode(generate_x25519()[1])
+    status, said = await newcomer.join(public, wireguard_key=other_key)
+    assert (status, said["code"]) == (409, "key_in_use")
+    assert (await newcomer.join(public))[0] == 201
+
+
+async def test_nobody_opens_a_ballot_in_another_s_name(one, others, public, newcomer) -> None:
+    forged = {**newcomer.ask, "id": "0" * 32}
+    status, said = await newcomer.join(public, record=forged)
+    assert (status, said["code"]) == (403, "bad_signature")
+    status, said = await newcomer.join(public, key=b64u_encode(generate_signing_key().public_key))
+    assert status in (400, 401)
+    assert list(one.ledger.state.scan("ballot")) == []
+
+
+async def test_where_the_policy_is_open_nobody_votes(one, public, newcomer) -> None:
+    proposal = await one.governance.propose(
+        Wish(parameter=parameters.ENROLLMENT, new_value="open", expires_s=60)
+    )
+    await one.governance.vote(proposal["id"], approve=True)
+    assert (await newcomer.join(public))[0] == 201
+    assert list(one.ledger.state.scan("ballot")) == []
+
+
+async def test_the_command_line(one, others, public, newcomer) -> None:
+    (one.folder / "run").mkdir()
+    runner = web.AppRunner(one.app("operator"))
+    await runner.setup()
+    await web.UnixSite(runner, str(one.folder / "run/seipd.sock")).start()
+
+    async def server(*arguments):
+        command = [sys.executable, "-m", "seipd", f"--data-root={one.folder}", "server"]
+        return await asyncio.to_thread(
+            subprocess.run, [*command, *arguments], capture_output=True, text=True
+        )
+
+    try:
+        await newcomer.join(public)
+        rows = json.loads((await server("ls", "--json")).stdout)
+        row = next(row for row in rows if row["server_id"] == newcomer.server_id)
+        assert (row["state"], row["ballot"]["state"], row["ballot"]["needed"]) == (
+            "newcomer",
+            "open",
+            2,
+        )
+        done = await server("enroll", "approve", newcomer.server_id)
+        assert (done.returncode, done.stderr) == (0, "")
+        again = await server("enroll", "deny", newcomer.server_id)
+        assert again.returncode == 6
+        unknown = await server("enroll", "approve", "server-0000000000000000")
+        assert unknown.returncode == 5
+        shown = json.loads((await server("enroll", "--json")).stdout)
+        assert (shown["policy"], shown["ballots"][0]["approvals"]) == ("quorum", 1)
+        assert newcomer.server_id in (await server("enroll")).stdout
+        assert "ballot on" in (await server("ls")).stdout
+        await votes(one, others[0], newcomer, approve=True)
+        assert (await newcomer.join(public))[0] == 201
+        rows = json.loads((await server("ls", "--json")).stdout)
+        assert [row["ballot"]["state"] for row in rows if row["ballot"]] == ["approved"]
+    finally:
+        await runner.cleanup()
