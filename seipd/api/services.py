@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from seipd.api.tls import TlsIdentity
-    from services.authority.ballots.service import BallotService
     from services.authority.enroll.service import EnrollService
     from services.authority.governance.service import GovernanceService
     from services.authority.ipam.service import IpamService
     from services.authority.recovery.service import RecoveryService
     from services.authority.rootkeys.rotation import RotationService
     from services.authority.rootkeys.service import RootKeysService
+    from services.authority.trust.service import TrustService
     from services.base.ledger.author import Author
     from services.base.ledger.service import LedgerService
     from services.base.ledger.ticks import StateWord
@@ -69,11 +69,11 @@ class ApiServices:
     author: Author
     enroll: EnrollService
     governance: GovernanceService
-    ballots: BallotService
     ipam: IpamService
     recovery: RecoveryService
     root_keys: RootKeysService
     rotation: RotationService
+    trust: TrustService
     auth: AuthService
     acl: AclService
     mesh: MeshInfo

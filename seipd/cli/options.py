@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from seipd.config.model import Settings
+    from services.authority.trust.tiers import TrustRules
 
 _NETWORK = (
     ("--bind-address", "ADDR", "address that the public servers listen on [0.0.0.0]"),
@@ -71,6 +72,51 @@ def parameter_option(command: Command) -> Command:
         help="begin with it (seipd governance params): later only a vote changes it",
     )
     return decorate(command)
+
+
+def trust_options(command: Command) -> Command:
+    """Add what a mesh demands of servers in tier 1: a fact of the mesh, like the ranges."""
+    decorate: list[Callable[[Command], Command]] = [
+        click.option(
+            "--attestation",
+            multiple=True,
+            type=click.Choice(["none", "tpm2", "sev-snp", "tdx", "sgx"]),
+            help="hardware of which one has to vouch for a server in tier 1 [none]",
+        ),
+        click.option(
+            "--tier1-checks",
+            type=click.IntRange(1, 128),
+            default=100,
+            help="checks of a server before its uptime counts for tier 1 [100]",
+        ),
+        click.option(
+            "--new-servers",
+            type=click.Choice(["tier1", "tier2"]),
+            default="tier2",
+            help="the tier in which servers begin [tier2]",
+        ),
+    ]
+    for one in reversed(decorate):
+        command = one(command)
+    return command
+
+
+def trust_of(attestation: Sequence[str], tier1_checks: int, new_servers: str) -> TrustRules:
+    """Return what the options say of tier 1.
+
+    Raises:
+        ConfigError: they contradict each other.
+    """
+    from services.authority.trust.tiers import Tier, TrustRules
+    from services.kernel.errors import ConfigError
+
+    platforms = tuple(dict.fromkeys(one for one in attestation if one != "none"))
+    if platforms and "none" in attestation:
+        raise ConfigError("--attestation none goes with no other")
+    if platforms and new_servers == "tier1":
+        raise ConfigError("where hardware has to vouch, servers begin in tier 2")
+    newcomers = Tier.ATTESTED if new_servers == "tier1" else Tier.CERTIFIED
+    return TrustRules(attestation=platforms, checks=tier1_checks, newcomers=newcomers)
 
 
 def parameters_of(texts: Sequence[str]) -> dict[str, int | str]:

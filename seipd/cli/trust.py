@@ -1,4 +1,4 @@
-"""``seipd trust``: who is trusted, who is not, and the proof."""
+"""``seipd trust``: who is trusted how far and why, who is not, and the proof."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def status(context: click.Context) -> int:
     answer = ask(settings_of(context), "GET", "/api/trust/status")
     found, reports, alarm = answer["servers"], answer["reports"], answer["alarm"]
     if wants_json(context):
-        print_json({"servers": found, "reports": reports, "alarm": alarm})
+        print_json(answer)
     else:
-        columns = ("server_id", "state", "reason", "size", "record")
+        columns = ("server_id", "state", "tier", "reason", "size", "record")
         print_table(
-            ("server", "state", "reason", "at size", "record"),
+            ("server", "state", "tier", "reason", "at size", "record"),
             [[one[column] for column in columns] for one in found],
         )
         if reports:
@@ -58,15 +58,39 @@ def status(context: click.Context) -> int:
 )
 @click.pass_context
 def peer(context: click.Context, *, server: str, file: Path | None) -> int:
-    """Show one server, by its id or identity key; exit 1 where it is untrusted."""
+    """Show one server's tier and each reason; exit 1 where it is untrusted."""
     found = ask(settings_of(context), "GET", f"/api/trust/peer/{quote(server, safe='')}")
     if file is not None:
         return _export(found, file)
     if wants_json(context):
         print_json(found)
     else:
-        print_facts([(name, value) for name, value in found.items() if name != "proof"])
+        _print_peer(found)
     return NO if found["state"] == UNTRUSTED else 0
+
+
+def _print_peer(found: dict[str, Any]) -> None:
+    apart = ("proof", "checks", "verdicts", "may")
+    facts = [(name, value) for name, value in found.items() if name not in apart]
+    print_facts([*facts, ("may", "; ".join(found["may"]))])
+    if found["checks"]:
+        click.echo()
+        print_table(
+            ("check here", "outcome", "code", "what"),
+            [
+                [one[name] for name in ("check", "outcome", "code", "what")]
+                for one in found["checks"]
+            ],
+        )
+    if found["verdicts"]:
+        click.echo()
+        print_table(
+            ("witness", "says tier", "because of", "counts", "record"),
+            [
+                [name, one["tier"], ", ".join(one["reasons"]), one["counts"], one["record"]]
+                for name, one in found["verdicts"].items()
+            ],
+        )
 
 
 def _export(found: dict[str, Any], file: Path) -> int:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from services.authority.governance.parameters import require_allowed
 from services.authority.rootkeys.service import ROOT_KEY_ID
+from services.authority.trust.tiers import Tier, said_tier
+from services.authority.trust.verdicts import VERDICT_KIND, founder_verdict
 from services.base.crypto.signatures import verify
 from services.base.ledger.author import Author, sign_by_root
 from services.base.ledger.roster import Charter
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from services.authority.governance.parameters import Value
+    from services.authority.trust.tiers import TrustRules
     from services.base.keywrap.identity import ServerIdentity
     from services.base.ledger.service import LedgerService
     from services.kernel.clock import Clock
@@ -44,6 +47,8 @@ class MeshFacts:
     region: str
     ranges: Ranges
     parameters: Mapping[str, Value] = field(default_factory=dict)
+    trust: TrustRules | None = None
+    """What tier 1 takes; where it is None, new servers begin in it."""
 
 
 async def found_mesh(
@@ -75,6 +80,8 @@ async def found_mesh(
     for name, value in facts.parameters.items():
         require_allowed(name, value)
         body.setdefault("parameters", {})[name] = value
+    if facts.trust is not None:
+        body["trust"] = facts.trust.value()
 
     async def sign(kind: str, body: dict[str, Any]) -> Record:
         return await sign_by_root(
@@ -149,6 +156,9 @@ async def write_first_records(
             "name": DEFAULT_CUSTOMER,
         }
         await ledger.submit([author.record("tree.create", customer)])
+    if said_tier(ledger.state, ledger.server_id) is not Tier.ATTESTED:
+        # The only witness there is: who is to vote on anything while it is alone?
+        await ledger.submit([author.record(VERDICT_KIND, founder_verdict(ledger.server_id))])
 
 
 def save_charter(identity_folder: Path, records: Sequence[Record], region: str) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from seipd.config.model import Settings
     from services.authority.names.service import NamesService
+    from services.authority.trust.service import TrustService
     from services.base.ledger.service import LedgerService
     from services.base.ledger.ticks import StateWord
     from services.edge.wireguard.service import WireGuardService
@@ -62,6 +63,7 @@ class DaemonInfo:
         gossip: GossipService,
         wireguard: WireGuardService,
         names: NamesService,
+        trust: TrustService,
         words: WordKeeper,
         through: Callable[[], Mapping[ServerId, ServerId]],
         clock: Clock,
@@ -73,6 +75,7 @@ class DaemonInfo:
         self._gossip = gossip
         self._wireguard = wireguard
         self._name_slots = names
+        self._trust = trust
         self._words = words
         self._through = through
         self._clock = clock
@@ -122,7 +125,7 @@ class DaemonInfo:
             ],
             "ns": self._name_slots.slots().get(ledger.server_id),
             "insecure": self._settings.insecure,
-            "tier": 1,
+            "tier": self._trust.tier(ledger.server_id).value,
             "root": {
                 "generation": charter.chain.newest.generation,
                 "fingerprint": charter.chain.newest.fingerprint,
@@ -160,7 +163,7 @@ class DaemonInfo:
                     "checks": peer.checks if peer else 0,
                     "load": _load(loads[server_id]) if server_id in loads else None,
                     "ns": slots.get(server_id),
-                    "tier": 1,
+                    "tier": self._trust.tier(server_id).value,
                 }
             )
         return listed

@@ -21,10 +21,11 @@ from seipd.daemon.load import LoadService
 from seipd.daemon.mesh_info import DaemonInfo
 from seipd.daemon.network import public_address_of
 from seipd.daemon.signer_process import SignerProcess
-from services.authority.ballots import view as ballots_view
+from seipd.daemon.trusting import trust_of
 from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService
 from services.authority.governance import view as governance_view
+from services.authority.governance.service import GovernanceService
 from services.authority.ipam import view as ipam_view
 from services.authority.ipam.service import IpamService
 from services.authority.names import view as names_view
@@ -89,7 +90,6 @@ def appliers() -> Appliers:
         **names_view.APPLIERS,
         **recovery_view.APPLIERS,
         **governance_view.APPLIERS,
-        **ballots_view.APPLIERS,
         **rootkeys_view.APPLIERS,
     }
 
@@ -171,7 +171,7 @@ def compose(
         remember=lambda records: save_charter(paths.identity, records, own.region),
     )
     author = Author(key=identity.signing_key, mesh_id=mesh_id, clock=clock)
-    governance, ballots = wiring.voting_of(ledger, author, clock)
+    governance = GovernanceService(ledger=ledger, author=author, clock=clock)
     ipam = IpamService(ledger=ledger, author=author)
     root_keys, rotation = wiring.root_of(
         settings, ledger, signer, signer_socket(settings, paths), clock
@@ -184,12 +184,7 @@ def compose(
         signer=None if (socket := signer_socket(settings, paths)) is None else GrpcRecovery(socket),
     )
     enroll = EnrollService(
-        ledger=ledger,
-        author=author,
-        allocator=ipam,
-        root_keys=root_keys,
-        ballots=ballots,
-        clock=clock,
+        ledger=ledger, author=author, allocator=ipam, root_keys=root_keys, clock=clock
     )
     names = NamesService(ledger=ledger, author=author, rng=secrets.SystemRandom())
     fetcher = HttpTileFetcher(ledger=ledger, key=identity.signing_key, clock=clock)
@@ -215,6 +210,14 @@ def compose(
             wireguard_port=settings.wireguard_port,
             region=own.region,
         )
+    )
+    trust = trust_of(
+        ledger,
+        author,
+        governance,
+        gossip,
+        clock,
+        gossip_interval_s=settings.gossip_interval_s,
     )
     wiring.bind(ledger, gossip)
     words = WordKeeper(lambda: ledger.charter)
@@ -248,6 +251,7 @@ def compose(
         gossip=gossip,
         wireguard=wireguard,
         names=names,
+        trust=trust,
         words=words,
         through=lambda: reach.through,
         clock=clock,
@@ -258,11 +262,11 @@ def compose(
         author=author,
         enroll=enroll,
         governance=governance,
-        ballots=ballots,
         ipam=ipam,
         recovery=recovery,
         root_keys=root_keys,
         rotation=rotation,
+        trust=trust,
         auth=auth,
         acl=acl,
         mesh=info,
@@ -284,12 +288,12 @@ def compose(
     info.http = http
     started: list[Service] = [
         ledger,
+        trust,
         governance,
         ipam,
         root_keys,
         rotation,
         recovery,
-        ballots,
         enroll,
         names,
         gossip,

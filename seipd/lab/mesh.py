@@ -29,7 +29,7 @@ from services.kernel.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from seipd.lab.plan import Host
 
@@ -38,6 +38,8 @@ READY_TIMEOUT_S = 30.0
 COMMAND_TIMEOUT_S = 120
 POLL_S = 0.1
 SIGNER_USER = "seipd-signer"
+FOUNDING = ("--new-servers", "tier1")
+"""A lab is tried out at once: nobody wants to wait until its servers have earned anything."""
 
 
 class Lab:
@@ -98,9 +100,18 @@ class Lab:
             host.folder.mkdir(mode=0o755, parents=True)
 
     def start_servers(
-        self, told: Callable[[str], None], *, server_count: int | None = None
+        self,
+        told: Callable[[str], None],
+        *,
+        server_count: int | None = None,
+        founding: Sequence[str] = FOUNDING,
     ) -> None:
         """Found the mesh on the first host and let the others join it.
+
+        Args:
+            told: is told what is being done.
+            server_count: on how many hosts a server starts; on all of them unless given.
+            founding: options of ``seipd init``.
 
         Raises:
             UnavailableError: something did not come up.
@@ -108,7 +119,7 @@ class Lab:
         plan = self.plan
         first = plan.servers[0]
         told(f"{first.name}: founding the mesh")
-        self.seipd(first, "init", *self.address_flags(first), *_signer_flags())
+        self.seipd(first, "init", *founding, *self.address_flags(first), *_signer_flags())
         self.start_server(first)
         for host in plan.servers[1:server_count]:
             told(f"{host.name}: joining")

@@ -8,15 +8,17 @@ from seipd.api.server import PRIVATE_ROUTES, PUBLIC_ROUTES, build_app
 from seipd.api.services import ApiServices
 from seipd.api.tls import load_tls_identity
 from seipd.daemon.genesis import MeshFacts, found_mesh, write_first_records
-from services.authority.ballots.service import BallotService
 from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService, Wanted
+from services.authority.governance.parameters import TIER1_UPTIME
 from services.authority.governance.service import GovernanceService
 from services.authority.ipam.service import IpamService
 from services.authority.recovery.service import RecoveryService
 from services.authority.rootkeys.rotating import DAY_MS
 from services.authority.rootkeys.rotation import RotationService
 from services.authority.rootkeys.service import RootKeysService
+from services.authority.trust.service import TrustService
+from services.authority.trust.tiers import TrustRules
 from services.base.crypto.agreement import generate_x25519
 from services.base.crypto.signatures import SigningKey, generate_signing_key
 from services.base.keywrap.identity import ServerIdentity
@@ -30,6 +32,7 @@ from services.kernel.ids import b64u_encode
 from services.kernel.invitations import decode_token
 from services.kernel.signing import KeyRotation, PublicKeyInfo
 from tests.fakes.recovering import DeskInProcess
+from tests.fakes.seen import Seen
 from tests.fakes.world import APPLIERS
 
 
@@ -148,16 +151,19 @@ class OneServer:
             session_signing_key=generate_signing_key(),
         )
         self.signer = KeyInMemorySigner()
-        self.hold_s = 0.0
         self.fatal: list[BaseException] = []
 
     @classmethod
-    async def start(cls, folder, *, identity: ServerIdentity | None = None) -> OneServer:
+    async def start(
+        cls, folder, *, identity: ServerIdentity | None = None, trust: TrustRules | None = None
+    ) -> OneServer:
         self = cls(folder)
         self.identity = identity or self.identity
         self.tls = load_tls_identity(folder / "tls", name="test", clock=self.clock)
         self.records = await found_mesh(
-            MeshFacts(domain="mesh.internal", region="eu-central", ranges=default_ranges()),
+            MeshFacts(
+                domain="mesh.internal", region="eu-central", ranges=default_ranges(), trust=trust
+            ),
             identity=self.identity,
             tls_key_hash=self.tls.key_hash,
             signer=self.signer,
@@ -190,6 +196,14 @@ class OneServer:
         self.governance = GovernanceService(
             ledger=self.ledger, author=self.author, clock=self.clock
         )
+        self.seen = Seen()
+        self.trust = TrustService(
+            ledger=self.ledger,
+            author=self.author,
+            sources=self.seen,
+            least_permille=lambda: self.governance.number(TIER1_UPTIME),
+            interval_s=0.01,
+        )
         self.ipam = IpamService(ledger=self.ledger, author=self.author)
         await self.ipam.start()
         self.root_keys = root_keys = RootKeysService(
@@ -212,15 +226,11 @@ class OneServer:
             root=root_keys,
             signer=DeskInProcess(self.folder),
         )
-        self.ballots = BallotService(
-            ledger=self.ledger, author=self.author, clock=self.clock, hold_s=self.hold_s
-        )
         self.enroll = EnrollService(
             ledger=self.ledger,
             author=self.author,
             allocator=self.ipam,
             root_keys=root_keys,
-            ballots=self.ballots,
             clock=self.clock,
         )
         auth = AuthService(
@@ -232,11 +242,11 @@ class OneServer:
             author=self.author,
             enroll=self.enroll,
             governance=self.governance,
-            ballots=self.ballots,
             ipam=self.ipam,
             recovery=self.recovery,
             root_keys=root_keys,
             rotation=self.rotation,
+            trust=self.trust,
             auth=auth,
             acl=AclService(ledger=self.ledger),
             mesh=StillMesh(self.ledger),

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from seipd.api.services import ApiServices
 
 
-def _standing(services: ApiServices, server_id: str) -> dict[str, Any]:
+def _standing(services: ApiServices, server_id: ServerId) -> dict[str, Any]:
     held = services.ledger.state.get(VIEW, server_id)
     standing = held or {"state": TRUSTED, "reason": None, "epoch": None, "size": None}
-    return {"server_id": server_id, "record": None, **standing}
+    tier = services.trust.tier(server_id).value
+    return {"server_id": server_id, "record": None, "tier": tier, **standing}
 
 
 async def _status(call: Call) -> Reply:
@@ -32,9 +33,10 @@ async def _status(call: Call) -> Reply:
     ledger = call.services.ledger
     found = await asyncio.to_thread(lambda: {name for _, name, _ in ledger.state.scan(VIEW)})
     names = sorted({*ledger.charter.servers(), *found})
-    servers = [_standing(call.services, name) for name in names]
+    servers = [_standing(call.services, ServerId(name)) for name in names]
     return {
         "servers": servers,
+        "rules": call.services.trust.rules(),
         "reports": call.services.reports.values(),
         "alarm": _alarm(call.services),
     }
@@ -50,7 +52,7 @@ def _alarm(services: ApiServices) -> str | None:
 async def _peer(call: Call) -> Reply:
     server_id = _named(call.match("key"))
     ledger = call.services.ledger
-    standing = _standing(call.services, server_id)
+    standing = _standing(call.services, server_id) | call.services.trust.describe(server_id)
     if standing["record"] is None:
         if ledger.charter.server(server_id) is None:
             raise NotFoundError(f"there is no server {server_id}")
@@ -79,14 +81,14 @@ ROUTES = (
         method="GET",
         path="/api/trust/status",
         handler=_status,
-        summary="Every server and whether it is trusted; what endpoints reported",
+        summary="Every server with its tier; what tier 1 takes; what endpoints reported",
         access=Access.OPERATOR,
     ),
     Route(
         method="GET",
         path="/api/trust/peer/{key}",
         handler=_peer,
-        summary="Whether one server (its id or identity key) is trusted, and the proof if not",
+        summary="One server (its id or identity key): tier, reasons, verdicts, and proof of a lie",
         access=Access.OPERATOR,
     ),
 )

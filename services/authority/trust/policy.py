@@ -2,9 +2,10 @@
 
 Several *checks* are made of a server again and again. Each is good, failed, waiting (nothing is
 known yet, which is never held against anybody) or lost (it was good once and is no more). A failed
-one warns; three in a row demote; a lost one demotes at once. Who was demoted comes back by three
-good ones. What cuts a server off, a revocation or a proof, is no matter of these checks: it stands
-in the roster or in the state.
+one warns; three in a row demote; a lost one demotes at once. ``warned`` is a failure that is
+counted where it was seen, as a quote's is: quotes are asked for more seldom than one looks. Who was
+demoted comes back by three good ones. What cuts a server off, a revocation or a proof, is no matter
+of these checks: it stands in the roster or in the state.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Outcome(StrEnum):
 
     GOOD = "good"
     WAITING = "waiting"
+    WARNED = "warned"
     FAILED = "failed"
     LOST = "lost"
 
@@ -102,15 +104,17 @@ def examine(evidence: Evidence, rules: TrustRules, *, least_permille: int) -> li
             code="certified",
             what="the root signed for it, and nothing took that back",
         ),
-        _attestation(evidence.attested, rules),
+        _attestation(evidence.attested, rules, is_own=evidence.is_own),
         _release(evidence.released, rules),
         _uptime(evidence, rules, least_permille),
     ]
 
 
-def _attestation(attested: Attested, rules: TrustRules) -> Finding:
+def _attestation(attested: Attested, rules: TrustRules, *, is_own: bool) -> Finding:
     if not rules.attestation:
         return _finding("attestation", Outcome.GOOD, "not_demanded", "this mesh demands none")
+    if is_own:
+        return _finding("attestation", Outcome.GOOD, "not_judged", "nobody attests itself")
     wanted = ", ".join(rules.attestation)
     if attested.outcome is Outcome.GOOD and attested.platform not in rules.attestation:
         what = f"{attested.platform} vouches for it, this mesh demands {wanted}"
@@ -118,8 +122,9 @@ def _attestation(attested: Attested, rules: TrustRules) -> Finding:
     what = {
         Outcome.GOOD: f"{attested.platform} vouches for it",
         Outcome.WAITING: f"no quote was seen yet; this mesh demands {wanted}",
+        Outcome.WARNED: "its newest quote is not believed",
         Outcome.FAILED: "its newest quote is not believed",
-        Outcome.LOST: "its last good quote is over an hour old",
+        Outcome.LOST: "no good quote for an hour, or three in a row that were not",
     }[attested.outcome]
     code = "attested" if attested.outcome is Outcome.GOOD else attested.code
     return _finding("attestation", attested.outcome, code, what)
@@ -131,6 +136,7 @@ def _release(released: Released, rules: TrustRules) -> Finding:
     what = {
         Outcome.GOOD: f"it runs {released.version}, which is approved",
         Outcome.WAITING: "it did not tell what it runs",
+        Outcome.WARNED: "what it runs is not approved",
         Outcome.FAILED: "what it runs is not approved",
         Outcome.LOST: "what it runs is approved no more",
     }[released.outcome]
@@ -159,7 +165,7 @@ def _finding(check: str, outcome: Outcome, code: str, what: str) -> Finding:
 def worst(findings: list[Finding]) -> Outcome:
     """Return the outcome of the checks together."""
     found = {one.outcome for one in findings}
-    order = (Outcome.LOST, Outcome.FAILED, Outcome.WAITING)
+    order = (Outcome.LOST, Outcome.FAILED, Outcome.WARNED, Outcome.WAITING)
     return next((one for one in order if one in found), Outcome.GOOD)
 
 
@@ -169,6 +175,7 @@ class Streak:
 
     good_count: int = 0
     bad_count: int = 0
+    is_warned: bool = False
 
     def after(self, outcome: Outcome) -> Streak:
         """Return the streak with one look more; waiting is no word against anybody."""
@@ -178,12 +185,12 @@ class Streak:
             return Streak(bad_count=self.bad_count + 1)
         if outcome is Outcome.LOST:
             return Streak(bad_count=max(self.bad_count + 1, IN_A_ROW))
-        return Streak(bad_count=self.bad_count)
+        return Streak(bad_count=self.bad_count, is_warned=outcome is Outcome.WARNED)
 
     @property
     def is_warning(self) -> bool:
         """Whether the newest look was bad, and demotes nobody yet."""
-        return 0 < self.bad_count < IN_A_ROW
+        return self.is_warned or 0 < self.bad_count < IN_A_ROW
 
 
 def verdict_due(streak: Streak, *, given: int | None, tier: int) -> int | None:

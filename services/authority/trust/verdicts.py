@@ -98,6 +98,12 @@ def given(held: Mapping[str, Any] | None, witness: ServerId) -> int | None:
     return found["tier"] if found is not None else None
 
 
+def founder_verdict(own: ServerId) -> dict[str, Any]:
+    """Return the body by which the first server of a mesh vouches for itself."""
+    evidence = {"checks": 0, "uptime_permille": None, "platform": None, "release": None}
+    return {"server": own, "tier": 1, "reasons": ["founder"], "evidence": evidence}
+
+
 def _parsed(body: dict[str, Any]) -> _Verdict:
     try:
         return msgspec.convert(body, _Verdict)

@@ -89,6 +89,7 @@ async def test_nothing_proved_is_trusted(server, operator) -> None:
     trusted = {
         "server_id": LIAR_ID,
         "state": "trusted",
+        "tier": 1,
         "reason": None,
         "epoch": None,
         "size": None,
@@ -98,7 +99,9 @@ async def test_nothing_proved_is_trusted(server, operator) -> None:
     told = sorted((await answer.json())["servers"], key=lambda one: one["server_id"] != LIAR_ID)
     assert told == [trusted, own]
     answer = await operator.get(f"/api/trust/peer/{LIAR_ID}")
-    assert await answer.json() == {**trusted, "proof": None}
+    told = await answer.json()
+    assert {name: told[name] for name in trusted} == trusted
+    assert (told["proof"], told["checks"], told["verdicts"]) == (None, [], {})
 
 
 async def test_led_05_a_proved_lie_shows_with_its_record_and_proof(server, operator) -> None:
@@ -108,6 +111,7 @@ async def test_led_05_a_proved_lie_shows_with_its_record_and_proof(server, opera
     assert told == {
         "server_id": LIAR_ID,
         "state": "untrusted",
+        "tier": 0,
         "reason": "equivocation",
         "epoch": 1,
         "size": 8,
@@ -117,6 +121,7 @@ async def test_led_05_a_proved_lie_shows_with_its_record_and_proof(server, opera
         told = await (await operator.get(f"/api/trust/peer/{name}")).json()
         assert (told["state"], told["recorded_by"]) == ("untrusted", server.ledger.server_id)
         assert told["proof"] == proof_against(server)
+        assert (told["tier"], told["may"]) == (0, ["read what is public"])
 
 
 async def test_led_05_a_second_proof_is_a_conflict(server, operator) -> None:
@@ -150,6 +155,7 @@ async def test_led_05_whoever_watches_the_servers_sees_it(server, operator) -> N
         gossip=SilentGossip(),
         wireguard=None,
         names=SimpleNamespace(slots=dict),
+        trust=server.trust,
         words=WordKeeper(lambda: None),
         through=dict,
         clock=server.clock,

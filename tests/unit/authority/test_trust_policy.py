@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from services.authority.trust.attested import AttestationBook
 from services.authority.trust.policy import (
     Attested,
     Evidence,
@@ -15,6 +16,8 @@ from services.authority.trust.policy import (
     worst,
 )
 from services.authority.trust.tiers import RIGHTS, Right, Tier, TrustRules
+from services.base.attestation.conversation import Believed, Disbelieved, Unanswered
+from services.base.attestation.verified import Platform, VerifiedQuote
 
 NO_TEE = TrustRules(newcomers=Tier.CERTIFIED)
 TPM = TrustRules(attestation=("tpm2",), newcomers=Tier.CERTIFIED)
@@ -110,6 +113,7 @@ def play(outcomes: list[Outcome], *, given: int | None = None, tier: int = 2) ->
 
 
 GOOD, FAILED, WAITING, LOST = Outcome.GOOD, Outcome.FAILED, Outcome.WAITING, Outcome.LOST
+WARNED = Outcome.WARNED
 
 
 @pytest.mark.parametrize(
@@ -122,6 +126,7 @@ GOOD, FAILED, WAITING, LOST = Outcome.GOOD, Outcome.FAILED, Outcome.WAITING, Out
         ([GOOD, FAILED, FAILED, GOOD, FAILED, FAILED], [1]),
         ([GOOD, FAILED, FAILED, FAILED], [1, 2]),
         ([GOOD, FAILED, WAITING, FAILED, WAITING, FAILED], [1, 2]),
+        ([GOOD] + [WARNED] * 9, [1]),
         ([GOOD, LOST], [1, 2]),
         ([GOOD, LOST, GOOD, GOOD], [1, 2]),
         ([GOOD, LOST, GOOD, GOOD, GOOD], [1, 2, 1]),
@@ -155,6 +160,63 @@ def test_a_warning_is_one_or_two_bad_looks() -> None:
         streak = streak.after(one)
         told.append(streak.is_warning)
     assert told == [False, True, True, False]
+
+
+HOUR_MS = 3_600_000
+KEY = b"k" * 32
+
+
+def believed(until_ms: int) -> Believed:
+    quote = VerifiedQuote(
+        platform=Platform.TPM2, bound=b"", hardware="", registers={}, tcb_status="UpToDate"
+    )
+    return Believed(server_key=KEY, quote=quote, until_ms=until_ms)
+
+
+def refused(in_a_row: int) -> Disbelieved:
+    return Disbelieved(server_key=KEY, code="quote_registers", what="", in_a_row=in_a_row)
+
+
+def book(*news) -> AttestationBook:
+    found = AttestationBook()
+    found.watch([KEY], now_ms=0)
+    for one in news:
+        found.hear(one)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("news", "at_ms", "expected", "why"),
+    [
+        ([], 0, WAITING, "not_attested"),
+        ([Unanswered(server_key=KEY)] * 9, HOUR_MS - 1, WAITING, "not_attested"),
+        ([], HOUR_MS, LOST, "not_attested"),
+        ([believed(2 * HOUR_MS)], 2 * HOUR_MS - 1, GOOD, "not_attested"),
+        ([believed(2 * HOUR_MS), Unanswered(server_key=KEY)], 2 * HOUR_MS, LOST, "quote_stale"),
+        ([believed(2 * HOUR_MS), refused(1)], HOUR_MS, WARNED, "quote_registers"),
+        ([believed(2 * HOUR_MS), refused(2)], HOUR_MS, WARNED, "quote_registers"),
+        ([believed(2 * HOUR_MS), refused(3)], HOUR_MS, LOST, "quote_registers"),
+        ([refused(3), believed(2 * HOUR_MS)], HOUR_MS, GOOD, "not_attested"),
+        ([believed(2 * HOUR_MS), refused(1)], 2 * HOUR_MS, LOST, "quote_registers"),
+    ],
+)
+def test_att_02_quotes_that_are_refused_count_and_those_that_do_not_come_lapse(
+    news, at_ms, expected, why
+) -> None:
+    found = book(*news).of(KEY, now_ms=at_ms)
+    assert (found.outcome, found.code) == (expected, why)
+
+
+def test_nobody_is_held_to_quotes_of_a_server_that_is_gone() -> None:
+    found = book(believed(2 * HOUR_MS))
+    found.watch([], now_ms=HOUR_MS)
+    found.hear(refused(3))
+    assert found.of(KEY, now_ms=HOUR_MS) == Attested()
+
+
+def test_nobody_attests_itself() -> None:
+    own = Evidence(checks=0, uptime_permille=None, released=APPROVED, is_own=True)
+    assert outcome(own, TPM) is GOOD
 
 
 def test_a_higher_tier_may_all_that_a_lower_may() -> None:

@@ -141,6 +141,7 @@ async def server(tmp_path):
         ),
         wireguard=SimpleNamespace(peers=peers),
         names=SimpleNamespace(slots=dict),
+        trust=one.trust,
         words=WordKeeper(lambda: None),
         through=lambda: {other.server_id: FAR},
         clock=one.clock,

@@ -154,6 +154,7 @@ async def server(tmp_path):
         gossip=gossip,
         wireguard=None,
         names=SimpleNamespace(slots=dict),
+        trust=one.trust,
         words=WordKeeper(lambda: None),
         through=dict,
         clock=one.clock,

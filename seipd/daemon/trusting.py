@@ -1,0 +1,76 @@
+"""The trust policy as the daemon runs it: what gossip and attestation saw is its evidence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.authority.governance import parameters
+from services.authority.trust.attested import AttestationBook
+from services.authority.trust.policy import Attested, Released
+from services.authority.trust.service import TrustService
+
+if TYPE_CHECKING:
+    from services.authority.governance.service import GovernanceService
+    from services.authority.trust.attested import News
+    from services.base.ledger.author import Author
+    from services.base.ledger.service import LedgerService
+    from services.kernel.clock import Clock
+    from services.kernel.ids import ServerId
+    from services.mesh.gossip.service import GossipService
+
+LOOK_EVERY_INTERVALS = 10
+
+
+class SeenHere:
+    """What this server saw of the others; satisfies Sources."""
+
+    def __init__(self, *, ledger: LedgerService, gossip: GossipService, clock: Clock) -> None:
+        self._ledger = ledger
+        self._gossip = gossip
+        self._clock = clock
+        self._book = AttestationBook()
+
+    def hear(self, news: News) -> None:
+        """Take what came of asking a server for a quote."""
+        self._book.hear(news)
+
+    def begin(self) -> None:
+        """Go by the roster as it is now."""
+        keys = (one.key for one in self._ledger.charter.servers().values())
+        self._book.watch(keys, now_ms=self._clock.now_ms())
+        self._peers = {one.server_id: one for one in self._gossip.peers()}
+
+    def uptime(self, server_id: ServerId) -> tuple[int | None, int]:
+        """Return how many of a thousand checks another server answered, and of how many checks."""
+        peer = self._peers.get(server_id)
+        if peer is None or peer.uptime is None:
+            return None, 0
+        return int(1000 * peer.uptime), peer.checks
+
+    def attested(self, server_id: ServerId) -> Attested:
+        """Return what is known of a server's hardware."""
+        key = self._ledger.charter.key_of(server_id)
+        return Attested() if key is None else self._book.of(key, now_ms=self._clock.now_ms())
+
+    def released(self, server_id: ServerId) -> Released:
+        """Return what is known of what a server runs."""
+        return Released()
+
+
+def trust_of(
+    ledger: LedgerService,
+    author: Author,
+    governance: GovernanceService,
+    gossip: GossipService,
+    clock: Clock,
+    *,
+    gossip_interval_s: float,
+) -> TrustService:
+    """Return what looks at every server, and says what it holds of it."""
+    return TrustService(
+        ledger=ledger,
+        author=author,
+        sources=SeenHere(ledger=ledger, gossip=gossip, clock=clock),
+        least_permille=lambda: governance.number(parameters.TIER1_UPTIME),
+        interval_s=LOOK_EVERY_INTERVALS * gossip_interval_s,
+    )
