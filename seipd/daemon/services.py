@@ -39,6 +39,7 @@ from services.base.crypto.signatures import verify
 from services.base.ledger.author import Author
 from services.base.ledger.service import LedgerService
 from services.base.signing.client import GrpcSigner
+from services.base.signing.remote import SCHEME, RemoteSigner, svid_files_of
 from services.base.signing.recovery_client import GrpcRecovery
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
@@ -117,10 +118,14 @@ def ledger_of(
     )
 
 
-def signer_of(settings: Settings, paths: Paths) -> tuple[SignerProcess | None, GrpcSigner | None]:
+def signer_of(
+    settings: Settings, paths: Paths
+) -> tuple[SignerProcess | None, GrpcSigner | RemoteSigner | None]:
     """Return the signer process to look after, if any, and the client that reaches the signer."""
     if settings.signer == "none":
         return None, None
+    if settings.signer.startswith(SCHEME):
+        return None, RemoteSigner(settings.signer, svid_files_of(paths.identity))
     if settings.signer != "auto":
         return None, GrpcSigner(settings.signer)
     if not paths.signer_state.exists():
@@ -136,7 +141,7 @@ def signer_of(settings: Settings, paths: Paths) -> tuple[SignerProcess | None, G
 
 def signer_socket(settings: Settings, paths: Paths) -> str | None:
     """Return where the signer of this machine listens; None where there is none yet."""
-    if settings.signer == "none":
+    if settings.signer == "none" or settings.signer.startswith(SCHEME):
         return None
     if settings.signer != "auto":
         return settings.signer
