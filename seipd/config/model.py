@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seipd.config.releases import bad_releases
 from services.edge.wireguard.model import check_interface_name
 from services.kernel.addr import parse_address, parse_network, ranges_from_value
 from services.kernel.errors import ConfigError, SeipdError
@@ -83,6 +84,9 @@ class Settings:
     unlock_file: str = ""
     allow_insecure_same_user: bool = False
     gossip_interval_s: float = 1.0
+    release_keys: str = ""
+    retired_release_keys: str = ""
+    releases_url: str = ""
     root_rotation_interval_s: float = 0.0
     root_overlap_s: float = 86_400.0
     tunnel_range: str = "10.64.0.0/10"
@@ -93,6 +97,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         faults = [*_bad_choices(self), *_bad_ports(self), *_bad_names(self), *_bad_ranges(self)]
+        faults += bad_releases(self)
         for name in DURATIONS:
             value = getattr(self, name)
             # Written so that NaN, which compares false to all, is a fault.

@@ -51,6 +51,11 @@ class Paths:
         return self.root / "alarms"
 
     @property
+    def releases(self) -> Path:
+        """Release manifests."""
+        return self.root / "releases"
+
+    @property
     def unlock(self) -> Path:
         """The secret that opens the identity; outside the data root."""
         return self.root.with_name(f"{self.root.name}.unlock")

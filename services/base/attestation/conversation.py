@@ -21,7 +21,7 @@ from services.base.attestation.errors import (
 )
 from services.base.attestation.judging import HardwarePolicy, judge
 from services.base.attestation.messages import Challenge
-from services.kernel.errors import InputError, WireError
+from services.kernel.errors import InputError, SeipdError, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,6 +74,14 @@ class Disbelieved:
     code: str
     what: str
     in_a_row: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What an answer is worth: the quote, or why it is not believed."""
+
+    server_key: bytes
+    result: VerifiedQuote | SeipdError
 
 
 Effect = SendChallenge | Unanswered | Lapsed
@@ -135,32 +143,69 @@ class Conversation:
     def hear(
         self, server_key: bytes, answer: Answer, *, policy: HardwarePolicy, now_ms: int
     ) -> Outcome:
-        """Judge the answer of the server that holds this key.
+        """Judge the answer of the server that holds this key: ``claim``, ``judge`` and ``settle``.
 
-        Only its own words may count against a server: the caller knows by its session who speaks.
+        Raises:
+            QuoteRefusedError: as ``claim`` does.
+        """
+        challenge = self.claim(server_key, now_ms=now_ms)
+        return self.settle(
+            verdict_on(answer, challenge, policy=policy, now_ms=now_ms), now_ms=now_ms
+        )
+
+    def claim(self, server_key: bytes, *, now_ms: int, sent: Challenge | None = None) -> Challenge:
+        """Return the challenge that an answer of this server is to; it is good for no other.
+
+        Only its own words may count against a server: the caller knows by its session who speaks,
+        and where question and answer travel in pairs, which challenge was ``sent``.
 
         Raises:
             QuoteRefusedError: ``quote_not_asked`` or ``quote_stale``: nothing was asked, or that is
-                too long ago; nothing changes.
+                too long ago, or something else was asked since; nothing changes.
         """
         peer = self._peers.get(server_key)
         if peer is None or peer.asked is None:
             raise refused(Refusal.NOT_ASKED, "an answer to no challenge")
-        if now_ms >= peer.asked_at_ms + ANSWER_WITHIN_MS:
+        outdated = sent is not None and sent != peer.asked
+        if outdated or now_ms >= peer.asked_at_ms + ANSWER_WITHIN_MS:
             raise refused(Refusal.STALE, "the answer to a challenge of over a minute ago")
         asked, peer.asked = peer.asked, None
-        try:
-            quote = judge(answer, asked, policy=policy, now_ms=now_ms)
-        except (QuoteFormatError, QuoteRefusedError, WireError) as error:
+        peer.due_ms = now_ms + ASK_AGAIN_MS
+        return asked
+
+    def settle(self, verdict: Verdict, *, now_ms: int) -> Outcome:
+        """Remember what an answer is worth.
+
+        Raises:
+            QuoteRefusedError: ``quote_not_asked``: the server was forgotten in the meantime.
+        """
+        peer = self._peers.get(verdict.server_key)
+        if peer is None:
+            raise refused(Refusal.NOT_ASKED, "the server is asked no more")
+        if isinstance(verdict.result, SeipdError):
             peer.believed = None
             peer.refusals += 1
-            peer.due_ms = now_ms + ASK_AGAIN_MS
             return Disbelieved(
-                server_key=server_key, code=error.code, what=str(error), in_a_row=peer.refusals
+                server_key=verdict.server_key,
+                code=verdict.result.code,
+                what=str(verdict.result),
+                in_a_row=peer.refusals,
             )
         peer.believed = Believed(
-            server_key=server_key, quote=quote, until_ms=now_ms + REPORT_FRESH_MS
+            server_key=verdict.server_key, quote=verdict.result, until_ms=now_ms + REPORT_FRESH_MS
         )
         peer.refusals = 0
         peer.due_ms = now_ms + RENEW_AFTER_MS
         return peer.believed
+
+
+def verdict_on(
+    answer: Answer, challenge: Challenge, *, policy: HardwarePolicy, now_ms: int
+) -> Verdict:
+    """Judge an answer; some 40 ms of work, and nothing of the conversation in it."""
+    result: VerifiedQuote | SeipdError
+    try:
+        result = judge(answer, challenge, policy=policy, now_ms=now_ms)
+    except (QuoteFormatError, QuoteRefusedError, WireError) as error:
+        result = error
+    return Verdict(server_key=challenge.server_key, result=result)

@@ -19,6 +19,7 @@ from services.base.attestation.conversation import (
     Lapsed,
     SendChallenge,
     Unanswered,
+    verdict_on,
 )
 from services.base.attestation.errors import Refusal, refused
 from services.base.attestation.messages import (
@@ -183,10 +184,13 @@ class AttestationService:
         except WireError as error:
             logger.info("an answer that is none: %s", error, extra={"code": error.code})
             return
+        now_ms = self._clock.now_ms()
         try:
-            outcome = self._talk.hear(
-                key, answer, policy=self._policy(), now_ms=self._clock.now_ms()
+            self._talk.claim(key, now_ms=now_ms, sent=challenge)
+            verdict = await asyncio.to_thread(
+                verdict_on, answer, challenge, policy=self._policy(), now_ms=now_ms
             )
+            outcome = self._talk.settle(verdict, now_ms=now_ms)
         except SeipdError as error:
             logger.debug("an answer too late: %s", error, extra={"code": error.code})
             return
