@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from seipd.api.tls import TlsIdentity
+    from services.authority.ballots.service import BallotService
     from services.authority.enroll.service import EnrollService
     from services.authority.governance.service import GovernanceService
     from services.authority.ipam.service import IpamService
@@ -69,6 +70,7 @@ class ApiServices:
     author: Author
     enroll: EnrollService
     governance: GovernanceService
+    ballots: BallotService
     ipam: IpamService
     recovery: RecoveryService
     root_keys: RootKeysService

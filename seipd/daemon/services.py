@@ -22,10 +22,10 @@ from seipd.daemon.mesh_info import DaemonInfo
 from seipd.daemon.network import public_address_of
 from seipd.daemon.signer_process import SignerProcess
 from seipd.daemon.trusting import trust_of
+from services.authority.ballots import view as ballots_view
 from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService
 from services.authority.governance import view as governance_view
-from services.authority.governance.service import GovernanceService
 from services.authority.ipam import view as ipam_view
 from services.authority.ipam.service import IpamService
 from services.authority.names import view as names_view
@@ -91,6 +91,7 @@ def appliers() -> Appliers:
         **names_view.APPLIERS,
         **recovery_view.APPLIERS,
         **governance_view.APPLIERS,
+        **ballots_view.APPLIERS,
         **rootkeys_view.APPLIERS,
     }
 
@@ -176,7 +177,7 @@ def compose(
         remember=lambda records: save_charter(paths.identity, records, own.region),
     )
     author = Author(key=identity.signing_key, mesh_id=mesh_id, clock=clock)
-    governance = GovernanceService(ledger=ledger, author=author, clock=clock)
+    governance, ballots = wiring.voting_of(ledger, author, clock)
     ipam = IpamService(ledger=ledger, author=author)
     root_keys, rotation = wiring.root_of(
         settings, ledger, signer, signer_socket(settings, paths), clock
@@ -189,7 +190,12 @@ def compose(
         signer=None if (socket := signer_socket(settings, paths)) is None else GrpcRecovery(socket),
     )
     enroll = EnrollService(
-        ledger=ledger, author=author, allocator=ipam, root_keys=root_keys, clock=clock
+        ledger=ledger,
+        author=author,
+        allocator=ipam,
+        root_keys=root_keys,
+        ballots=ballots,
+        clock=clock,
     )
     names = NamesService(ledger=ledger, author=author, rng=secrets.SystemRandom())
     fetcher = HttpTileFetcher(ledger=ledger, key=identity.signing_key, clock=clock)
@@ -267,6 +273,7 @@ def compose(
         author=author,
         enroll=enroll,
         governance=governance,
+        ballots=ballots,
         ipam=ipam,
         recovery=recovery,
         root_keys=root_keys,
@@ -299,6 +306,7 @@ def compose(
         root_keys,
         rotation,
         recovery,
+        ballots,
         enroll,
         names,
         gossip,

@@ -8,6 +8,7 @@ from seipd.api.server import PRIVATE_ROUTES, PUBLIC_ROUTES, build_app
 from seipd.api.services import ApiServices
 from seipd.api.tls import load_tls_identity
 from seipd.daemon.genesis import MeshFacts, found_mesh, write_first_records
+from services.authority.ballots.service import BallotService
 from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService, Wanted
 from services.authority.governance.parameters import TIER1_UPTIME
@@ -151,6 +152,7 @@ class OneServer:
             session_signing_key=generate_signing_key(),
         )
         self.signer = KeyInMemorySigner()
+        self.hold_s = 0.0
         self.fatal: list[BaseException] = []
 
     @classmethod
@@ -226,11 +228,15 @@ class OneServer:
             root=root_keys,
             signer=DeskInProcess(self.folder),
         )
+        self.ballots = BallotService(
+            ledger=self.ledger, author=self.author, clock=self.clock, hold_s=self.hold_s
+        )
         self.enroll = EnrollService(
             ledger=self.ledger,
             author=self.author,
             allocator=self.ipam,
             root_keys=root_keys,
+            ballots=self.ballots,
             clock=self.clock,
         )
         auth = AuthService(
@@ -242,6 +248,7 @@ class OneServer:
             author=self.author,
             enroll=self.enroll,
             governance=self.governance,
+            ballots=self.ballots,
             ipam=self.ipam,
             recovery=self.recovery,
             root_keys=root_keys,
