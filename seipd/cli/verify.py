@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from services.kernel.errors import SeipdError
+from seipd.cli.judging import NOT_GOOD, judge, say
+from seipd.cli.verify_root import certificate, chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
     from services.base.ledger.note import NoteVerifier
 
 GOOD = 0
-NOT_GOOD = 1
 USAGE = 2
-
-_DEFAULT_MEND = "do not rely on it; fetch it again from its source"
 
 
 def _parse_key(
@@ -64,6 +62,10 @@ def cli() -> None:
     """Verify ledgers and proofs offline. Exit 0: good, 1: not good, 2: wrong usage."""
 
 
+cli.add_command(chain)
+cli.add_command(certificate)
+
+
 @cli.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @_common
@@ -79,7 +81,7 @@ def ledger(folder: Path, verifier: NoteVerifier, origin: str | None, *, as_json:
             "root_hash": report.root.hex(),
         }
 
-    _judge("ledger", check, as_json=as_json)
+    judge("ledger", check, as_json=as_json)
 
 
 @cli.command()
@@ -124,7 +126,7 @@ def proof(
             "entry_sha256": sha256(entry).hexdigest(),
         }
 
-    _judge("proof", check, as_json=as_json)
+    judge("proof", check, as_json=as_json)
 
 
 @cli.command()
@@ -159,7 +161,7 @@ def equivocation(file: Path, verifier: NoteVerifier | None, *, as_json: bool) ->
             "vkey": found.verifier.vkey,
         }
 
-    _judge("equivocation", check, as_json=as_json)
+    judge("equivocation", check, as_json=as_json)
 
 
 @cli.command()
@@ -177,7 +179,7 @@ def state(file: Path, mesh_id: str | None, *, as_json: bool) -> None:
         told = {root: list(names) for root, names in found.told.items()}
         return {"mesh_id": of_mesh, "time_ms": found.time_ms, "roots": told}
 
-    _judge("contradiction", check, as_json=as_json)
+    judge("contradiction", check, as_json=as_json)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -186,16 +188,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         status = cli.main(arguments, prog_name="seipd-verify", standalone_mode=False) or GOOD
     except click.ClickException as error:
-        _say(error.format_message(), "see seipd-verify --help")
+        say(error.format_message(), "see seipd-verify --help")
         status = USAGE
     except click.exceptions.Exit as error:
         status = error.exit_code
     except OSError as error:
         with contextlib.suppress(OSError):
-            _say(f"can't print the answer: {error.strerror}", "run it again")
+            say(f"can't print the answer: {error.strerror}", "run it again")
         status = NOT_GOOD
     except (KeyboardInterrupt, click.Abort):
-        _say("INVALID: interrupted before all was checked", "run it again")
+        say("INVALID: interrupted before all was checked", "run it again")
         status = NOT_GOOD
     sys.exit(status if _flushed() else NOT_GOOD)
 
@@ -210,45 +212,6 @@ def _flushed() -> bool:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             good = False
     return good
-
-
-def _judge(what: str, check: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
-    """Run one check, print its outcome, and exit with it."""
-    try:
-        found = check()
-    except SeipdError as error:
-        _not_good(what, str(error), error, as_json=as_json)
-    except OSError as error:
-        reason = f"can't read {Path(error.filename or '').name}: {error.strerror}"
-        _not_good(what, reason, error, as_json=as_json)
-    except Exception as error:  # noqa: BLE001 - a fault of ours must never look like "good"
-        _not_good(what, f"the check failed ({type(error).__name__})", error, as_json=as_json)
-    if as_json:
-        _print_json({"good": True, **found})
-    else:
-        detail = ", ".join(f"{name} {value}" for name, value in found.items())
-        click.echo(f"good: {what} {detail}")
-
-
-def _not_good(what: str, reason: str, error: Exception, *, as_json: bool) -> NoReturn:
-    mend = error.mend if isinstance(error, SeipdError) else ""
-    if as_json:
-        code = error.code if isinstance(error, SeipdError) else "unreadable"
-        path = getattr(error, "path", None)
-        _print_json({"good": False, "code": code, "reason": reason, "path": path})
-    _say(f"INVALID {what}: {reason}", mend or _DEFAULT_MEND)
-    raise click.exceptions.Exit(NOT_GOOD)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    from services.kernel import canonical
-
-    click.echo(canonical.encode(value))
-
-
-def _say(what: str, mend: str) -> None:
-    line = f"error: {what} — {mend}".replace("\n", " ")
-    click.echo(line, err=True)
 
 
 if __name__ == "__main__":

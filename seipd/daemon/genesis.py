@@ -164,7 +164,7 @@ async def write_first_records(
 def save_charter(identity_folder: Path, records: Sequence[Record], region: str) -> None:
     """Write ``root_chain.json``, ``server_cert.json`` and ``region``; the chain last."""
     make_private_dir(identity_folder)
-    newest = records[-1].body["servers"]
+    newest = next(one.body["servers"] for one in reversed(records) if one.body.get("servers"))
     write_atomic(identity_folder / "region", f"{region}\n".encode())
     write_atomic(identity_folder / "server_cert.json", canonical.encode(newest))
     chain = canonical.encode([record.value() for record in records])

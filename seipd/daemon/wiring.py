@@ -6,6 +6,7 @@ import contextlib
 import secrets
 from typing import TYPE_CHECKING
 
+from seipd.config.paths import Paths
 from seipd.daemon.genesis import save_charter
 from seipd.daemon.network import HIDDEN, public_address_of
 from seipd.daemon.restored import read_restored
@@ -16,6 +17,7 @@ from services.authority.governance import parameters
 from services.authority.governance.service import GovernanceService
 from services.authority.rootkeys.rotating import DAY_MS
 from services.authority.rootkeys.rotation import RotationService
+from services.authority.rootkeys.seen import RootSeen
 from services.authority.rootkeys.service import RootKeysService
 from services.base.ledger.roster import Charter
 from services.base.signing.keys_client import GrpcKeys
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from seipd.config.model import Settings
-    from seipd.config.paths import Paths
     from seipd.daemon.fetcher import HttpTileFetcher
     from services.base.keywrap.identity import ServerIdentity
     from services.base.ledger.author import Author
@@ -202,15 +203,18 @@ def root_of(
             return int(settings.root_rotation_interval_s * 1000)
         return parameters.number(ledger.state, parameters.ROTATION) * DAY_MS
 
-    return root_keys, RotationService(
+    rotation = RotationService(
         ledger=ledger,
         root_keys=root_keys,
         # A signer on another machine is asked for signatures alone.
         rotator=GrpcKeys(socket) if socket is not None and "/" in socket else None,
         interval_ms=interval_ms,
         overlap_ms=int(settings.root_overlap_s * 1000),
+        seen=RootSeen(Paths(settings.data_root).identity / "root_seen.json"),
         clock=clock,
     )
+    ledger.refuse_while(rotation.rolled_back)
+    return root_keys, rotation
 
 
 def restoring_of(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.authority.ports import Ledger
+    from services.authority.rootkeys.seen import RootSeen
     from services.authority.rootkeys.service import RootKeysService
     from services.kernel.clock import Clock
     from services.kernel.signing import KeyRotation
@@ -57,6 +58,7 @@ class RotationService:
         rotator: KeyRotator | None,
         interval_ms: Callable[[], int],
         overlap_ms: int,
+        seen: RootSeen,
         clock: Clock,
         look_s: float = LOOK_S,
     ) -> None:
@@ -65,13 +67,19 @@ class RotationService:
         self._rotator = rotator
         self._interval_ms = interval_ms
         self._overlap_ms = overlap_ms
+        self._seen = seen
         self._clock = clock
         self._look_s = look_s
         self._trouble = ""
         self._tasks = TaskOwner("root-rotation")
 
     async def start(self) -> None:
-        """Begin to look what is due."""
+        """Begin to look what is due.
+
+        Raises:
+            CorruptError: what was seen of the chain can't be read.
+        """
+        await asyncio.to_thread(self._seen.load)
         self._tasks.spawn(self._keep(), name="root-rotation-keep")
 
     async def stop(self) -> None:
@@ -80,10 +88,15 @@ class RotationService:
 
     def health(self) -> Health:
         """Say what keeps a rotation from going on."""
-        if self._trouble:
-            return Health(state=HealthState.DEGRADED, detail=self._trouble)
+        trouble = self.rolled_back() or self._trouble
+        if trouble:
+            return Health(state=HealthState.DEGRADED, detail=trouble)
         generation = self._ledger.charter.chain.newest.generation
         return Health(state=HealthState.OK, detail=f"generation {generation} is in force")
+
+    def rolled_back(self) -> str:
+        """Say whether the chain is an older one than was seen here; empty where it is not."""
+        return self._seen.trouble(self._ledger.charter.chain)
 
     def adopt(self, rotator: KeyRotator) -> None:
         """Have the signer here make the next keys: a recovery brought the root to it."""
@@ -169,6 +182,7 @@ class RotationService:
         while True:
             await asyncio.sleep(RETRY_S if self._trouble else self._look_s)
             newest = self._ledger.charter.chain.newest
+            await self._remember()
             if not self._root_keys.holds_root:
                 continue
             try:
@@ -186,6 +200,12 @@ class RotationService:
                 self._tell(error)
             else:
                 self._trouble = ""
+
+    async def _remember(self) -> None:
+        try:
+            await asyncio.to_thread(self._seen.note, self._ledger.charter.chain)
+        except SeipdError as error:
+            self._tell(error)
 
     def _tell(self, error: SeipdError) -> None:
         if self._trouble != str(error):

@@ -47,7 +47,7 @@ class Epochs:
             StorageError: the disk refused.
         """
         records = tuple(self._holding.fold.charter.records)
-        if len(records) > len(self._holding.charter_records):
+        if records != self._holding.charter_records:
             self._remember(records)
             self._holding.charter_records = records
 

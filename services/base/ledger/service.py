@@ -262,6 +262,11 @@ class LedgerService(LedgerReader):
         """Call ``callback`` when this server's feed has grown."""
         self._append_callbacks.append(callback)
 
+    def refuse_while(self, trouble: Callable[[], str]) -> None:
+        """From the next start on take no writes while ``trouble`` says something."""
+        before = self._disk_trouble
+        self._disk_trouble = lambda: before() or trouble()
+
     def mind_clock(self, trouble: Callable[[], str]) -> None:
         """Take no writes while ``trouble`` says that this server's clock is off."""
         self._clock_trouble = trouble
