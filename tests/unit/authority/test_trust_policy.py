@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from services.authority.trust.attested import AttestationBook
@@ -217,6 +219,16 @@ def test_nobody_is_held_to_quotes_of_a_server_that_is_gone() -> None:
 def test_nobody_attests_itself() -> None:
     own = Evidence(checks=0, uptime_permille=None, released=APPROVED, is_own=True)
     assert outcome(own, TPM) is GOOD
+
+
+def test_the_docs_tell_what_each_tier_may() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs/trust.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    told = {row[0]: row[1:] for row in rows if len(row) == 4 and row[1] in ("yes", "no")}
+    tiers = (Tier.UNTRUSTED, Tier.CERTIFIED, Tier.ATTESTED)
+    assert told == {
+        right.value: ["yes" if right in RIGHTS[tier] else "no" for tier in tiers] for right in Right
+    }
 
 
 def test_a_higher_tier_may_all_that_a_lower_may() -> None:
