@@ -28,7 +28,7 @@ _NETWORK = (
     ("--wireguard-interface", "NAME", "the tunnel's interface [seip0]"),
     ("--wireguard-backend", "KIND", "auto, kernel or userspace [auto]"),
     ("--tls", "KIND", "the public server's certificate: self-signed [self-signed]"),
-    ("--signer", "ADDRESS", "auto, none, or a unix socket's path [auto]"),
+    ("--signer", "ADDRESS", "auto, none, a unix socket's path, tls://HOST:PORT [auto]"),
     ("--unlock-file", "FILE", "the secret that opens the identity [<data-root>.unlock]"),
 )
 _RANGES = (

@@ -37,7 +37,6 @@ PROBE_INTERVAL_S = 10.0
 
 _POLL_S = 0.05
 _PROBE_TIMEOUT_S = 2.0
-_PROBE_KEY_ID = "root-1"
 _FOLDER_MODE = 0o710
 
 
@@ -232,14 +231,7 @@ class SignerProcess:
                 return False
         except OSError:
             return False
-        signer = GrpcSigner(str(self._socket), timeout_s=_PROBE_TIMEOUT_S)
-        try:
-            await signer.public_key(scope="platform", key_id=_PROBE_KEY_ID)
-        except NotFoundError:
-            return True
-        except SeipdError:
-            return False
-        return True
+        return await GrpcSigner(str(self._socket), timeout_s=_PROBE_TIMEOUT_S).answers()
 
     async def _watch(self) -> None:
         """Start the signer again whenever it ended, at growing intervals."""

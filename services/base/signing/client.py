@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -149,6 +150,24 @@ class GrpcSigner(SigningCalls):
         import grpc
 
         return grpc.aio.insecure_channel(self._address)
+
+    async def answers(self) -> bool:
+        """Say whether a signer is there; nothing is asked, so nothing is written down."""
+        import grpc
+
+        async with self._channel() as channel:
+            state = channel.get_state(try_to_connect=True)
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    while state in {
+                        grpc.ChannelConnectivity.IDLE,
+                        grpc.ChannelConnectivity.CONNECTING,
+                    }:
+                        await channel.wait_for_state_change(state)
+                        state = channel.get_state(try_to_connect=True)
+            except TimeoutError:
+                return False
+        return bool(state is grpc.ChannelConnectivity.READY)
 
     async def rotate(
         self, *, scope: str, old_key_id: str, new_key_id: str, opens_at_ms: int, closes_at_ms: int

@@ -258,3 +258,19 @@ async def test_a_relative_path_is_one_of_the_caller_s_folder(signerd, monkeypatc
     monkeypatch.chdir("/")
     async with signerd.serving():
         assert await client.public_key(scope="platform", key_id="root-1")
+
+
+async def test_a_signer_that_is_there_is_seen_without_a_call(signerd, tmp_path) -> None:
+    assert not await signerd.client.answers()
+    async with signerd.serving():
+        assert await signerd.client.answers()
+    assert signerd.audit.entries == []
+
+    async def silent(reader, writer) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_unix_server(silent, tmp_path / "silent.sock")
+    async with server:
+        assert not await GrpcSigner(str(tmp_path / "silent.sock"), timeout_s=0.2).answers()
