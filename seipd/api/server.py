@@ -16,6 +16,7 @@ from seipd.api.listeners import BACKLOG, Listeners, has_address
 from seipd.api.middleware import MAX_BODY_BYTES, Gate, refuse_unknown
 from seipd.api.openapi import openapi_document
 from seipd.api.private import (
+    attestation,
     enrollment,
     governance,
     invite,
@@ -67,6 +68,7 @@ PRIVATE_ROUTES: tuple[Route, ...] = (
     *shares.ROUTES,
     *protocol.ROUTES,
     *governance.ROUTES,
+    *attestation.ROUTES,
     *enrollment.ROUTES,
     *private_ledger.ROUTES,
 )

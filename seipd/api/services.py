@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from services.base.ledger.author import Author
     from services.base.ledger.service import LedgerService
     from services.base.ledger.ticks import StateWord
+    from services.base.release.service import ReleaseService
     from services.edge.acl.service import AclService
     from services.edge.auth.service import AuthService
     from services.kernel.clock import Clock
@@ -76,6 +77,7 @@ class ApiServices:
     root_keys: RootKeysService
     rotation: RotationService
     trust: TrustService
+    release: ReleaseService
     auth: AuthService
     acl: AclService
     mesh: MeshInfo

@@ -27,6 +27,7 @@ COMMANDS: Commands = {
     "tree": ("seipd.cli.tree:tree", "the permission tree"),
     "ipam": ("seipd.cli.ipam:ipam", "addresses and blocks"),
     "acl": ("seipd.cli.tree:acl", "may X do Y here, and why"),
+    "release": ("seipd.cli.release:release", "what is installed, and which releases are approved"),
     "governance": ("seipd.cli.governance:governance", "what only a vote changes"),
     "ledger": ("seipd.cli.ledger:ledger", "the tamper-evident ledger"),
     "backup": ("seipd.cli.backup:backup", "write this server's state to one file"),

@@ -20,6 +20,7 @@ from seipd.daemon.latencies import LatencyService
 from seipd.daemon.load import LoadService
 from seipd.daemon.mesh_info import DaemonInfo
 from seipd.daemon.network import public_address_of
+from seipd.daemon.releasing import release_of
 from seipd.daemon.signer_process import SignerProcess
 from seipd.daemon.trusting import trust_of
 from services.authority.ballots import view as ballots_view
@@ -39,8 +40,8 @@ from services.base.crypto.signatures import verify
 from services.base.ledger.author import Author
 from services.base.ledger.service import LedgerService
 from services.base.signing.client import GrpcSigner
-from services.base.signing.remote import SCHEME, RemoteSigner, svid_files_of
 from services.base.signing.recovery_client import GrpcRecovery
+from services.base.signing.remote import SCHEME, RemoteSigner, svid_files_of
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
 from services.edge.peering.plan import interface_plan
@@ -279,6 +280,7 @@ def compose(
         root_keys=root_keys,
         rotation=rotation,
         trust=trust,
+        release=(release := release_of(settings, paths, clock)),
         auth=auth,
         acl=acl,
         mesh=info,
@@ -300,6 +302,7 @@ def compose(
     info.http = http
     started: list[Service] = [
         ledger,
+        release,
         trust,
         governance,
         ipam,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from seipd.api.server import PRIVATE_ROUTES, PUBLIC_ROUTES, build_app
@@ -26,6 +27,9 @@ from services.base.crypto.signatures import SigningKey, generate_signing_key
 from services.base.keywrap.identity import ServerIdentity
 from services.base.ledger.author import Author
 from services.base.ledger.service import LedgerService
+from services.base.release.manifest import ReleaseKeys
+from services.base.release.service import ReleaseService
+from services.base.release.store import ManifestStore
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
 from services.kernel.addr import default_ranges
@@ -256,6 +260,13 @@ class OneServer:
             root_keys=root_keys,
             rotation=self.rotation,
             trust=self.trust,
+            release=ReleaseService(
+                store=ManifestStore(
+                    folder=self.folder / "releases", keys=ReleaseKeys(trusted=frozenset())
+                ),
+                clock=self.clock,
+                rng=random.Random(1),  # noqa: S311 (failures repeat)
+            ),
             auth=auth,
             acl=AclService(ledger=self.ledger),
             mesh=StillMesh(self.ledger),
