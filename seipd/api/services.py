@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from services.authority.enroll.service import EnrollService
     from services.authority.governance.service import GovernanceService
     from services.authority.ipam.service import IpamService
+    from services.authority.recovery.recovering import RootRecovery
     from services.authority.recovery.service import RecoveryService
     from services.authority.rootkeys.rotation import RotationService
     from services.authority.rootkeys.service import RootKeysService
@@ -74,6 +75,7 @@ class ApiServices:
     ballots: BallotService
     ipam: IpamService
     recovery: RecoveryService
+    root_recovery: RootRecovery
     root_keys: RootKeysService
     rotation: RotationService
     trust: TrustService

@@ -8,6 +8,7 @@ from seipd.cli.daemon_client import ask
 from seipd.cli.invite import parse_duration
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
+from seipd.cli.recovery import recover
 from seipd.cli.shares import shares
 
 
@@ -17,6 +18,7 @@ def root() -> None:
 
 
 root.add_command(shares)
+root.add_command(recover)
 
 
 @root.command()

@@ -20,6 +20,7 @@ from seipd.daemon.latencies import LatencyService
 from seipd.daemon.load import LoadService
 from seipd.daemon.mesh_info import DaemonInfo
 from seipd.daemon.network import public_address_of
+from seipd.daemon.recovering import recovering_of
 from seipd.daemon.releasing import release_of
 from seipd.daemon.signer_process import SignerProcess
 from seipd.daemon.trusting import trust_of
@@ -32,7 +33,6 @@ from services.authority.ipam.service import IpamService
 from services.authority.names import view as names_view
 from services.authority.names.service import NamesService
 from services.authority.recovery import view as recovery_view
-from services.authority.recovery.service import RecoveryService
 from services.authority.rootkeys import view as rootkeys_view
 from services.authority.tree import view as tree_view
 from services.authority.trust import view as trust_view
@@ -40,7 +40,6 @@ from services.base.crypto.signatures import verify
 from services.base.ledger.author import Author
 from services.base.ledger.service import LedgerService
 from services.base.signing.client import GrpcSigner
-from services.base.signing.recovery_client import GrpcRecovery
 from services.base.signing.remote import SCHEME, RemoteSigner, svid_files_of
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
@@ -89,10 +88,10 @@ def appliers() -> Appliers:
         **ipam_view.APPLIERS,
         **enroll_view.appliers(verify),
         **trust_view.APPLIERS,
+        **ballots_view.APPLIERS,
         **names_view.APPLIERS,
         **recovery_view.APPLIERS,
         **governance_view.APPLIERS,
-        **ballots_view.APPLIERS,
         **rootkeys_view.APPLIERS,
     }
 
@@ -181,14 +180,10 @@ def compose(
     governance, ballots = wiring.voting_of(ledger, author, clock)
     ipam = IpamService(ledger=ledger, author=author)
     root_keys, rotation = wiring.root_of(
-        settings, ledger, signer, signer_socket(settings, paths), clock
+        settings, ledger, signer, socket := signer_socket(settings, paths), clock
     )
-    recovery = RecoveryService(
-        ledger=ledger,
-        author=author,
-        key=identity.signing_key,
-        root=root_keys,
-        signer=None if (socket := signer_socket(settings, paths)) is None else GrpcRecovery(socket),
+    recovering = recovering_of(
+        settings, paths, identity, ledger, author, root_keys, rotation, socket, clock
     )
     enroll = EnrollService(
         ledger=ledger,
@@ -274,11 +269,12 @@ def compose(
         author=author,
         enroll=enroll,
         governance=governance,
-        ballots=ballots,
         ipam=ipam,
-        recovery=recovery,
-        root_keys=root_keys,
+        ballots=ballots,
+        recovery=recovering.shares,
+        root_recovery=recovering.root,
         rotation=rotation,
+        root_keys=root_keys,
         trust=trust,
         release=(release := release_of(settings, paths, clock)),
         auth=auth,
@@ -308,7 +304,8 @@ def compose(
         ipam,
         root_keys,
         rotation,
-        recovery,
+        recovering.host,
+        recovering.shares,
         ballots,
         enroll,
         names,

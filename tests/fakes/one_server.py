@@ -15,10 +15,10 @@ from services.authority.enroll.service import EnrollService, Wanted
 from services.authority.governance.parameters import TIER1_UPTIME
 from services.authority.governance.service import GovernanceService
 from services.authority.ipam.service import IpamService
+from services.authority.recovery.recovering import RootRecovery
 from services.authority.recovery.service import RecoveryService
 from services.authority.rootkeys.rotating import DAY_MS
 from services.authority.rootkeys.rotation import RotationService
-from services.authority.rootkeys.seen import RootSeen
 from services.authority.rootkeys.service import RootKeysService
 from services.authority.trust.service import TrustService
 from services.authority.trust.tiers import TrustRules
@@ -37,7 +37,7 @@ from services.kernel.errors import NotFoundError
 from services.kernel.ids import b64u_encode
 from services.kernel.invitations import decode_token
 from services.kernel.signing import KeyRotation, PublicKeyInfo
-from tests.fakes.recovering import DeskInProcess
+from tests.fakes.recovering import DeskInProcess, NewSigner
 from tests.fakes.seen import Seen
 from tests.fakes.world import APPLIERS
 
@@ -223,7 +223,6 @@ class OneServer:
             rotator=self.signer,
             interval_ms=lambda: DAY_MS,
             overlap_ms=60_000,
-            seen=RootSeen(self.folder / "identity" / "root_seen.json"),
             clock=self.clock,
             look_s=0.01,
         )
@@ -233,6 +232,14 @@ class OneServer:
             key=self.identity.signing_key,
             root=root_keys,
             signer=DeskInProcess(self.folder),
+        )
+        self.host = NewSigner(self.folder)
+        self.root_recovery = RootRecovery(
+            ledger=self.ledger,
+            author=self.author,
+            key=self.identity.signing_key,
+            host=self.host,
+            clock=self.clock,
         )
         self.ballots = BallotService(
             ledger=self.ledger, author=self.author, clock=self.clock, hold_s=self.hold_s
@@ -257,6 +264,7 @@ class OneServer:
             ballots=self.ballots,
             ipam=self.ipam,
             recovery=self.recovery,
+            root_recovery=self.root_recovery,
             root_keys=root_keys,
             rotation=self.rotation,
             trust=self.trust,
