@@ -19,6 +19,7 @@ from services.authority.recovery.recovering import RootRecovery
 from services.authority.recovery.service import RecoveryService
 from services.authority.rootkeys.rotating import DAY_MS
 from services.authority.rootkeys.rotation import RotationService
+from services.authority.rootkeys.seen import RootSeen
 from services.authority.rootkeys.service import RootKeysService
 from services.authority.trust.service import TrustService
 from services.authority.trust.tiers import TrustRules
@@ -223,6 +224,7 @@ class OneServer:
             rotator=self.signer,
             interval_ms=lambda: DAY_MS,
             overlap_ms=60_000,
+            seen=RootSeen(self.folder / "identity" / "root_seen.json"),
             clock=self.clock,
             look_s=0.01,
         )
