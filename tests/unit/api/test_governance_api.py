@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
@@ -140,8 +141,13 @@ async def test_votes_that_have_no_effect_are_told(one, others, operator) -> None
     assert (shown[0]["state"], shown[0]["denials"]) == ("rejected", 2)
 
 
-async def test_a_vote_that_lost_its_ground_is_shown_with_its_reason(one, others, operator) -> None:
+async def test_a_vote_that_lost_its_ground_is_shown_with_its_reason(
+    one, others, operator, monkeypatch
+) -> None:
     """Two voted on the other proposal before it heard that the first had passed."""
+    # Stamps are in the order of what happens here, whatever the machine's clock does meanwhile.
+    ticks_ms = itertools.count(one.clock.now_ms())
+    monkeypatch.setattr(one.clock, "now_ms", lambda: next(ticks_ms))
     first, second = [(await propose(operator, new_value=days))[1]["id"] for days in (30, 60)]
     for other in others:
         await hand_over(one.ledger, other.ledger)
