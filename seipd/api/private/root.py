@@ -21,7 +21,13 @@ class RotateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def _chain(call: Call) -> Reply:
-    return {"chain": call.services.root_keys.describe()}
+    """Show the chain, and where it forks both links: whoever has both need believe nobody."""
+    fork = call.services.ledger.charter.fork
+    shown = fork and {
+        "generation": fork.generation,
+        "records": [one.value() for one in fork.records],
+    }
+    return {"chain": call.services.root_keys.describe(), "fork": shown}
 
 
 async def _rotate(call: Call) -> Reply:
