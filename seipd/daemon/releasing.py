@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from seipd.config.paths import Paths
     from services.kernel.clock import Clock
 
+# A second or two of work that nobody waits for, and much else is to be done at the start.
+MEASURE_AFTER_S = 5.0
+
 
 def release_of(settings: Settings, paths: Paths, clock: Clock) -> ReleaseService:
     """Return what measures this installation and keeps manifests."""
@@ -27,4 +30,5 @@ def release_of(settings: Settings, paths: Paths, clock: Clock) -> ReleaseService
         clock=clock,
         rng=secrets.SystemRandom(),
         releases_url=settings.releases_url,
+        measure_after_s=MEASURE_AFTER_S,
     )

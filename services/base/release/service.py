@@ -41,6 +41,7 @@ class ReleaseService:
         clock: Clock,
         rng: random.Random,
         releases_url: str = "",
+        measure_after_s: float = 0.0,
         measure_here: Callable[[], Measurement] = lambda: measure(this_installation()),
         client: Callable[[], HttpClient] = HttpClient,
     ) -> None:
@@ -49,6 +50,7 @@ class ReleaseService:
         self._rng = rng
         self._url = releases_url
         self._measure = measure_here
+        self._measure_after_s = measure_after_s
         self._client = client
         self._measured: Measurement | None = None
         self._unmeasured = "still measuring"
@@ -160,6 +162,7 @@ class ReleaseService:
         return Health(state=HealthState.OK, detail=known)
 
     async def _measure_once(self) -> None:
+        await asyncio.sleep(self._measure_after_s)
         try:
             measured = await asyncio.to_thread(self._measure)
         except SeipdError as error:
