@@ -67,7 +67,7 @@ class BallotService:
         return Health(state=HealthState.OK)
 
     async def require_approval(self, newcomer: Json) -> None:
-        """Open a ballot on a newcomer where the policy asks for one; wait a while for its end.
+        """Open a ballot on a newcomer where the policy asks for one, or wait a while for its end.
 
         Args:
             newcomer: the fields of the record: ``ask``, ``invite``, ``key``, ``wireguard_key``,
@@ -82,9 +82,11 @@ class BallotService:
             return
         server_id = server_id_of(parse_key(newcomer["key"]))
         held = self._ledger.state.get(VIEW, server_id)
-        if held is None or (held["ask"] != newcomer["ask"] and self._is_over(held)):
+        is_new = held is None or (held["ask"] != newcomer["ask"] and self._is_over(held))
+        if is_new:
             await self._open(newcomer)
-        held = await self._wait(server_id)
+        # Who asks first is told at once how many have to approve; only asking again waits.
+        held = await self._wait(server_id, 0.0 if is_new else self._hold_s)
         if any(held[name] != newcomer[name] for name in ("wireguard_key", "tls_key_hash")):
             raise ConflictError("the ballot is on other keys of this server", code="key_in_use")
         standing = standing_of(held, self._clock.now_ms())
@@ -137,11 +139,11 @@ class BallotService:
             if error.code not in ("ballot_open", "already_approved"):
                 raise _forbidden(error) from error
 
-    async def _wait(self, server_id: str) -> Json:
+    async def _wait(self, server_id: str, hold_s: float) -> Json:
         held = self._held(server_id)
         left_s = (held["closes_ms"] - self._clock.now_ms()) / 1000
         try:
-            async with asyncio.timeout(max(0.0, min(self._hold_s, left_s))):
+            async with asyncio.timeout(max(0.0, min(hold_s, left_s))):
                 while not self._is_over(held):
                     await self._changed.wait()
                     held = self._held(server_id)
