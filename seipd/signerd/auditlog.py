@@ -24,7 +24,7 @@ from services.base.storage.files import create_exclusive, make_private_dir, read
 from services.kernel.errors import CorruptError, NotFoundError, SeipdError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -170,14 +170,16 @@ class AuditLog:
         return self._log
 
 
+_Waiting = tuple[bytes, int, "asyncio.Future[None]"]
+
+
 class AuditWriter:
     """Lets calls wait until their entries are durable; satisfies Audit of the desk."""
 
     def __init__(self, log: AuditLog) -> None:
         self._log = log
-        self._waiting: asyncio.Queue[tuple[bytes, int, asyncio.Future[None]]] = asyncio.Queue(
-            MAX_WAITING
-        )
+        self._thread: asyncio.Future[None] | None = None
+        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(MAX_WAITING)
 
     async def write(self, entry: bytes, *, at_ms: int) -> None:
         """Return once an entry is durable.
@@ -201,35 +203,52 @@ class AuditWriter:
                         first = await self._waiting.get()
                 except TimeoutError:
                     with contextlib.suppress(SeipdError):
-                        await asyncio.to_thread(self._log.publish)
+                        await self._in_thread(self._log.publish)
                     continue
                 await self._write([first])
         finally:
+            if self._thread is not None:
+                await asyncio.wait([self._thread])
+            while not self._waiting.empty():
+                await self._write([self._waiting.get_nowait()])
             with contextlib.suppress(SeipdError):
-                self._log.publish()
+                await self._in_thread(self._log.publish)
             self._log.close()
 
-    async def _write(self, batch: list[tuple[bytes, int, asyncio.Future[None]]]) -> None:
+    async def _write(self, batch: list[_Waiting]) -> None:
         while len(batch) < MAX_BATCH and not self._waiting.empty():
             batch.append(self._waiting.get_nowait())
         entries, at_ms = [entry for entry, _, _ in batch], max(at for _, at, _ in batch)
-        failure: SeipdError | None = None
-        try:
-            await asyncio.shield(asyncio.to_thread(self._log.append, entries, at_ms=at_ms))
-        except Exception as error:
-            # Whatever it was: who waits must hear that nothing was written.
-            logger.exception("the audit can't be written")
-            mend = error.mend if isinstance(error, SeipdError) else ""
-            failure = UnavailableError(
-                "the audit can't be written", code="audit_unavailable", mend=mend
-            )
-        for _, _, done in batch:
-            if done.done():
-                continue
-            if failure is None:
-                done.set_result(None)
-            else:
-                done.set_exception(failure)
+
+        def append() -> None:
+            self._log.append(entries, at_ms=at_ms)
+
+        work = self._in_thread(append)
+        work.add_done_callback(lambda done: _tell(batch, done.exception()))
+        # Whoever cancels this does not end the thread: the callers hear what came of it.
+        await asyncio.wait([work])
+
+    def _in_thread(self, call: Callable[[], None]) -> asyncio.Future[None]:
+        self._thread = asyncio.get_running_loop().run_in_executor(None, call)
+        return self._thread
+
+
+def _tell(batch: list[_Waiting], error: BaseException | None) -> None:
+    failure: SeipdError | None = None
+    if error is not None:
+        # Whatever it was: who waits must hear that nothing was written.
+        logger.error("the audit can't be written: %s", error)
+        mend = error.mend if isinstance(error, SeipdError) else ""
+        failure = UnavailableError(
+            "the audit can't be written", code="audit_unavailable", mend=mend
+        )
+    for _, _, done in batch:
+        if done.done():
+            continue
+        if failure is None:
+            done.set_result(None)
+        else:
+            done.set_exception(failure)
 
 
 def audit_key(folder: Path) -> SigningKey:

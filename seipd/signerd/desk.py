@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 PROVIDER_TIMEOUT_S = 4.0
 PROVIDER_THREADS = 8
-MAX_IN_FLIGHT_PER_CALLER = 128
+MAX_IN_FLIGHT_PER_CALLER = 64
 
 _PROVIDER_FAILED = "the key provider does not sign"
 
@@ -122,7 +122,11 @@ class Desk:
             now_ms = self._clock.now_ms()
             row = self._keys.table_at(now_ms).may_sign(scope, key_id, data, now_ms=now_ms)
             require_length(data, self._provider.max_bytes)
-            return await self._signed(row, data)
+            signature = await self._signed(row, data)
+            # The provider took its time: a window that closed meanwhile lets nothing out.
+            now_ms = self._clock.now_ms()
+            self._keys.table_at(now_ms).may_sign(scope, key_id, data, now_ms=now_ms)
+            return signature
 
         return await self.audited(asked, signed)
 
@@ -150,16 +154,20 @@ class Desk:
             UnavailableError: ``audit_unavailable``; ``caller_busy``.
             SeipdError: what the work raises.
         """
-        refusal: SeipdError | None = None
+        # Until it has ended well: who hangs up, or a fault of ours, is no grant.
+        refusal: SeipdError | None = UnavailableError("it did not end", code="not_ended")
         self._in_flight[asked.caller] += 1
         try:
             if self._in_flight[asked.caller] > MAX_IN_FLIGHT_PER_CALLER:
                 raise UnavailableError("this caller waits for many answers", code="caller_busy")
-            return await work()
+            result = await work()
         except SeipdError as error:
             refusal = error
             logger.warning("refused: %s", asked.call, extra={"code": error.code})
             raise
+        else:
+            refusal = None
+            return result
         finally:
             self._in_flight[asked.caller] -= 1
             if not self._in_flight[asked.caller]:
@@ -190,8 +198,11 @@ class Desk:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._threads.acquire()
+                return await self._in_a_thread(handle, data)
         except TimeoutError:
-            raise UnavailableError("every thread waits for it", code="provider_hangs") from None
+            raise UnavailableError("it does not answer", code="provider_hangs") from None
+
+    def _in_a_thread(self, handle: str, data: bytes) -> asyncio.Future[bytes]:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[bytes] = loop.create_future()
         # A call that hangs keeps its thread, and its end alone makes room for another. The thread
@@ -202,11 +213,7 @@ class Desk:
             name="provider-call",
             daemon=True,
         ).start()
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await done
-        except TimeoutError:
-            raise UnavailableError("it does not answer", code="provider_hangs") from None
+        return done
 
     def _call_provider(
         self,

@@ -91,6 +91,7 @@ class PeerDoor:
         """Return who asks; a stranger is one that is not known."""
         name = self._name_of(context)
         if name is None:
+            # All strangers are one caller: together they wait for no more answers than one does.
             return Caller(name=_STRANGER, known=False)
         if name not in self._allowed:
             return Caller(name=name, known=False)

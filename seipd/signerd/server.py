@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     Handlers = grpc.GenericRpcHandler[bytes, bytes]
     Answer = Callable[[bytes, Context], Awaitable[bytes]]
 
-MAX_IN_FLIGHT = 128
+MAX_IN_FLIGHT = 256
+"""On one listener; no caller has more than a quarter of it."""
 MAX_MESSAGE_BYTES = 6 << 20
 """More than is ever signed: what is too long is to be refused by name, and written down."""
 STOP_GRACE_S = 1.0

@@ -244,9 +244,53 @@ async def test_sgn_11_a_caller_that_floods_is_held_back_and_others_are_served() 
     async def ask(caller):
         return await desk.sign(caller, MESSAGE, scope="platform", key_id="root-1")
 
-    waiting = [asyncio.ensure_future(ask(flood)) for _ in range(128)]
+    waiting = [asyncio.ensure_future(ask(flood)) for _ in range(64)]
     await asyncio.sleep(0)
     assert await refused(ask(flood)) == "caller_busy"
     assert await desk.public_key(UNIX, scope="platform", key_id="root-1")
     gate.set()
     await asyncio.wait(waiting)
+
+
+async def test_sgn_04_a_window_that_closes_while_the_provider_works_lets_nothing_out() -> None:
+    clock, provider, audit = HandClock(), Provider(), MemoryAudit()
+    desk = desk_of(table(valid_until_ms=NOW + 1), provider, audit=audit, clock=clock)
+
+    def slow(handle, data):
+        clock.ms = NOW + 1
+        return provider.keys[handle].sign(data)
+
+    provider.sign = slow
+    sign = desk.sign(UNIX, MESSAGE, scope="platform", key_id="root-1")
+    assert await refused(sign) == "key_retired"
+    assert audit.told() == [("sign", "caveat_violation", "key_retired")]
+
+
+async def test_a_caller_that_hangs_up_was_granted_nothing() -> None:
+    import threading
+
+    gate, provider, audit = threading.Event(), Provider(), MemoryAudit()
+    provider.sign = lambda handle, data: gate.wait(60) and provider.keys[handle].sign(data)
+    desk = desk_of(table(), provider, audit=audit)
+    call = asyncio.ensure_future(desk.sign(UNIX, MESSAGE, scope="platform", key_id="root-1"))
+    await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.wait([call])
+    gate.set()
+    assert audit.told() == [("sign", "caveat_violation", "not_ended")]
+
+
+async def test_what_waits_when_the_signer_ends_is_written(tmp_path) -> None:
+    log = AuditLog(tmp_path / "audit", KEY)
+    log.open()
+    writer = AuditWriter(log)
+    task = asyncio.get_running_loop().create_task(writer.run())
+    await asyncio.sleep(0)
+    waiting = [asyncio.ensure_future(writer.write(entry(), at_ms=NOW)) for _ in range(600)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    await asyncio.gather(*waiting)
+    verifier = log.verifier(month_of(NOW))
+    assert verify_log(tmp_path / "audit" / month_of(NOW), verifier, verifier.name).size == 600
