@@ -112,6 +112,7 @@ class RecoveryDesk:
         Raises:
             InputError: malformed; ``duplicate_share``.
             NotFoundError: ``recovery_unknown``: no such one-time key, or not for this claim.
+            RecoveryError: ``too_few_shares`` or ``key_mismatch``.
         """
         public, claim = parse_key(request.one_time_key), _claim(request.claim)
         private, begun = self._under_way.get(public, (b"", b""))
@@ -125,16 +126,10 @@ class RecoveryDesk:
         if len(released) != len(request.released):
             raise InputError("two shares have one index", code="duplicate_share")
         dealing = wire.dealing_of(request.dealing)
-        try:
-            rebuilt = rebuild_key(private, released, claim=claim, dealing=dealing)
-        except RecoveryError as error:
-            logger.warning("no recovery key: %s", error, extra={"code": error.code})
-            return wire.EndorseReply(
-                code=error.code, what=str(error), mend=error.mend, bad=_texts(error.bad)
-            )
+        rebuilt = rebuild_key(private, released, claim=claim, dealing=dealing)
         signature = endorse(rebuilt.key, claim)
         del self._under_way[public]
-        logger.warning("a recovery key endorsed a root key")
+        logger.warning("a recovery key endorsed a root key", extra={"bad_shares": rebuilt.bad})
         return wire.EndorseReply(endorsement=b64u_encode(signature), bad=_texts(rebuilt.bad))
 
     def endorse(self, request: wire.EndorseRequest) -> wire.EndorseReply:
@@ -180,12 +175,22 @@ def _answering(
             reply = await asyncio.to_thread(call, wire.decode_message(data, kind))
         except SeipdError as error:
             logger.warning("refused", extra={"code": error.code, "call": kind.__name__})
+            told: tuple[tuple[str, bytes], ...] = ()
+            if isinstance(error, RecoveryError):
+                told = ((wire.REFUSAL_KEY, wire.encode_message(refused(error))),)
             status = grpc.StatusCode.FAILED_PRECONDITION
-            await context.abort(status, f"{error.code}: {error}")
+            await context.abort(status, f"{error.code}: {error}", told)
             raise
         return wire.encode_message(reply)
 
     return answer
+
+
+def refused(error: RecoveryError) -> wire.EndorseReply:
+    """Return what is told where the shares give no recovery key: why, and which were bad."""
+    return wire.EndorseReply(
+        code=error.code, what=str(error), mend=error.mend, bad=_texts(error.bad)
+    )
 
 
 def _claim(text: str) -> bytes:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from seipd.signerd.recovery import RecoveryDesk
+from seipd.signerd.recovery import RecoveryDesk, refused
 from services.authority.recovery.recovering import RootRecovery
 from services.authority.recovery.service import RecoveryService
 from services.base.crypto.signatures import generate_signing_key
 from services.base.ledger.author import Author
 from services.base.ledger.changes import CHANGE_KINDS
+from services.base.signing.dealing import RecoveryError
 from services.kernel.errors import RejectedError
 from services.kernel.signing import PublicKeyInfo
 from tests.fakes.world import START_MS, World
@@ -45,7 +46,10 @@ class DeskInProcess:
         return self.desk.begin(request)
 
     async def finish(self, request: wire.FinishRequest) -> wire.EndorseReply:
-        return self.desk.finish(request)
+        try:
+            return self.desk.finish(request)
+        except RecoveryError as error:
+            return refused(error)
 
     async def endorse(self, request: wire.EndorseRequest) -> wire.EndorseReply:
         return self.desk.endorse(request)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 from services.base.signing import recovery_wire as wire
 from services.base.signing.asking import R, ask, unix_address
 from services.kernel.errors import NotFoundError, SeipdError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TIMEOUT_S = 30.0
 
@@ -45,14 +50,19 @@ class GrpcRecovery:
         return await self._ask("Begin", request, wire.BeginReply)
 
     async def finish(self, request: wire.FinishRequest) -> wire.EndorseReply:
-        """Have a recovery key rebuilt and used.
+        """Have a recovery key rebuilt and used; where it can't be, the reply says why.
 
         Raises:
             InputError: the signer refuses.
             NotFoundError: ``recovery_unknown``.
             UnavailableError: ``signer_unavailable``.
         """
-        return await self._ask("Finish", request, wire.EndorseReply)
+        try:
+            return await self._ask("Finish", request, wire.EndorseReply)
+        except SeipdError as error:
+            if (told := _told_with(error.__cause__)) is None:
+                raise
+            return wire.decode_message(told, wire.EndorseReply)
 
     async def endorse(self, request: wire.EndorseRequest) -> wire.EndorseReply:
         """Have the key of an offline file used.
@@ -72,3 +82,14 @@ class GrpcRecovery:
             refusals=_REFUSALS,
             timeout_s=TIMEOUT_S,
         )
+
+
+def _told_with(error: BaseException | None) -> bytes | None:
+    """Return what a refusal tells beside its code."""
+    import grpc
+
+    if not isinstance(error, grpc.aio.AioRpcError):
+        return None
+    pairs = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
+    told = dict(pairs).get(wire.REFUSAL_KEY)
+    return told if isinstance(told, bytes) else None

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SERVICE = "seipd.recovery.v1.Recovery"
+REFUSAL_KEY = "seipd-refusal-bin"
+"""Trailing metadata: what an EndorseReply tells where the call ends as a refusal."""
 MAX_MESSAGE_BYTES = 128 * 1024
 """Shares of 255 holders, sealed, with the proof."""
 

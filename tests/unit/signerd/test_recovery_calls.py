@@ -7,11 +7,13 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from seipd.signerd.app import local_caller
 from seipd.signerd.core import KeyTable
 from seipd.signerd.recovery import RecoveryDesk, recovery_handlers
-from seipd.signerd.server import serve
+from seipd.signerd.server import AuditedHandler, serve
 from services.base.crypto.signatures import verify
 from services.base.signing import recovery_wire as wire
 from services.base.signing.dealing import (
@@ -25,7 +27,7 @@ from services.base.signing.recovery_client import GrpcRecovery
 from services.kernel import canonical
 from services.kernel.errors import InputError, NotFoundError, UnavailableError
 from services.kernel.ids import b64u_decode, b64u_encode, parse_key
-from tests.fakes.signer_desk import desk_of, servicer_of
+from tests.fakes.signer_desk import MemoryAudit, desk_of, servicer_of
 from tests.fakes.world import key_of
 
 MESH = "cd" * 32
@@ -126,6 +128,30 @@ async def test_the_signer_deals_to_as_many_as_there_can_be() -> None:
         keys = [key_of(f"many {at}") for at in range(255)]
         dealing, sealed = await dealt(client, keys, threshold=192)
         assert open_share(keys[254].seed, sealed[254], index=255, dealing=dealing)
+
+
+async def test_a_refused_recovery_stands_in_the_audit_with_its_code() -> None:
+    audit = MemoryAudit()
+    with tempfile.TemporaryDirectory() as folder:
+        socket = Path(folder) / "s"
+        desk = desk_of(KeyTable(()), audit=audit)
+        calls = recovery_handlers(RecoveryDesk(Path(folder)))
+        others = [AuditedHandler(calls, desk, local_caller)]
+        async with serve(servicer_of(desk), socket, others=others):
+            client = GrpcRecovery(str(socket))
+            dealing, sealed = await dealt(client)
+            begun = await client.begin(wire.BeginRequest(claim=b64u_encode(CLAIM)))
+            request = finish_of(dealing, sealed, begun.one_time_key, 1, 2, 3, 4)
+            altered = wire.ReleasedWire(index=4, sealed=b64u_encode(bytes(128)))
+            reply = await client.finish(
+                msgspec.structs.replace(request, released=[*request.released[:3], altered])
+            )
+            assert (reply.code, reply.bad) == ("too_few_shares", {"4": "share_unopened"})
+    assert audit.told() == [
+        ("deal", "granted", ""),
+        ("begin", "granted", ""),
+        ("finish", "caveat_violation", "too_few_shares"),
+    ]
 
 
 async def test_claims_of_another_purpose_are_refused_and_old_ones_forgotten() -> None:
