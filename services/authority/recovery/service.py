@@ -22,6 +22,7 @@ from services.authority.recovery.planning import (
 )
 from services.authority.recovery.view import VIEW, head_of, numbers, standing_of, threshold_of
 from services.authority.trust import view as trust_view
+from services.authority.trust.tiers import TIER_VIEW
 from services.base.ledger.changes import CHANGE_KIND
 from services.base.signing import recovery_wire as wire
 from services.base.signing.dealing import ShareError, open_share
@@ -74,7 +75,7 @@ class RecoveryService:
     async def start(self) -> None:
         """Begin to look what is due."""
         if not self._subscribed:
-            views = [VIEW, "roster", trust_view.VIEW, parameters.VIEW]
+            views = [VIEW, "roster", trust_view.VIEW, TIER_VIEW, parameters.VIEW]
             self._ledger.subscribe(views, self._told)
         self._subscribed = True
         self._changed.set()
