@@ -132,7 +132,7 @@ def _attestation(attested: Attested, rules: TrustRules, *, is_own: bool) -> Find
 
 def _release(released: Released, rules: TrustRules) -> Finding:
     if not released.is_known and not rules.attestation:
-        return _finding("release", Outcome.GOOD, "not_demanded", "no release manifest is here")
+        return _finding("release", Outcome.GOOD, "not_demanded", "nothing to judge it by is here")
     what = {
         Outcome.GOOD: f"it runs {released.version}, which is approved",
         Outcome.WAITING: "it did not tell what it runs",
