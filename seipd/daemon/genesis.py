@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from services.authority.governance.parameters import require_allowed
+from services.authority.rootkeys.rotating import DEFAULT_INTERVAL_MS, lifetime_ms
 from services.authority.rootkeys.service import ROOT_KEY_ID
 from services.authority.trust.tiers import Tier, said_tier
 from services.authority.trust.verdicts import VERDICT_KIND, founder_verdict
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from services.kernel.records import Record
     from services.kernel.signing import Signer
 
-ROOT_LIFETIME_MS = 7 * 86_400_000
 PROTOCOL_VERSION = 1
 MAX_CHAIN_BYTES = 64 << 20
 DEFAULT_CUSTOMER = "default"
@@ -74,7 +74,7 @@ async def found_mesh(
         "domain": facts.domain,
         "ranges": facts.ranges.value(),
         "activated_ms": now_ms,
-        "expires_ms": now_ms + ROOT_LIFETIME_MS,
+        "expires_ms": now_ms + lifetime_ms(DEFAULT_INTERVAL_MS),
         "version": PROTOCOL_VERSION,
     }
     for name, value in facts.parameters.items():
