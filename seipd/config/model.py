@@ -97,7 +97,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         faults = [*_bad_choices(self), *_bad_ports(self), *_bad_names(self), *_bad_ranges(self)]
-        faults += bad_releases(self)
+        release_keys = {
+            name: getattr(self, name) for name in ("release_keys", "retired_release_keys")
+        }
+        faults += bad_releases(keys=release_keys, url=self.releases_url)
         for name in DURATIONS:
             value = getattr(self, name)
             # Written so that NaN, which compares false to all, is a fault.

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from services.base.release.fetch import check_url
 from services.kernel.errors import SeipdError
 from services.kernel.ids import parse_key
-
-if TYPE_CHECKING:
-    from seipd.config.model import Settings
 
 
 def parse_keys(text: str) -> list[bytes]:
@@ -21,17 +16,17 @@ def parse_keys(text: str) -> list[bytes]:
     return [parse_key(one.strip()) for one in text.split(",") if one.strip()]
 
 
-def bad_releases(settings: Settings) -> list[tuple[str, str]]:
-    """Return what is wrong with them: the setting's name and why."""
+def bad_releases(*, keys: dict[str, str], url: str) -> list[tuple[str, str]]:
+    """Return what is wrong with lists of keys, by setting, and the releases URL: name and why."""
     faults = []
-    for name in ("release_keys", "retired_release_keys"):
+    for name, text in keys.items():
         try:
-            parse_keys(getattr(settings, name))
+            parse_keys(text)
         except SeipdError as error:
             faults.append((name, f"is wrong: {error}"))
-    if settings.releases_url:
+    if url:
         try:
-            check_url(settings.releases_url)
+            check_url(url)
         except SeipdError as error:
             faults.append(("releases_url", f"is wrong: {error}"))
     return faults
