@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seipd.api.server import PRIVATE_ROUTES, PUBLIC_ROUTES, build_app
 from seipd.api.services import ApiServices
@@ -22,7 +22,6 @@ from services.authority.rootkeys.rotation import RotationService
 from services.authority.rootkeys.seen import RootSeen
 from services.authority.rootkeys.service import RootKeysService
 from services.authority.trust.service import TrustService
-from services.authority.trust.tiers import TrustRules
 from services.base.crypto.agreement import generate_x25519
 from services.base.crypto.signatures import SigningKey, generate_signing_key
 from services.base.keywrap.identity import ServerIdentity
@@ -41,6 +40,9 @@ from services.kernel.signing import KeyRotation, PublicKeyInfo
 from tests.fakes.recovering import DeskInProcess, NewSigner
 from tests.fakes.seen import Seen
 from tests.fakes.world import APPLIERS
+
+if TYPE_CHECKING:
+    from services.authority.trust.tiers import TrustRules
 
 
 class ShiftedClock:
