@@ -15,7 +15,7 @@ from seipd.lab import net
 from seipd.lab.mesh import Lab
 from seipd.lab.plan import LabPlan
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(400)]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from seipd.lab import net
 from seipd.lab.mesh import Lab
 from seipd.lab.plan import LabPlan
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(1200)]
 
 ROTATION = "root_rotation_interval_days"
 

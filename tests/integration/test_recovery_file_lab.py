@@ -15,7 +15,7 @@ from seipd.signerd.recovery import FILE_KIND
 from services.kernel import canonical
 from tests.integration.test_root_recovery_lab import generation, lose_root, run, shares
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

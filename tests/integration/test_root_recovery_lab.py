@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from seipd.lab.plan import Host
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(600)]
 
 UNAVAILABLE = 7
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from seipd.lab.plan import Host
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(900)]
 
 OVERLAP_S = 20
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from seipd.lab.plan import Host
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(900)]
 
 FOUNDING = ("--tier1-checks", "8", "--parameter", "tier1_uptime_permille=500")
 
