@@ -156,7 +156,7 @@ async def test_sgn_10_a_key_service_that_is_away_is_said_and_back_it_signs(with_
 def test_an_access_key_that_is_refused_leaves_no_row(with_kms, kms) -> None:
     kms.secret = "another than in the file"
     refused = with_kms.keygen()
-    assert refused.returncode == 1
+    assert refused.returncode == 7
     assert refused.stderr.startswith("error: KMS refuses: InvalidSignatureException — look at")
     assert not (with_kms.place.state / "keys.json").exists()
     assert kms.keys == {}
@@ -168,7 +168,7 @@ def test_another_provider_than_before_is_said_with_the_mend(with_kms) -> None:
     create_unlock_file(place.unlock_file)
     with_kms.give(place.unlock_file)
     with_kms.environment = {}
-    assert with_kms.start().wait(20) == 1
+    assert with_kms.start().wait(20) == 5
     assert "give the --provider that has the key" in with_kms.log()
 
 
