@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from services.authority.recovery.messages import DealtShare, Head, Request
 from services.authority.recovery.view import numbers, standing_of, threshold_of, usable
 from services.base.signing.dealing import SEALED_SHARE_BYTES, deal_key
+from services.kernel.errors import WireError
 from services.kernel.ids import b64u_encode
+from services.kernel.records import record_from_value
 from tests.fakes.world import World, key_of
 
 
@@ -259,6 +261,22 @@ def test_rkc_10_a_doubled_release_and_one_for_an_older_request_have_no_effect() 
     assert mesh.code(mesh.release(3, 1, request)) == "unknown_request"
     assert mesh.state().get("recovery", f"release/{mesh.holders[0].id}/2") is None
     assert mesh.code(mesh.release(2, 1, newer)) is None
+
+
+def test_rkc_07_a_holder_counts_once_whatever_name_or_spelling_it_goes_by() -> None:
+    mesh = Recovery()
+    mesh.write_head(mesh.head())
+    mesh.write_part()
+    for at in (1, 2, 3):
+        mesh.ack(at)
+    assert mesh.code(mesh.ack(3)) == "already_told"
+    forged = mesh.ack(4, by=mesh.holders[2].key)
+    assert mesh.code(forged) == "rejected_unauthorised"
+    assert (standing_of(mesh.state(), 1)["good"], numbers(mesh.state())) == ([1, 2, 3], (0, 1))
+    value = mesh.holders[2].entries[-1].record.value()
+    other = value["actor"][:-1] + chr(ord(value["actor"][-1]) + 1)  # two bits that say nothing
+    with pytest.raises(WireError):
+        record_from_value({**value, "actor": other})
 
 
 def test_a_claim_for_the_root_key_in_force_is_refused() -> None:

@@ -115,6 +115,18 @@ def test_a_release_at_another_holders_place_or_for_another_claim_opens_nothing()
         assert caught.value.bad == {index: "share_unopened"}
 
 
+def test_rkc_07_one_holder_s_share_under_several_places_counts_once() -> None:
+    one = dealt()
+    server = Recovering(one)
+    released = server.released(1, 2, 3)
+    own = opened(one, 3)
+    moved = dataclasses.replace(own, share=dataclasses.replace(own.share, index=4))
+    released[4] = release_share(moved, one_time_key=server.public, claim=CLAIM, dealing=one.dealing)
+    with pytest.raises(RecoveryError) as caught:
+        server.rebuild(released)
+    assert (caught.value.code, caught.value.bad) == ("too_few_shares", {4: "share_forged"})
+
+
 def test_rkc_11_and_15_shares_of_another_dealing_are_refused() -> None:
     server, other = Recovering(dealt(1)), dealt(2, number=2)
     with pytest.raises(ShareError) as caught:
