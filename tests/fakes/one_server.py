@@ -42,7 +42,10 @@ from tests.fakes.seen import Seen
 from tests.fakes.world import APPLIERS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from services.authority.trust.tiers import TrustRules
+    from services.kernel.records import Record
 
 
 class ShiftedClock:
@@ -162,6 +165,7 @@ class OneServer:
         self.signer = KeyInMemorySigner()
         self.hold_s = 0.0
         self.fatal: list[BaseException] = []
+        self.kept: list[Sequence[Record]] = []
 
     @classmethod
     async def start(
@@ -198,6 +202,7 @@ class OneServer:
             appliers=APPLIERS,
             clock=self.clock,
             on_fatal=self.fatal.append,
+            remember=self.kept.append,
         )
         await self.ledger.start()
         self.author = Author(

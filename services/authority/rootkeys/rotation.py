@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0
+ROOT_VIEW = "root"
 RETRY_S = 30.0
 
 
@@ -71,6 +72,7 @@ class RotationService:
         self._clock = clock
         self._look_s = look_s
         self._trouble = ""
+        self._disk_trouble = ""
         self._tasks = TaskOwner("root-rotation")
 
     async def start(self) -> None:
@@ -80,6 +82,9 @@ class RotationService:
             CorruptError: what was seen of the chain can't be read.
         """
         await asyncio.to_thread(self._seen.load)
+        # At once, not at the next look: nobody puts back what was heard a moment ago.
+        self._ledger.subscribe([ROOT_VIEW], lambda _: self._remember())
+        self._remember()
         self._tasks.spawn(self._keep(), name="root-rotation-keep")
 
     async def stop(self) -> None:
@@ -88,7 +93,7 @@ class RotationService:
 
     def health(self) -> Health:
         """Say what keeps a rotation from going on."""
-        trouble = self.rolled_back() or self._trouble
+        trouble = self.rolled_back() or self._disk_trouble or self._trouble
         if trouble:
             return Health(state=HealthState.DEGRADED, detail=trouble)
         generation = self._ledger.charter.chain.newest.generation
@@ -182,7 +187,7 @@ class RotationService:
         while True:
             await asyncio.sleep(RETRY_S if self._trouble else self._look_s)
             newest = self._ledger.charter.chain.newest
-            await self._remember()
+            self._remember()
             if not self._root_keys.holds_root:
                 continue
             try:
@@ -201,11 +206,13 @@ class RotationService:
             else:
                 self._trouble = ""
 
-    async def _remember(self) -> None:
+    def _remember(self) -> None:
         try:
-            await asyncio.to_thread(self._seen.note, self._ledger.charter.chain)
+            self._seen.note(self._ledger.charter.chain)
         except SeipdError as error:
-            self._tell(error)
+            self._disk_trouble = f"the root key that was seen can't be written down: {error}"
+        else:
+            self._disk_trouble = ""
 
     def _tell(self, error: SeipdError) -> None:
         if self._trouble != str(error):

@@ -14,7 +14,7 @@ from services.base.ledger.checkpoint import parse_checkpoint
 from services.base.ledger.note import parse_note
 from services.base.ledger.replay import parse_entries
 from services.base.ledger.standing import Checked
-from services.kernel.errors import WireError
+from services.kernel.errors import StorageError, WireError
 from services.kernel.hlc import Hlc
 from services.kernel.records import Entry
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from services.base.ledger.feedrules import Verify
     from services.base.ledger.holding import Holding
+    from services.base.ledger.rootchain import RootChain
     from services.base.ledger.roster import Charter
     from services.kernel.ids import MeshId, ServerId
     from services.kernel.records import Record
@@ -39,6 +40,7 @@ class Epochs:
         self._holding = holding
         self._remember = remember
         self._number = -1
+        self._chain: RootChain | None = None
 
     def keep_roster(self) -> None:
         """Make the roster durable that stands in no feed here, so that nothing can lose it.
@@ -55,11 +57,13 @@ class Epochs:
         """Go by the newest roster; say whether a feed has another epoch now.
 
         The roster is made durable first: without it a feed that goes on could not be opened again.
+        A new root key is, too: whoever puts the feeds back can't put it back with them.
 
         Raises:
             StorageError: the disk refused.
         """
         holding, charter = self._holding, self._holding.fold.charter
+        self._keep_root(charter)
         if charter.number == self._number:
             return False
         renewed = []
@@ -76,6 +80,16 @@ class Epochs:
             log.begin_epoch(holding.fold.mesh_id, certificate)
         self._number = charter.number
         return True
+
+    def _keep_root(self, charter: Charter) -> None:
+        if charter.chain is self._chain:
+            return
+        try:
+            self.keep_roster()
+        except StorageError as error:
+            logger.warning("the root key chain is not saved, it is tried again: %s", error)
+        else:
+            self._chain = charter.chain
 
 
 def roster_changes(records: Sequence[Record], *, mesh_id: MeshId, verify: Verify) -> list[Checked]:

@@ -7,8 +7,18 @@ import asyncio
 import pytest
 
 from seipd.client.trust import KnownRoot, UntrustedServerError, trust_server
+from seipd.daemon.genesis import verify_charter
+from services.authority.rootkeys.rotating import DAY_MS
+from services.authority.rootkeys.rotation import RotationService
+from services.authority.rootkeys.seen import RootSeen
 from services.base.ledger.rootwalk import follow_chain, shown_chain
-from services.kernel.errors import ConflictError, InputError, SeipdError, UnavailableError
+from services.kernel.errors import (
+    ConflictError,
+    InputError,
+    SeipdError,
+    StorageError,
+    UnavailableError,
+)
 from services.kernel.invitations import decode_token
 from tests.fakes.one_server import OneServer
 
@@ -154,3 +164,40 @@ async def test_the_chain_is_followed_from_the_genesis(server) -> None:
         await server.rotation.go_on()
     walk = follow_chain(shown_chain(server.ledger.charter), server.ledger.mesh_id)
     assert walk.chain.newest.public_key == chain_of(server).newest.public_key
+
+
+async def test_rkc_04_a_new_key_is_on_the_disk_before_anybody_is_answered(server, tmp_path) -> None:
+    rare = RotationService(
+        ledger=server.ledger,
+        root_keys=server.root_keys,
+        rotator=server.signer,
+        interval_ms=lambda: DAY_MS,
+        overlap_ms=MINUTE_MS,
+        seen=RootSeen(tmp_path / "seen" / "root_seen.json"),
+        clock=server.clock,
+        look_s=3600,
+    )
+    await rare.start()
+    await rare.rotate()
+    newest = chain_of(server).newest
+    assert server.kept[-1][newest.number].actor == newest.public_key
+    again = RootSeen(tmp_path / "seen" / "root_seen.json")
+    again.load()
+    assert "ROLLBACK_DETECTED" in again.trouble(verify_charter(server.records).chain)
+    assert again.trouble(verify_charter(server.kept[-1]).chain) == ""
+    await rare.stop()
+
+
+async def test_a_chain_that_can_not_be_saved_is_saved_later(server) -> None:
+    kept, refusals = server.kept, [StorageError("the disk is full")]
+
+    def remember(records) -> None:
+        if refusals:
+            raise refusals.pop()
+        kept.append(records)
+
+    server.ledger._upkeep._epochs._remember = remember
+    await server.rotation.rotate()
+    newest = chain_of(server).newest
+    assert refusals == []
+    assert kept[-1][newest.number].actor == newest.public_key
