@@ -1,16 +1,18 @@
 """Polls: who may vote is fixed where a poll stands in the order; of each the first vote counts.
 
-    early/<poll>   {voter: [approve, stamp_ms]}
+    early/<poll>      {voter: [approve, stamp_ms]}
+    early_by/<voter>  the polls that this voter's votes wait for, oldest first
 
 A poll is named by the record that opened it, a voter by its server id without ``server-``. Feeds
 settle one by one, so a vote may stand before its poll in the order though it was cast after it:
-such a vote is kept, and counts where the poll opens, if it came in time and from an elector.
+such a vote is kept, and counts where the poll opens, if it came in time and from an elector. Of a
+voter so many are kept as nobody casts in that time; more push out the oldest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from services.authority.governance.electorate import is_tier1, tier1
 from services.kernel.errors import RejectedError
@@ -18,9 +20,11 @@ from services.kernel.errors import RejectedError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from services.kernel.views import FoldContext
+    from services.kernel.views import FoldContext, StateWriter
 
 VIEW: Final = "early"
+VOTER_VIEW: Final = "early_by"
+MAX_EARLY: Final = 64
 PREFIX: Final = "server-"
 
 Votes = dict[str, bool | None]
@@ -92,7 +96,7 @@ def open_poll(context: FoldContext, *, closes_ms: int) -> Votes:
     for voter, (approve, stamp_ms) in (context.state.get(VIEW, poll) or {}).items():
         if voter in votes and stamp_ms <= closes_ms:
             votes[voter] = approve
-    context.state.delete(VIEW, poll)
+        _forget_early(context.state, poll, voter)
     return votes
 
 
@@ -120,8 +124,28 @@ def keep_early(context: FoldContext, poll: str, *, approve: bool) -> None:
     Raises:
         RejectedError: ``rejected_not_eligible`` or ``already_voted``.
     """
-    voter = require_voter(context)
-    early = context.state.get(VIEW, poll) or {}
+    voter, state = require_voter(context), context.state
+    early = state.get(VIEW, poll) or {}
     if voter in early:
         raise RejectedError("the first vote counts", code="already_voted")
-    context.state.put(VIEW, poll, {**early, voter: [approve, context.stamp_ms]})
+    waiting = state.get(VOTER_VIEW, voter) or []
+    if len(waiting) >= MAX_EARLY:
+        _forget_early(state, waiting[0], voter)
+    state.put(VIEW, poll, {**early, voter: [approve, context.stamp_ms]})
+    state.put(VOTER_VIEW, voter, [*waiting[-MAX_EARLY + 1 :], poll])
+
+
+def _forget_early(state: StateWriter, poll: str, voter: str) -> None:
+    early = {key: one for key, one in (state.get(VIEW, poll) or {}).items() if key != voter}
+    _keep_if_any(state, VIEW, poll, early)
+    waiting = [one for one in state.get(VOTER_VIEW, voter) or [] if one != poll]
+    _keep_if_any(state, VOTER_VIEW, voter, waiting)
+
+
+def _keep_if_any(
+    state: StateWriter, view: str, key: str, value: dict[str, Any] | list[str]
+) -> None:
+    if value:
+        state.put(view, key, value)
+    else:
+        state.delete(view, key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.authority.names.view import CLAIM_KIND, slots_held
@@ -63,6 +63,7 @@ def test_a_removed_server_s_slot_is_free_again() -> None:
     assert world.folded().state.get("ns", "1") == {"server": world.servers[2].id}
 
 
+@settings(deadline=None)
 @given(
     claims=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 3)), max_size=12),
     order=st.randoms(use_true_random=False),

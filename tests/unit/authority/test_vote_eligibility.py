@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.authority.governance import parameters
+from services.authority.governance.polls import MAX_EARLY
 from services.authority.governance.view import tally_of
 from tests.fakes.world import START_MS, World
 from tests.unit.authority.test_governance_view import propose, refusal, vote
@@ -74,3 +75,28 @@ async def test_gov_01_who_votes_both_ways_in_two_stories_is_proved_a_liar_and_co
             assert (tally.approvals, tally.denials) == (0, 0)
             assert ledger.state.get("trust", scene.liar.id)["state"] == "untrusted"
         assert first.state.root() == second.state.root()
+
+
+def test_gov_08_of_votes_on_what_nobody_proposed_a_few_are_kept_for_each_server() -> None:
+    world = World(2)
+    polls = [f"{number:032x}" for number in range(MAX_EARLY + 5)]
+    for poll in polls:
+        assert refusal(world, vote(world, 1, poll)) is None
+    state = world.folded().state
+    assert sorted(key for _, key, _ in state.scan("early")) == polls[5:]
+    assert state.get("early_by", world.servers[1].id.removeprefix("server-")) == polls[5:]
+
+
+def test_gov_08_a_vote_that_came_early_is_kept_no_longer_than_until_its_poll_opens() -> None:
+    world = World(3)
+    first, second, third = world.servers
+    world.attest(first, len(first.entries), START_MS // 1000)
+    proposal = propose(world, 0)
+    for voter in (1, 2):
+        vote(world, voter, proposal)
+    for server in (second, third):
+        world.attest(server, len(server.entries), START_MS // 1000 + 1)
+    world.attest(first, len(first.entries), START_MS // 1000 + 2)
+    state = world.folded().state
+    assert tally_of(state.get("proposal", proposal)).approvals == 2
+    assert list(state.scan("early")) + list(state.scan("early_by")) == []
