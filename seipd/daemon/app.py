@@ -21,6 +21,8 @@ from seipd.daemon.genesis import (
     save_charter,
     write_first_records,
 )
+from seipd.daemon.layers.base import ledger_of
+from seipd.daemon.layers.ground import ground_of
 from seipd.daemon.lifecycle import ServiceStack
 from seipd.daemon.sdnotify import (
     keep_watchdog,
@@ -29,7 +31,7 @@ from seipd.daemon.sdnotify import (
     notify_status,
     watchdog_interval_s,
 )
-from seipd.daemon.services import Composition, compose, ledger_of
+from seipd.daemon.services import Composition, compose
 from seipd.daemon.signer_process import SignerProcess
 from services.authority.recovery.service import RecoveryService
 from services.authority.rootkeys.service import ROOT_KEY_ID, RootKeysService
@@ -83,13 +85,15 @@ async def run_daemon(settings: Settings, *, reload: Callable[[], Settings]) -> i
         make_private_dir(paths.run)
         tasks = TaskOwner("daemon", on_crash=lambda _, error: stop.fail(error))
         composition = compose(
-            settings,
-            storage=storage,
-            identity=identity,
-            charter_records=charter_records,
-            clock=clock,
-            tasks=tasks,
-            on_fatal=stop.fail,
+            ground_of(
+                settings,
+                storage=storage,
+                identity=identity,
+                charter_records=charter_records,
+                clock=clock,
+                tasks=tasks,
+                on_fatal=stop.fail,
+            )
         )
         _install_signals(stop, reload)
         try:

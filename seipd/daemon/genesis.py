@@ -13,6 +13,7 @@ from services.authority.trust.tiers import Tier, said_tier
 from services.authority.trust.verdicts import VERDICT_KIND, founder_verdict
 from services.base.crypto.signatures import verify
 from services.base.ledger.author import Author, sign_by_root
+from services.base.ledger.rootchain import RootChainError
 from services.base.ledger.roster import Charter
 from services.base.storage.files import make_private_dir, read_private, write_atomic
 from services.kernel import canonical
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from seipd.client.trust import KnownRoot
     from services.authority.governance.parameters import Value
     from services.authority.trust.tiers import TrustRules
     from services.base.keywrap.identity import ServerIdentity
@@ -198,13 +200,21 @@ def load_charter(identity_folder: Path) -> list[Record]:
     return records
 
 
-def verify_charter(records: Sequence[Record], mesh_id: MeshId | None = None) -> Charter:
+def verify_charter(
+    records: Sequence[Record], mesh_id: MeshId | None = None, known: KnownRoot | None = None
+) -> Charter:
     """Check every signature of a genesis record and the roster changes after it.
+
+    Args:
+        records: the genesis first.
+        mesh_id: the mesh that it has to be of; any unless given.
+        known: a root key that it has to lead to: by one that another followed long ago, anybody
+            could have made the rest of it.
 
     Raises:
         CorruptError: a signature is wrong, or it is not the mesh expected.
         InputError: malformed.
-        RejectedError: a change breaks a rule of the roster.
+        RejectedError: a change breaks a rule of the roster; ``root_old``.
     """
     if not records:
         raise CorruptError("it is empty", path="identity/root_chain.json")
@@ -219,6 +229,11 @@ def verify_charter(records: Sequence[Record], mesh_id: MeshId | None = None) -> 
         charter.offer(record)
     if charter.number != len(records) - 1:
         raise CorruptError("a change is missing", path="identity/root_chain.json")
+    found = charter.chain.of_fingerprint(known.fingerprint) if known else None
+    if known is not None and (found is None or found.generation != known.generation):
+        raise RootChainError(
+            f"it does not lead to generation {known.generation} of the root", code="root_old"
+        )
     return charter
 
 

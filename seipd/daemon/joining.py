@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seipd.api.tls import load_tls_identity
 from seipd.client.problems import error_of
 from seipd.client.session import reach_server
+from seipd.client.trust import KnownRoot
 from seipd.config.paths import Paths
 from seipd.daemon.app import open_identity
 from seipd.daemon.genesis import save_charter, verify_charter
@@ -251,7 +252,10 @@ def _accept(
     if not isinstance(answer, dict):
         raise WireError("the server's answer is not an object")
     records = [record_from_value(value) for value in answer["charter"]]
-    charter = verify_charter(records, invitation.mesh_id)
+    known = KnownRoot(
+        generation=invitation.root_generation, fingerprint=invitation.root_fingerprint
+    )
+    charter = verify_charter(records, invitation.mesh_id, known)
     certificate = certificate_from_value(answer["certificate"])
     if charter.server(identity.server_id) != certificate or certificate.key != identity.public_key:
         raise UnauthenticatedError("the certificate that came back is not for this server")

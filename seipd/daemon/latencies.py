@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from seipd.daemon.load import FactTeller
     from services.kernel.clock import Clock
     from services.mesh.facts.envelope import Fact
+    from services.mesh.gossip.service import GossipService
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,13 @@ def lifetime_ms(servers_count: int) -> int:
     """Return how long it holds: a few may get lost."""
     wanted_ms = int(LIFETIME_INTERVALS * interval_s(servers_count) * 1000)
     return min(wanted_ms, KINDS[LATENCY].max_lifetime_ms)
+
+
+def measured(gossip: GossipService) -> dict[str, float]:
+    """Return the round trips measured, in ms by server."""
+    return {
+        peer.server_id: peer.latency_ms for peer in gossip.peers() if peer.latency_ms is not None
+    }
 
 
 def nearest(measured: Mapping[str, float]) -> LatencyPayload:

@@ -6,7 +6,7 @@ import pytest
 
 from seipd.config.model import Settings
 from seipd.config.paths import Paths
-from seipd.daemon.services import signer_of, signer_socket
+from seipd.daemon.layers.base import signer_of, signer_socket
 from services.base.signing.client import GrpcSigner
 from services.base.signing.remote import RemoteSigner
 from services.kernel.errors import ConfigError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from seipd.config.model import Settings
+from seipd.daemon.layers.mesh import host_of
 from seipd.daemon.network import public_address_of
-from seipd.daemon.wiring import host_of
 from services.kernel.errors import ConfigError
 from tests.fakes.world import World
 

@@ -12,15 +12,11 @@ from services.base.signing.keys_client import GrpcKeys
 from services.base.signing.recovery_client import GrpcRecovery
 
 if TYPE_CHECKING:
-    from seipd.config.model import Settings
-    from seipd.config.paths import Paths
+    from seipd.daemon.layers.base import BaseLayer
+    from seipd.daemon.layers.ground import Ground
     from services.authority.rootkeys.rotation import RotationService
     from services.authority.rootkeys.service import RootKeysService
-    from services.base.keywrap.identity import ServerIdentity
-    from services.base.ledger.author import Author
-    from services.base.ledger.service import LedgerService
     from services.base.signing.client import GrpcSigner
-    from services.kernel.clock import Clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,21 +29,15 @@ class Recovering:
 
 
 def recovering_of(
-    settings: Settings,
-    paths: Paths,
-    identity: ServerIdentity,
-    ledger: LedgerService,
-    author: Author,
-    root_keys: RootKeysService,
-    rotation: RotationService,
-    socket: str | None,
-    clock: Clock,
+    ground: Ground, base: BaseLayer, root_keys: RootKeysService, rotation: RotationService
 ) -> Recovering:
-    """Return what recovery needs; ``socket`` is where the signer listens, if there is one."""
+    """Return what recovery needs."""
+    ledger, author, socket = base.ledger, base.author, base.signer_address
+    key = ground.identity.signing_key
     shares = RecoveryService(
         ledger=ledger,
         author=author,
-        key=identity.signing_key,
+        key=key,
         root=root_keys,
         signer=None if socket is None else GrpcRecovery(socket),
     )
@@ -59,14 +49,12 @@ def recovering_of(
             rotation.adopt(GrpcKeys(host.address))
 
     host = SignerHostService(
-        settings=settings,
-        paths=paths,
+        settings=ground.settings,
+        paths=ground.paths,
         ledger=ledger,
         socket=socket,
         key_ids=key_ids,
         adopted=adopted,
     )
-    root = RootRecovery(
-        ledger=ledger, author=author, key=identity.signing_key, host=host, clock=clock
-    )
+    root = RootRecovery(ledger=ledger, author=author, key=key, host=host, clock=ground.clock)
     return Recovering(shares=shares, root=root, host=host)

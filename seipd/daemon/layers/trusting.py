@@ -10,9 +10,10 @@ from services.authority.trust.policy import Attested, Released
 from services.authority.trust.service import TrustService
 
 if TYPE_CHECKING:
+    from seipd.daemon.layers.base import BaseLayer
+    from seipd.daemon.layers.ground import Ground
     from services.authority.governance.service import GovernanceService
     from services.authority.trust.attested import News
-    from services.base.ledger.author import Author
     from services.base.ledger.service import LedgerService
     from services.kernel.clock import Clock
     from services.kernel.ids import ServerId
@@ -58,19 +59,13 @@ class SeenHere:
 
 
 def trust_of(
-    ledger: LedgerService,
-    author: Author,
-    governance: GovernanceService,
-    gossip: GossipService,
-    clock: Clock,
-    *,
-    gossip_interval_s: float,
+    ground: Ground, base: BaseLayer, governance: GovernanceService, gossip: GossipService
 ) -> TrustService:
     """Return what looks at every server, and says what it holds of it."""
     return TrustService(
-        ledger=ledger,
-        author=author,
-        sources=SeenHere(ledger=ledger, gossip=gossip, clock=clock),
+        ledger=base.ledger,
+        author=base.author,
+        sources=SeenHere(ledger=base.ledger, gossip=gossip, clock=ground.clock),
         least_permille=lambda: governance.number(parameters.TIER1_UPTIME),
-        interval_s=LOOK_EVERY_INTERVALS * gossip_interval_s,
+        interval_s=LOOK_EVERY_INTERVALS * ground.settings.gossip_interval_s,
     )

@@ -1,0 +1,111 @@
+"""The edge layer: who may ask for what, and the tunnels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from seipd.daemon.layers.mesh import backbone_of
+from services.edge.acl.service import AclService
+from services.edge.auth.service import AuthService
+from services.edge.peering.plan import interface_plan
+from services.edge.peering.service import PeeringService
+from services.edge.reach.service import ReachService
+from services.edge.wireguard.service import WireGuardService
+from services.kernel.ids import ServerId
+from services.mesh.membership.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from seipd.daemon.layers.base import BaseLayer
+    from seipd.daemon.layers.ground import Ground
+    from seipd.daemon.layers.mesh import MeshLayer
+    from services.base.ledger.service import LedgerService
+    from services.mesh.gossip.service import GossipService
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeLayer:
+    """What faces endpoints."""
+
+    auth: AuthService
+    acl: AclService
+    wireguard: WireGuardService
+    peering: PeeringService
+    reach: ReachService
+
+
+def edge_of(ground: Ground, base: BaseLayer, mesh: MeshLayer) -> EdgeLayer:
+    """Make the layer; nothing is started."""
+    ledger, gossip, clock = base.ledger, mesh.gossip, ground.clock
+    wireguard = wireguard_of(ground)
+    peering = PeeringService(
+        ledger=ledger, tunnels=wireguard, endpoint_of=endpoint_of(ledger, gossip)
+    )
+    gossip.subscribe_addresses(lambda server_id: peering.address_learnt(ServerId(server_id)))
+    return EdgeLayer(
+        auth=AuthService(
+            ledger=ledger, session_key=ground.identity.session_signing_key, clock=clock
+        ),
+        acl=AclService(ledger=ledger),
+        wireguard=wireguard,
+        peering=peering,
+        reach=reach_of(ground, base, gossip, wireguard, peering),
+    )
+
+
+def wireguard_of(ground: Ground) -> WireGuardService:
+    """Return the interface."""
+    settings = ground.settings
+    return WireGuardService(
+        interface=settings.wireguard_interface,
+        listen_port=settings.wireguard_port,
+        private_key=ground.identity.wireguard_private_key,
+        backend_choice=settings.wireguard_backend,  # type: ignore[arg-type]  # checked by Settings
+        run_dir=ground.paths.run,
+        clock=ground.clock,
+        tasks=ground.tasks,
+        # Known before the start: an interface that is there keeps its routes while we come up.
+        plan=interface_plan(ground.mesh_id, ground.ranges, ground.own),
+    )
+
+
+def reach_of(
+    ground: Ground,
+    base: BaseLayer,
+    gossip: GossipService,
+    wireguard: WireGuardService,
+    peering: PeeringService,
+) -> ReachService:
+    """Return what finds a way to servers that have no session with this one."""
+
+    def dead() -> set[ServerId]:
+        return {ServerId(peer.server_id) for peer in gossip.peers() if peer.state is State.DEAD}
+
+    reach = ReachService(
+        ledger=base.ledger,
+        tunnels=wireguard,
+        facts=gossip,
+        router=peering,
+        dead=dead,
+        clock=ground.clock,
+    )
+    gossip.subscribe_facts(reach.fact_learnt)
+    gossip.subscribe_members(lambda *_: reach.member_changed())
+    return reach
+
+
+def endpoint_of(
+    ledger: LedgerService, gossip: GossipService
+) -> Callable[[ServerId], tuple[str, int] | None]:
+    """Return what tells where a server's WireGuard is."""
+
+    def endpoint_of(server_id: ServerId) -> tuple[str, int] | None:
+        fact = gossip.addresses().get(server_id)
+        # Who tells the backbone address has no other: its WireGuard comes to us.
+        if fact is None or fact.host == backbone_of(ledger, server_id):
+            return None
+        return fact.host, fact.wireguard_port
+
+    return endpoint_of

@@ -1,0 +1,111 @@
+"""The front: what this server tells of itself, and the HTTPS servers that tell it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from seipd import __version__
+from seipd.api.server import HttpService
+from seipd.api.services import ApiServices
+from seipd.api.tls import load_tls_identity
+from seipd.daemon.mesh_info import DaemonInfo
+from seipd.daemon.network import public_address_of
+from services.kernel.addr import own_tunnel_address
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from seipd.daemon.layers.authority import AuthorityLayer
+    from seipd.daemon.layers.base import BaseLayer
+    from seipd.daemon.layers.edge import EdgeLayer
+    from seipd.daemon.layers.ground import Ground
+    from seipd.daemon.layers.mesh import MeshLayer
+    from services.kernel.service import Service
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """What faces people."""
+
+    info: DaemonInfo
+    http: HttpService
+
+
+def front_of(
+    ground: Ground,
+    base: BaseLayer,
+    authority: AuthorityLayer,
+    mesh: MeshLayer,
+    edge: EdgeLayer,
+    *,
+    all_services: Sequence[Service],
+) -> Front:
+    """Make the front; ``all_services`` is the list that it tells the health of, filled later."""
+    settings = ground.settings
+    info = DaemonInfo(
+        settings=settings,
+        public_address=public_address_of(settings.public_address, settings.bind_address),
+        version=__version__,
+        ledger=base.ledger,
+        gossip=mesh.gossip,
+        wireguard=edge.wireguard,
+        names=authority.names,
+        trust=mesh.trust,
+        words=mesh.words,
+        through=lambda: edge.reach.through,
+        clock=ground.clock,
+    )
+    api = ApiServices(
+        ledger=base.ledger,
+        author=base.author,
+        enroll=authority.enroll,
+        governance=authority.governance,
+        ipam=authority.ipam,
+        ballots=authority.ballots,
+        recovery=authority.recovering.shares,
+        root_recovery=authority.recovering.root,
+        rotation=authority.rotation,
+        root_keys=authority.root_keys,
+        trust=mesh.trust,
+        release=base.release,
+        auth=edge.auth,
+        acl=edge.acl,
+        mesh=info,
+        tls=load_tls_identity(ground.paths.tls, name=ground.identity.server_id, clock=ground.clock),
+        clock=ground.clock,
+        all_services=all_services,
+        version=__version__,
+    )
+    http = http_of(ground, api)
+    info.http = http
+    info.services = all_services
+    return Front(info=info, http=http)
+
+
+def http_of(ground: Ground, api: ApiServices) -> HttpService:
+    """Return the two HTTPS servers and the local socket."""
+    settings, own = ground.settings, ground.own
+    gateway = str(ground.ranges.gateway)
+    tunnel = str(own_tunnel_address(own.slices))
+    public_address = public_address_of(settings.public_address, settings.bind_address)
+    zone = f"{own.region}.seip.{ground.charter.genesis.domain}"
+    return HttpService(
+        services=api,
+        bind_address=settings.bind_address,
+        public_port=settings.http_port,
+        private_port=settings.private_http_port,
+        private_addresses=(gateway, tunnel, own.backbone),
+        certificate_names=(
+            f"{own.server_id}.{zone}",
+            f"private.{own.server_id}.{zone}",
+            f"backend.{own.server_id}.{zone}",
+            "localhost",
+            public_address,
+            gateway,
+            tunnel,
+            own.backbone,
+            "127.0.0.1",
+        ),
+        socket_path=ground.paths.socket,
+    )
