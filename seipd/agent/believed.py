@@ -1,6 +1,8 @@
 """What this endpoint was shown proofs of: it stays believed while no newer proof can be had.
 
-believed.json   {peers: {node id: {address, name, wireguard_key}}, roster_number}
+believed.json   {peers: {node id: {address, name, wireguard_key}}, root, roster_number}
+
+``root`` is the newest root key that was shown: {fingerprint, generation, recoveries}.
 """
 
 from __future__ import annotations
@@ -8,11 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from services.base.ledger.rootwalk import chain_from_values
+from services.base.ledger.seenroot import SeenRoot
 from services.base.storage.files import read_private, write_atomic
 from services.kernel import canonical
-from services.kernel.errors import SeipdError
+from services.kernel.errors import CorruptError, SeipdError
+from services.kernel.ids import MeshId
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from seipd.agent.state import AgentState
@@ -24,8 +30,9 @@ MAX_BYTES: Final = 1 << 20
 
 @dataclass(slots=True, kw_only=True)
 class Believed:
-    """The newest roster that was proved, and each peer as it was proved."""
+    """The newest root and roster that were proved, and each peer as it was proved."""
 
+    root: SeenRoot
     roster_number: int = 0
     peers: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -42,18 +49,43 @@ class Believed:
 
 
 def load_believed(state: AgentState) -> Believed:
-    """Return what is remembered; nothing where the file is not there or is damaged."""
+    """Return what is remembered; what the join showed where the file is not there or is damaged."""
     try:
         value = canonical.decode_object(read_private(_path(state), max_bytes=MAX_BYTES))
-        return Believed(roster_number=int(value["roster_number"]), peers=dict(value["peers"]))
+        return Believed(
+            root=SeenRoot.from_value(value["root"]),
+            roster_number=int(value["roster_number"]),
+            peers=dict(value["peers"]),
+        )
     except (SeipdError, OSError, KeyError, TypeError, ValueError):
-        return Believed()
+        return Believed(root=seen_root(state.mesh()))
 
 
 def save_believed(state: AgentState, believed: Believed) -> None:
     """Write it down."""
-    value = {"roster_number": believed.roster_number, "peers": believed.peers}
+    value = {
+        "root": believed.root.value(),
+        "roster_number": believed.roster_number,
+        "peers": believed.peers,
+    }
     write_atomic(_path(state), canonical.encode(value))
+
+
+def seen_root(mesh: Mapping[str, Any]) -> SeenRoot:
+    """Return the newest root key that was shown at the join, of what ``mesh.json`` holds.
+
+    Raises:
+        CorruptError: it holds no root key chain of its mesh.
+    """
+    mesh_id = MeshId(mesh["mesh_id"])
+    if not mesh.get("chain"):
+        return SeenRoot.of_mesh(mesh_id)
+    try:
+        return SeenRoot.of_chain(chain_from_values(mesh["chain"], mesh_id).chain)
+    except SeipdError as error:
+        raise CorruptError(
+            f"mesh.json: {error}", path="mesh.json", mend="seip leave, then join again"
+        ) from error
 
 
 def _facts(peer: dict[str, Any]) -> dict[str, str]:

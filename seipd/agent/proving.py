@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from seipd.agent.believed import load_believed, save_believed
+from seipd.agent.believed import load_believed, save_believed, seen_root
 from seipd.agent.trustlines import BELIEVED, PROVEN, REFUSED, WAITING
 from services.kernel.errors import CorruptError, SeipdError
 from services.kernel.ids import MeshId, ServerId, b64u_encode, parse_key
@@ -93,6 +93,7 @@ def check_joined(mesh: dict[str, Any], keys: AgentKeys) -> None:
         server_id=record["server_id"],
         # The root may have been rotated between the two answers of a join.
         chain=record.get("chain") or mesh.get("chain"),
+        seen=seen_root(mesh),
     )
     check_own_record(
         record["proof"].encode("utf-8"),
@@ -205,14 +206,16 @@ class Prover:
                     mesh_id=MeshId(self._mesh["mesh_id"]),
                     roster_number=self._believed.roster_number,
                     chain=shown.chain,
+                    seen=self._believed.root,
                 ),
                 signer_count=self._signer_count,
                 now_ms=self._clock.now_ms(),
             )
         except SeipdError as error:
             return _verdict_of(error, WAITING), None, None
-        if agreed.roster_number > self._believed.roster_number:
-            self._believed.roster_number = agreed.roster_number
+        newest = (agreed.roster_number, agreed.seen)
+        if newest != (self._believed.roster_number, self._believed.root):
+            self._believed.roster_number, self._believed.root = newest
             save_believed(self._state, self._believed)
         return Verdict(state=PROVEN), agreed, shown
 

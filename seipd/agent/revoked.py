@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 
+from seipd.agent.believed import seen_root
 from services.kernel.errors import SeipdError
 from services.kernel.ids import MeshId
 from services.mesh.proofs.errors import RefusedError
@@ -25,8 +26,8 @@ class RevocationWatch:
     def __init__(self, mesh: dict[str, Any]) -> None:
         self._mesh_id = MeshId(mesh["mesh_id"])
         self._server_id: str = mesh["server"]["server_id"]
-        addresses = mesh["server"]["addresses"]
-        self._seen = {address: RosterWalk(self._mesh_id) for address in addresses}
+        self._root = seen_root(mesh)
+        self._seen = {address: self._walk() for address in mesh["server"]["addresses"]}
 
     async def look(self) -> bool:
         """Say whether anybody shows that the root removed the server; believe the root alone."""
@@ -51,11 +52,14 @@ class RevocationWatch:
             try:
                 is_removed = walk.shows_removal(records, self._server_id)
             except RefusedError:
-                self._seen[address] = RosterWalk(self._mesh_id)
+                self._seen[address] = self._walk()
                 raise
             if is_removed or not records:
                 return is_removed
         return False
+
+    def _walk(self) -> RosterWalk:
+        return RosterWalk(self._mesh_id, self._root)
 
     async def _page(self, client: HttpClient, url: str) -> Sequence[object]:
         answer = await client.fetch("GET", url, timeout_s=TIMEOUT_S, max_bytes=MAX_PAGE_BYTES)

@@ -3,13 +3,14 @@
 A disk that was put back in part shows an older chain; whoever then goes on would let a key that was
 followed long ago act as the root. The chain comes forward again as soon as another server is heard.
 
-root_seen.json   {fingerprint, generation}
+root_seen.json   {fingerprint, generation, recoveries}
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from services.base.ledger.seenroot import SeenRoot
 from services.base.storage.files import make_private_dir, read_private, write_atomic
 from services.kernel import canonical
 from services.kernel.errors import CorruptError, NotFoundError, SeipdError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from services.base.ledger.rootchain import RootChain
 
-_MAX_BYTES: Final = 1024
+_MAX_BYTES: Final = 1 << 16
 
 
 class RootSeen:
@@ -27,8 +28,7 @@ class RootSeen:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._generation = 0
-        self._fingerprint = ""
+        self._seen: SeenRoot | None = None
 
     def load(self) -> None:
         """Read what was seen.
@@ -37,12 +37,11 @@ class RootSeen:
             CorruptError: the file is damaged.
         """
         try:
-            value = canonical.decode_object(read_private(self._path, _MAX_BYTES))
-            self._generation = int(value["generation"])
-            self._fingerprint = str(value["fingerprint"])
+            data = read_private(self._path, _MAX_BYTES)
+            self._seen = SeenRoot.from_value(canonical.decode_object(data))
         except NotFoundError:
             return
-        except (SeipdError, KeyError, TypeError, ValueError) as error:
+        except SeipdError as error:
             raise CorruptError(
                 f"{self._path.name} is damaged",
                 path=f"identity/{self._path.name}",
@@ -55,28 +54,22 @@ class RootSeen:
         Raises:
             StorageError: the disk refused.
         """
-        newest = chain.newest
-        known = chain.of_fingerprint(self._fingerprint)
-        follows = known is None and newest.endorser == "recovery"
-        if newest.generation <= self._generation and not follows:
+        if self.trouble(chain):
             return
-        if self._generation and known is None and not follows:
-            return
-        value = {"generation": newest.generation, "fingerprint": newest.fingerprint}
-        make_private_dir(self._path.parent)
-        write_atomic(self._path, canonical.encode(value))
-        self._generation, self._fingerprint = newest.generation, newest.fingerprint
+        seen = SeenRoot.of_chain(chain)
+        if seen != self._seen:
+            make_private_dir(self._path.parent)
+            write_atomic(self._path, canonical.encode(seen.value()))
+            self._seen = seen
 
     def trouble(self, chain: RootChain) -> str:
         """Say what is wrong with a chain that does not lead to what was seen; empty where it does.
 
         A recovery may have taken the place of what was seen.
         """
-        if not self._generation or chain.of_fingerprint(self._fingerprint) is not None:
-            return ""
-        if chain.newest.endorser == "recovery" and chain.newest.generation >= self._generation:
+        if self._seen is None or self._seen.is_led_to_by(chain):
             return ""
         return (
-            f"ROLLBACK_DETECTED: generation {self._generation} of the root was seen here, the chain"
-            f" ends with {chain.newest.generation}"
+            f"ROLLBACK_DETECTED: generation {self._seen.generation} of the root was seen here, the"
+            f" chain ends with {chain.newest.generation}"
         )

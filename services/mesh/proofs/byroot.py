@@ -11,15 +11,44 @@ from services.mesh.proofs.errors import RefusedError
 
 if TYPE_CHECKING:
     from services.base.ledger.changes import Change
+    from services.base.ledger.seenroot import SeenRoot
     from services.kernel.ids import MeshId
     from services.kernel.records import Record
+
+
+def shown_walk(
+    chain: object, *, mesh_id: MeshId, seen: SeenRoot | None = None, code: str = "roster_false"
+) -> RootWalk | None:
+    """Return the root key chain that is shown, as JSON; None where the first key signed all.
+
+    Args:
+        chain: as it is shown; may be empty.
+        mesh_id: the mesh.
+        seen: the newest root key that was ever shown here.
+        code: of the refusal.
+
+    Raises:
+        RefusedError: it is none, or ``root_old``: it does not lead to what was seen.
+    """
+    walk = None
+    if chain:
+        try:
+            walk = chain_from_values(chain, mesh_id)
+        except SeipdError as error:
+            raise RefusedError(f"the root key chain: {error}", code=code) from error
+    if seen is not None and not (seen.is_led_to_by(walk.chain) if walk else seen.is_first(mesh_id)):
+        raise RefusedError(
+            f"generation {seen.generation} of the root was seen here, and is not shown",
+            code="root_old",
+        )
+    return walk
 
 
 def changes_by_root(
     values: list[object] | tuple[object, ...],
     *,
     mesh_id: MeshId,
-    chain: object = None,
+    walk: RootWalk | None = None,
     now_ms: int | None = None,
     code: str = "roster_false",
 ) -> list[tuple[Record, Change]]:
@@ -28,14 +57,13 @@ def changes_by_root(
     Args:
         values: the changes, as JSON.
         mesh_id: the mesh.
-        chain: the root key chain as it is shown, as JSON; empty where the first key signed all.
+        walk: the root key chain that is shown; None where the first key signed all.
         now_ms: when the windows of the keys that signed have to be open; any time unless given.
         code: of the refusal.
 
     Raises:
         RefusedError: one is malformed, or not by the root.
     """
-    walk = _chain(chain, mesh_id, code) if chain else None
     found = []
     for value in values:
         try:
@@ -45,10 +73,3 @@ def changes_by_root(
         except SeipdError as error:
             raise RefusedError(f"a roster change is not by the root: {error}", code=code) from error
     return found
-
-
-def _chain(chain: object, mesh_id: MeshId, code: str) -> RootWalk:
-    try:
-        return chain_from_values(chain, mesh_id)
-    except SeipdError as error:
-        raise RefusedError(f"the root key chain: {error}", code=code) from error

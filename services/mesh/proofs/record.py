@@ -17,10 +17,11 @@ from services.base.ledger.proof import parse_proof, verify_proof
 from services.kernel.errors import SeipdError
 from services.kernel.ids import b64u_encode
 from services.kernel.records import decode_entry
-from services.mesh.proofs.byroot import changes_by_root
+from services.mesh.proofs.byroot import changes_by_root, shown_walk
 from services.mesh.proofs.errors import RefusedError
 
 if TYPE_CHECKING:
+    from services.base.ledger.seenroot import SeenRoot
     from services.kernel.certificates import ServerCertificate
     from services.kernel.ids import MeshId
     from services.kernel.records import Record
@@ -82,6 +83,7 @@ def named_certificate(
     mesh_id: MeshId,
     server_id: str,
     chain: object = None,
+    seen: SeenRoot | None = None,
     now_ms: int | None = None,
 ) -> ServerCertificate:
     """Return what the root says of a server, from the roster change that names it, as JSON.
@@ -91,13 +93,16 @@ def named_certificate(
         mesh_id: the mesh.
         server_id: the server.
         chain: the root key chain as it is shown, as JSON; empty where the first key signed it.
+        seen: the newest root key that was ever shown here.
         now_ms: when the window of the key that signed has to be open; any time unless given.
 
     Raises:
-        RefusedError: ``certificate_false``: not by the root, or not about that server.
+        RefusedError: ``certificate_false``: not by the root, or not about that server;
+            ``root_old``.
     """
+    walk = shown_walk(chain, mesh_id=mesh_id, seen=seen, code=_FALSE)
     ((_, change),) = changes_by_root(
-        [value], mesh_id=mesh_id, chain=chain, now_ms=now_ms, code=_FALSE
+        [value], mesh_id=mesh_id, walk=walk, now_ms=now_ms, code=_FALSE
     )
     for certificate in change.servers:
         if certificate.server_id == server_id:

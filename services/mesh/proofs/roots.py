@@ -3,7 +3,8 @@
 Everything follows from the hash of the first root key. It, or a key that follows it in the chain,
 signs the change of the roster that names the witnesses and the certificates that hold their keys;
 their words on the state name that change.
-Whoever shows an older change than was seen before is refused. A lie shows; that servers of an old
+Whoever shows an older change than was seen before, or no chain to the root key that was seen, is
+refused. A lie shows; that servers of an old
 roster, whose keys were stolen, are believed by one who never saw a newer roster can't be helped.
 """
 
@@ -13,18 +14,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from services.base.ledger.changes import MAX_WITNESSES, record_hash
+from services.base.ledger.seenroot import SeenRoot
 from services.base.ledger.ticks import decode_word
 from services.kernel.errors import SeipdError
 from services.kernel.ids import server_id_of
 from services.mesh.facts.envelope import open_envelope
 from services.mesh.facts.kinds import STATE
-from services.mesh.proofs.byroot import changes_by_root
+from services.mesh.proofs.byroot import changes_by_root, shown_walk
 from services.mesh.proofs.errors import RefusedError, UnprovenError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.base.ledger.changes import Change
+    from services.base.ledger.rootwalk import RootWalk
     from services.base.ledger.ticks import StateWord
     from services.kernel.ids import MeshId, ServerId
     from services.mesh.facts.envelope import Fact
@@ -41,6 +44,8 @@ class Anchor:
     roster_number: int = 0
     chain: Sequence[object] = ()
     """The root key chain as the server shows it; empty where the first key signed all."""
+    seen: SeenRoot | None = None
+    """The newest root key that was ever shown here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,7 @@ class AgreedRoot:
     root: bytes
     time_ms: int
     roster_number: int
+    seen: SeenRoot
     signers: tuple[ServerId, ...]
     needed_count: int
 
@@ -73,15 +79,16 @@ def agreed_root(
         now_ms: the time here. A word may be a minute old and ten seconds ahead.
 
     Raises:
-        RefusedError: something of it is false.
+        RefusedError: something of it is false; ``root_old``, ``roster_old``.
         UnprovenError: ``too_few_signers`` or ``not_of_now``.
     """
-    changes = _changes(records, anchor, now_ms)
+    walk = shown_walk(list(anchor.chain), mesh_id=anchor.mesh_id, seen=anchor.seen)
+    changes = _changes(records, anchor.mesh_id, walk, now_ms)
     facts, word = _words(envelopes, anchor.mesh_id)
     change = changes.get(word.roster_hash.hex())
     if change is None or change.number != word.roster_number:
         raise RefusedError("the roster that the servers go by is not shown", code="roster_false")
-    if change.number < anchor.roster_number:
+    if change.number < anchor.roster_number and not _is_rewound(anchor, walk):
         raise RefusedError(
             f"roster {change.number} was replaced by {anchor.roster_number}", code="roster_old"
         )
@@ -106,17 +113,23 @@ def agreed_root(
         root=word.root,
         time_ms=word.time_ms,
         roster_number=change.number,
+        seen=SeenRoot.of_chain(walk.chain) if walk else SeenRoot.of_mesh(anchor.mesh_id),
         signers=tuple(sorted(server_id_of(fact.key) for fact in facts)),
         needed_count=needed,
     )
 
 
-def _changes(records: Sequence[object], anchor: Anchor, now_ms: int) -> dict[str, Change]:
+def _is_rewound(anchor: Anchor, walk: RootWalk | None) -> bool:
+    """Say whether a recovery took back changes of the roster that were seen before."""
+    return walk is not None and anchor.seen is not None and anchor.seen.is_rewound_by(walk.chain)
+
+
+def _changes(
+    records: Sequence[object], mesh_id: MeshId, walk: RootWalk | None, now_ms: int
+) -> dict[str, Change]:
     if len(records) > MAX_WITNESSES + 1:
         raise RefusedError("more roster changes than witnesses", code="roster_false")
-    shown = changes_by_root(
-        list(records), mesh_id=anchor.mesh_id, chain=list(anchor.chain), now_ms=now_ms
-    )
+    shown = changes_by_root(list(records), mesh_id=mesh_id, walk=walk, now_ms=now_ms)
     return {record_hash(record): change for record, change in shown}
 
 

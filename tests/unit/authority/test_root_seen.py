@@ -57,6 +57,40 @@ def test_a_recovery_in_the_place_of_what_was_seen_is_none(tmp_path) -> None:
     assert seen_at(tmp_path).trouble(world.charter.chain) != ""
 
 
+def test_a_recovery_may_take_back_several_generations_and_be_followed(tmp_path) -> None:
+    world = World(1)
+    rotate(world, "root 2", recovery_key=key_of("recovery").public_key)
+    recovered = World(1)
+    rotate(recovered, "root 2", recovery_key=key_of("recovery").public_key)
+    for name in ("thief", "thief's next", "thief's last"):
+        rotate(world, name)
+    seen = seen_at(tmp_path)
+    seen.note(world.charter.chain)
+    link = rotation(
+        recovered, recovered.charter, key_of("recovery"), key_of("new"), endorser="recovery"
+    )
+    recovered.charter.offer(link)
+    recovered.root = key_of("new")
+    rotate(recovered, "after")
+    assert seen.trouble(recovered.charter.chain) == ""
+    seen.note(recovered.charter.chain)
+    assert "ROLLBACK_DETECTED" in seen_at(tmp_path).trouble(world.charter.chain)
+
+
+def test_rkc_04_a_recovery_that_was_known_explains_no_older_chain(tmp_path) -> None:
+    world = World(1)
+    rotate(world, "root 2", recovery_key=key_of("recovery").public_key)
+    link = rotation(
+        world, world.charter, key_of("recovery"), key_of("recovered"), endorser="recovery"
+    )
+    world.charter.offer(link)
+    world.root, old = key_of("recovered"), world.charter.chain
+    rotate(world, "next")
+    seen = seen_at(tmp_path)
+    seen.note(world.charter.chain)
+    assert "ROLLBACK_DETECTED" in seen.trouble(old)
+
+
 def test_a_damaged_file_is_named(tmp_path) -> None:
     (tmp_path / "root_seen.json").write_text("{}")
     (tmp_path / "root_seen.json").chmod(0o600)
