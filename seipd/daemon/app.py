@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from seipd.api.tls import load_tls_identity
 from seipd.config.model import range_values
 from seipd.config.paths import Paths
+from seipd.daemon.founding_signer import founding_signer
 from seipd.daemon.genesis import (
     MeshFacts,
     found_mesh,
@@ -32,9 +33,8 @@ from seipd.daemon.sdnotify import (
     watchdog_interval_s,
 )
 from seipd.daemon.services import Composition, compose
-from seipd.daemon.signer_process import SignerProcess
 from services.authority.recovery.service import RecoveryService
-from services.authority.rootkeys.service import ROOT_KEY_ID, RootKeysService
+from services.authority.rootkeys.service import RootKeysService
 from services.base.keywrap.identity import (
     ServerIdentity,
     create_identity,
@@ -65,7 +65,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CREDENTIAL = "seipd-unlock"
-ROOT_PURPOSE = "seipd/record/v1"
 
 
 async def run_daemon(settings: Settings, *, reload: Callable[[], Settings]) -> int:
@@ -128,7 +127,9 @@ async def init_mesh(
 
     Raises:
         ConflictError: the data root belongs to a mesh already.
-        UnavailableError: the signer does not come up.
+        ConfigError: ``no_signer`` or ``no_root_key``.
+        StartError: the signer does not come up.
+        UnavailableError: the one that is set does not answer.
     """
     clock, paths = SystemClock(), Paths(settings.data_root)
     facts = MeshFacts(
@@ -146,21 +147,14 @@ async def init_mesh(
                 mend="seipd run starts it",
             )
         identity = await asyncio.to_thread(open_identity, settings, paths, create=True)
-        process = SignerProcess(
-            state=paths.signer_state,
-            socket=paths.signer_socket,
-            unlock_file=paths.signer_unlock,
-            allow_same_user=settings.allow_insecure_same_user,
-        )
-        await process.ensure_root_key(key_id=ROOT_KEY_ID, purpose=ROOT_PURPOSE)
-        async with ServiceStack([process]):
-            signer = GrpcSigner(str(paths.signer_socket))
-            return await _found(paths, facts, identity, signer, clock)
+        async with founding_signer(settings, paths) as socket:
+            return await _found(paths, facts, identity, socket, clock)
 
 
 async def _found(
-    paths: Paths, facts: MeshFacts, identity: ServerIdentity, signer: GrpcSigner, clock: Clock
+    paths: Paths, facts: MeshFacts, identity: ServerIdentity, socket: str, clock: Clock
 ) -> dict[str, str]:
+    signer = GrpcSigner(socket)
     tls = load_tls_identity(paths.tls, name=identity.server_id, clock=clock)
     if not (paths.identity / "root_chain.json").exists():
         records = await found_mesh(
@@ -179,7 +173,7 @@ async def _found(
             author=author,
             key=identity.signing_key,
             root=RootKeysService(ledger=ledger, signer=signer, clock=clock),
-            signer=GrpcRecovery(str(paths.signer_socket)),
+            signer=GrpcRecovery(socket),
         )
         made = await recovery.deal()
         await recovery.name_key()
