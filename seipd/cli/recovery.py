@@ -31,10 +31,19 @@ MAX_FILE_BYTES = 4096
     "--wait", "wait_s", type=click.IntRange(0, 86_400), default=600, show_default=True,
     metavar="SECONDS", help="for the shares of others",
 )  # fmt: skip
+@click.option(
+    "--again", is_flag=True, help="though this server released its share to one that never finishes"
+)
 @click.option("--yes", is_flag=True, help="do not ask")
 @click.pass_context
 def recover(
-    context: click.Context, *, approve: str | None, path: Path | None, wait_s: int, yes: bool
+    context: click.Context,
+    *,
+    approve: str | None,
+    path: Path | None,
+    wait_s: int,
+    again: bool,
+    yes: bool,
 ) -> None:
     """Bring the mesh a new root when the old one is lost; run it on the server that shall have it.
 
@@ -42,11 +51,11 @@ def recover(
     """
     settings = settings_of(context)
     if approve is not None:
-        found = _approved(settings, approve, yes=yes)
+        found = _approved(settings, approve, again=again, yes=yes)
     elif path is not None:
         found = _recovered_by_file(settings, path)
     else:
-        found = _recovered(settings, wait_s)
+        found = _recovered(settings, wait_s, again=again)
     if wants_json(context):
         print_json(found)
         return
@@ -54,8 +63,8 @@ def recover(
     print_facts(list(shown.items()))
 
 
-def _recovered(settings: Settings, wait_s: int) -> dict[str, Any]:
-    begun = ask(settings, "POST", "/api/root/recovery/begin")
+def _recovered(settings: Settings, wait_s: int, *, again: bool) -> dict[str, Any]:
+    begun = ask(settings, "POST", "/api/root/recovery/begin", {"again": again})
     missing = begun["needed"] - len(begun["released"])
     if missing > 0:
         click.echo(f"new root: {begun['fingerprint']}", err=True)
@@ -73,7 +82,7 @@ def _recovered(settings: Settings, wait_s: int) -> dict[str, Any]:
             return found
 
 
-def _approved(settings: Settings, server: str, *, yes: bool) -> dict[str, Any]:
+def _approved(settings: Settings, server: str, *, again: bool, yes: bool) -> dict[str, Any]:
     listed = ask(settings, "GET", "/api/root/recovery")["requests"]
     request = next((one for one in listed if one["server_id"] == server), None)
     if request is None:
@@ -84,7 +93,7 @@ def _approved(settings: Settings, server: str, *, yes: bool) -> dict[str, Any]:
         )
     if not yes and not _confirmed(request):
         raise InputError("nothing was released", code="not_confirmed", mend="say --yes to do it")
-    body = {"server": server, "fingerprint": request["fingerprint"]}
+    body = {"server": server, "fingerprint": request["fingerprint"], "again": again}
     found: dict[str, Any] = ask(settings, "POST", "/api/root/recovery/approve", body)
     return found
 

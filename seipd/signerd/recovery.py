@@ -96,10 +96,16 @@ class RecoveryDesk:
     def begin(self, request: wire.BeginRequest) -> wire.BeginReply:
         """Make a one-time key for a claim; only the newest few are kept.
 
+        Where the request names one, that one is gone on with.
+
         Raises:
             InputError: ``bad_claim``.
+            NotFoundError: ``recovery_unknown``: the one named is not here, or not for this claim.
         """
         claim = _claim(request.claim)
+        if request.one_time_key:
+            self._begun(parse_key(request.one_time_key), claim)
+            return wire.BeginReply(one_time_key=request.one_time_key)
         private, public = generate_x25519()
         self._under_way[public] = (private, claim)
         while len(self._under_way) > MAX_UNDER_WAY:
@@ -115,13 +121,7 @@ class RecoveryDesk:
             RecoveryError: ``too_few_shares`` or ``key_mismatch``.
         """
         public, claim = parse_key(request.one_time_key), _claim(request.claim)
-        private, begun = self._under_way.get(public, (b"", b""))
-        if begun != claim:
-            raise NotFoundError(
-                "this signer began no such recovery",
-                code="recovery_unknown",
-                mend="begin again: the signer forgets what it began when it ends",
-            )
+        private = self._begun(public, claim)
         released = {one.index: b64u_decode(one.sealed) for one in request.released}
         if len(released) != len(request.released):
             raise InputError("two shares have one index", code="duplicate_share")
@@ -131,6 +131,16 @@ class RecoveryDesk:
         del self._under_way[public]
         logger.warning("a recovery key endorsed a root key", extra={"bad_shares": rebuilt.bad})
         return wire.EndorseReply(endorsement=b64u_encode(signature), bad=_texts(rebuilt.bad))
+
+    def _begun(self, public: bytes, claim: bytes) -> bytes:
+        private, begun = self._under_way.get(public, (b"", b""))
+        if begun != claim:
+            raise NotFoundError(
+                "this signer began no such recovery",
+                code="recovery_unknown",
+                mend="begin again: the signer forgets what it began when it ends",
+            )
+        return private
 
     def endorse(self, request: wire.EndorseRequest) -> wire.EndorseReply:
         """Endorse a claim by the key of an offline file.

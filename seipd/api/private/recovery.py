@@ -13,11 +13,18 @@ if TYPE_CHECKING:
     from seipd.api.routes import Call, Reply
 
 
+class BeginRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether to ask though this server released its share to another one."""
+
+    again: bool = False
+
+
 class ApproveRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A server that asks for shares, and the fingerprint of the root key that it asks for."""
 
     server: str
     fingerprint: str
+    again: bool = False
 
 
 class EndorsedRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,13 +39,16 @@ async def _requests(call: Call) -> Reply:
 
 
 async def _begin(call: Call) -> Reply:
-    return await call.services.root_recovery.begin()
+    body: BeginRequest = call.body
+    return await call.services.root_recovery.begin(again=body.again)
 
 
 async def _approve(call: Call) -> Reply:
     body: ApproveRequest = call.body
     return await call.services.root_recovery.approve(
-        parse_server_id(body.server), fingerprint=parse_mesh_id(body.fingerprint)
+        parse_server_id(body.server),
+        fingerprint=parse_mesh_id(body.fingerprint),
+        again=body.again,
     )
 
 
@@ -71,6 +81,7 @@ ROUTES = (
         handler=_begin,
         summary="Ask the holders for their shares, for a new root key of the signer here",
         access=Access.OPERATOR,
+        body=BeginRequest,
     ),
     Route(
         method="POST",

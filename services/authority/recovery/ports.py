@@ -41,7 +41,7 @@ class RecoverySigner(Protocol):
         """Make a recovery key and write it to a file."""
 
     async def begin(self, request: wire.BeginRequest) -> wire.BeginReply:
-        """Make a one-time key."""
+        """Make a one-time key, or go on with one; NotFoundError where that is forgotten."""
 
     async def finish(self, request: wire.FinishRequest) -> wire.EndorseReply:
         """Rebuild a recovery key and endorse a claim."""

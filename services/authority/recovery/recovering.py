@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from services.authority.ports import Json, Ledger
-    from services.authority.recovery.ports import SignerHost
+    from services.authority.recovery.ports import RecoverySigner, SignerHost
     from services.base.crypto.signatures import SigningKey
     from services.base.ledger.author import Author
     from services.base.signing.dealing import Dealing
@@ -71,11 +71,16 @@ class RootRecovery:
                 found.append(self._shown(server, request))
         return found
 
-    async def begin(self) -> Json:
+    async def begin(self, *, again: bool = False) -> Json:
         """Ask for shares, with a new root key of the signer here; asked again, go on with that.
 
+        What the signer has forgotten, since it ended meanwhile, is begun anew.
+
+        Args:
+            again: though this server released its share to another one.
+
         Raises:
-            ConflictError: ``root_here``, or ``no_recovery_key``.
+            ConflictError: ``root_here``, ``no_recovery_key``, or ``released_elsewhere``.
             UnavailableError: ``signer_unavailable``; the ledger takes no writes.
             ConfigError: there can't be a signer here.
         """
@@ -84,9 +89,10 @@ class RootRecovery:
             own = self._ledger.server_id
             number = self._number()
             link = await self._link()
-            request = self._ledger.state.get(VIEW, f"request/{own}")
-            if request is None or not self._is_open(request):
-                desk = await self._host.desk()
+            if not again:
+                self._require_unreleased(number, own)
+            desk = await self._host.desk()
+            if not await self._goes_on(desk, own, link.public_key):
                 data = link.claim(self._ledger.mesh_id)
                 begun = await desk.begin(wire.BeginRequest(claim=b64u_encode(data)))
                 body = Request(
@@ -98,10 +104,31 @@ class RootRecovery:
                 await self._release_own(own, fingerprint_of(link.public_key))
             return self._shown(own, self._request_of(own))
 
-    async def approve(self, server: ServerId, *, fingerprint: str) -> Json:
+    async def _goes_on(self, desk: RecoverySigner, own: ServerId, root_key: bytes) -> bool:
+        """Say whether what this server asked for can be finished still."""
+        request = self._ledger.state.get(VIEW, f"request/{own}")
+        if request is None or not self._is_open(request):
+            return False
+        if parse_key(request["claim"]["root"]["public_key"]) != root_key:
+            return False
+        claim = claim_bytes(request["claim"], self._ledger.mesh_id)
+        begun = wire.BeginRequest(claim=b64u_encode(claim), one_time_key=request["one_time_key"])
+        try:
+            await desk.begin(begun)
+        except NotFoundError:
+            return False
+        return True
+
+    async def approve(self, server: ServerId, *, fingerprint: str, again: bool = False) -> Json:
         """Release the share of this server to one that asked, for the root key that was looked at.
 
+        Args:
+            server: the one that asked.
+            fingerprint: of the root key that was looked at.
+            again: though another one has this server's share for the same step.
+
         Raises:
+            ConflictError: ``released_elsewhere``: another one has it, and may finish, too.
             ConflictError: ``another_key``: it asks for another root key by now.
             NotFoundError: ``no_request``, ``no_dealing``, or ``no_holder``.
             ConflictError: ``stale_dealing``: it asks by a key that another followed.
@@ -121,6 +148,8 @@ class RootRecovery:
                 code="stale_dealing",
                 mend="begin again on that server",
             )
+        if not again:
+            self._require_unreleased(request["number"], server)
         dealing = self._dealing(request["number"])
         index = self._own_index(request["number"])
         opening = await asyncio.to_thread(self._opened, dealing, index)
@@ -264,7 +293,21 @@ class RootRecovery:
         """Who asks agrees: its own share is the first."""
         head = head_of(self._ledger.state, self._number())
         if head is not None and own in head.holders:
-            await self.approve(own, fingerprint=fingerprint)
+            await self.approve(own, fingerprint=fingerprint, again=True)
+
+    def _require_unreleased(self, number: int, server: ServerId) -> None:
+        """More than half of the holders are needed: two can't finish while none says it twice."""
+        head, own = head_of(self._ledger.state, number), self._ledger.server_id
+        if head is None or own not in head.holders:
+            return
+        for other in self.requests():
+            if other["server_id"] != server and own in other["released"]:
+                raise ConflictError(
+                    f"this server released its share to {other['server_id']}",
+                    code="released_elsewhere",
+                    mend="two that both finish fork the root for good: say --again only "
+                    "if that one never can",
+                )
 
     def _number(self) -> int:
         """Return the dealing whose key the chain of root keys names."""

@@ -41,10 +41,11 @@ class GrpcRecovery:
         return await self._ask("Write", request, wire.WriteReply)
 
     async def begin(self, request: wire.BeginRequest) -> wire.BeginReply:
-        """Have a one-time key made.
+        """Have a one-time key made, or learn whether the one that is named is there still.
 
         Raises:
             InputError: the signer refuses.
+            NotFoundError: ``recovery_unknown``: it is not.
             UnavailableError: ``signer_unavailable``.
         """
         return await self._ask("Begin", request, wire.BeginReply)

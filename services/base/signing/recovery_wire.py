@@ -67,9 +67,10 @@ class WriteReply(Message, frozen=True):
 
 
 class BeginRequest(Message, frozen=True):
-    """Make a one-time key for shares that are released for a claim."""
+    """Make a one-time key for shares that are released for a claim, or go on with one."""
 
     claim: str
+    one_time_key: str = ""
 
 
 class BeginReply(Message, frozen=True):

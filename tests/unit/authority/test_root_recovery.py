@@ -55,9 +55,10 @@ class LostRoot:
     def holder(self, at: int) -> RootRecovery:
         return recovery_of(self.mesh, at, NewSigner(self.folder))
 
-    async def approve(self, at: int) -> dict[str, Any]:
-        (request,) = self.holder(at).requests()
-        return await self.holder(at).approve(self.ids[1], fingerprint=request["fingerprint"])
+    async def approve(self, at: int, to: int = 1, *, again: bool = False) -> dict[str, Any]:
+        asked = {one["server_id"]: one["fingerprint"] for one in self.holder(at).requests()}
+        fingerprint = asked[self.ids[to]]
+        return await self.holder(at).approve(self.ids[to], fingerprint=fingerprint, again=again)
 
     @property
     def root(self) -> Any:
@@ -171,6 +172,31 @@ async def test_a_signer_that_ended_since_asks_to_begin_again(tmp_path: Path) -> 
     with pytest.raises(NotFoundError) as caught:
         await lost.recovering.finish()
     assert caught.value.code == "recovery_unknown"
+    # Begun again, it asks anew; the others approve again, and all is well.
+    assert (await lost.recovering.begin())["released"] == [lost.ids[1]]
+    for at in (2, 3, 4):
+        await lost.approve(at)
+    assert (await lost.recovering.finish())["generation"] == 2
+
+
+async def test_rkc_01_two_servers_can_t_both_get_enough_shares_unless_a_holder_says_it_again(
+    tmp_path: Path,
+) -> None:
+    lost = await LostRoot(tmp_path).dealt()
+    await lost.recovering.begin()
+    await lost.approve(2)
+    with pytest.raises(ConflictError) as caught:
+        await lost.holder(2).begin()
+    assert caught.value.code == "released_elsewhere"
+    assert lost.ids[1] in str(caught.value)
+    await lost.holder(3).begin()
+    with pytest.raises(ConflictError) as caught:
+        await lost.approve(2, to=3)
+    assert caught.value.code == "released_elsewhere"
+    with pytest.raises(ConflictError):
+        await lost.approve(3)
+    # The first one is gone for good, says the operator.
+    assert len((await lost.approve(2, to=3, again=True))["released"]) == 2
 
 
 async def test_rkc_15_the_key_that_was_used_is_followed_by_another(tmp_path: Path) -> None:

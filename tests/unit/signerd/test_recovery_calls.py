@@ -95,6 +95,23 @@ async def test_four_released_shares_endorse_a_claim_once() -> None:
         assert caught.value.code == "recovery_unknown"
 
 
+async def test_what_was_begun_is_gone_on_with_for_its_own_claim_alone() -> None:
+    async with signer() as client:
+        claim = b64u_encode(CLAIM)
+        key = (await client.begin(wire.BeginRequest(claim=claim))).one_time_key
+        same = await client.begin(wire.BeginRequest(claim=claim, one_time_key=key))
+        assert same.one_time_key == key
+        other = b64u_encode(PURPOSE_CLAIM + b'{"generation":3}')
+        unknown = b64u_encode(bytes(32))
+        for wrong in (
+            wire.BeginRequest(claim=other, one_time_key=key),
+            wire.BeginRequest(claim=claim, one_time_key=unknown),
+        ):
+            with pytest.raises(NotFoundError) as caught:
+                await client.begin(wrong)
+            assert caught.value.code == "recovery_unknown"
+
+
 async def test_a_bad_share_is_named_and_a_doubled_one_refused() -> None:
     async with signer() as client:
         dealing, sealed = await dealt(client)
