@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import os
 import threading
 from pathlib import Path
@@ -38,13 +39,30 @@ def one_server():
 
 
 def spellings(secret: bytes) -> list[bytes]:
+    """Return the forms in which a private key may stand; with the scalar alone one signs."""
+    scalar = bytearray(hashlib.sha512(secret).digest()[:32])
+    scalar[0] &= 248
+    scalar[31] = scalar[31] & 127 | 64
     return [
         secret,
+        bytes(scalar),
         secret[::-1],
         secret.hex().encode(),
         base64.b64encode(secret).rstrip(b"="),
         base64.urlsafe_b64encode(secret).rstrip(b"="),
     ]
+
+
+def signer_pid(daemon: int) -> int:
+    """Return the signer that a daemon has started."""
+    lists = Path(f"/proc/{daemon}/task").glob("*/children")
+    children = [pid for listed in lists for pid in listed.read_text().split()]
+    (signer,) = (
+        int(pid)
+        for pid in children
+        if b"seipd.signerd" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    )
+    return signer
 
 
 def sign_until(stop: threading.Event, socket: Path, count: list[int]) -> None:
@@ -77,6 +95,7 @@ def test_rkc_16_a_core_of_the_daemon_holds_no_root_key_while_the_signer_signs(
         assert dump_memory(daemon, cores[1]) > LEAST_BYTES
         rotating.join()
         assert dump_memory(daemon, cores[2]) > LEAST_BYTES
+        assert dump_memory(signer_pid(daemon), signers := tmp_path / "core.signer") > LEAST_BYTES
     finally:
         stop.set()
         signing.join()
@@ -87,6 +106,8 @@ def test_rkc_16_a_core_of_the_daemon_holds_no_root_key_while_the_signer_signs(
     assert any(public in core.read_bytes() for core in cores), "the search itself must find things"
     for key_id in ("root-1", "root-2"):
         seed = seed_of(state, unlock_file, f"platform/{key_id}")
+        if key_id == "root-1":  # which is being signed with: it is where it must be
+            assert seed in signers.read_bytes(), "the search itself must find a private key"
         for core in cores:
             content = core.read_bytes()
             assert not any(form in content for form in spellings(seed)), (key_id, core.name)
