@@ -9,6 +9,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from seipd.api.server import PRIVATE_ROUTES, build_app
+from services.authority.governance import parameters
+from services.authority.governance.service import Wish
 from services.base.crypto.signatures import generate_signing_key
 from services.edge.auth import sessions
 from services.edge.auth.sessions import auth_input
@@ -152,6 +154,24 @@ class TestWhereATokenIsGood:
         tunnel.source = mine["tunnel_address"]
         first = await private.get("/metrics", headers=headers)
         assert first.headers["RateLimit-Remaining"] == "299"
+
+    async def test_a_caller_s_budget_is_what_was_voted(
+        self, public, private, tunnel, server
+    ) -> None:
+        key, mine = await joined(public, server, "laptop")
+        headers = await login(public, server, key)
+        tunnel.source = mine["tunnel_address"]
+        path = f"/api/mesh/status/{mine['node_id']}"
+        first = await private.get(path, headers=headers)
+        assert (first.status, first.headers["RateLimit-Limit"]) == (200, "300")
+        wish = Wish(parameter=parameters.CALLER_RATE, new_value=60, expires_s=60)
+        proposal = await server.governance.propose(wish)
+        await server.governance.vote(proposal["id"], approve=True)
+        now_s = server.clock.monotonic_s()
+        monkeypatch.setattr(server.clock, "monotonic_s", lambda: now_s)
+        answers = [await private.get(path, headers=headers) for _ in range(61)]
+        assert answers[0].headers["RateLimit-Limit"] == "60"
+        assert (answers[0].status, answers[-1].status) == (200, 429)
 
 
 class TestStrangers:
