@@ -156,7 +156,7 @@ class TestWhereATokenIsGood:
         assert first.headers["RateLimit-Remaining"] == "299"
 
     async def test_a_caller_s_budget_is_what_was_voted(
-        self, public, private, tunnel, server
+        self, public, private, tunnel, server, monkeypatch
     ) -> None:
         key, mine = await joined(public, server, "laptop")
         headers = await login(public, server, key)
