@@ -34,6 +34,16 @@ REPORT_FRESH_MS = 3_600_000
 RENEW_AFTER_MS = 2_700_000
 ASK_AGAIN_MS = 120_000
 MAX_SERVERS = 1012
+MAX_ASKED = 32
+"""So many answers are waited for at once: nobody is asked by a storm of a thousand questions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """When a server is asked again, after a good answer and after any other."""
+
+    renew_after_ms: int = RENEW_AFTER_MS
+    again_after_ms: int = ASK_AGAIN_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +110,9 @@ class _Peer:
 class Conversation:
     """All servers that one server asks for quotes."""
 
-    def __init__(self, *, fresh_nonce: Callable[[], bytes]) -> None:
+    def __init__(self, *, fresh_nonce: Callable[[], bytes], pace: Pace | None = None) -> None:
         self._fresh_nonce = fresh_nonce
+        self._pace = pace or Pace()
         self._peers: dict[bytes, _Peer] = {}
 
     def watch(self, server_key: bytes, *, now_ms: int) -> None:
@@ -118,6 +129,11 @@ class Conversation:
         """Ask this server no more and believe nothing of it."""
         self._peers.pop(server_key, None)
 
+    def hurry(self, server_key: bytes, *, now_ms: int) -> None:
+        """Ask this server at the next tick: what is believed of it has changed."""
+        if (peer := self._peers.get(server_key)) is not None:
+            peer.due_ms = now_ms
+
     def believed(self, server_key: bytes, *, now_ms: int) -> VerifiedQuote | None:
         """Return what this server's hardware said within the last hour."""
         peer = self._peers.get(server_key)
@@ -127,21 +143,34 @@ class Conversation:
 
     def tick(self, *, now_ms: int) -> Iterator[Effect]:
         """Yield what is due."""
+        asked_count = sum(peer.asked is not None for peer in self._peers.values())
         for server_key, peer in self._peers.items():
             if peer.asked is not None and now_ms >= peer.asked_at_ms + ANSWER_WITHIN_MS:
-                peer.asked = None
-                peer.due_ms = now_ms + ASK_AGAIN_MS
+                self._give_up(peer, now_ms)
+                asked_count -= 1
                 yield Unanswered(server_key=server_key)
             if peer.believed is not None and now_ms >= peer.believed.until_ms:
                 peer.believed = None
                 yield Lapsed(server_key=server_key)
-            if peer.asked is None and now_ms >= peer.due_ms:
+            if peer.asked is None and now_ms >= peer.due_ms and asked_count < MAX_ASKED:
+                asked_count += 1
                 peer.asked = Challenge(nonce=self._fresh_nonce(), server_key=server_key)
                 peer.asked_at_ms = now_ms
                 yield SendChallenge(challenge=peer.asked)
 
+    def no_answer(self, sent: Challenge, *, now_ms: int) -> Iterator[Unanswered]:
+        """Take it that a challenge won't be answered, without waiting for the minute to end."""
+        peer = self._peers.get(sent.server_key)
+        if peer is not None and peer.asked == sent:
+            self._give_up(peer, now_ms)
+            yield Unanswered(server_key=sent.server_key)
+
+    def _give_up(self, peer: _Peer, now_ms: int) -> None:
+        peer.asked = None
+        peer.due_ms = now_ms + self._pace.again_after_ms
+
     def hear(
-        self, server_key: bytes, answer: Answer, *, policy: HardwarePolicy, now_ms: int
+        self, server_key: bytes, answer: Answer, *, policy: HardwarePolicy | None, now_ms: int
     ) -> Outcome:
         """Judge the answer of the server that holds this key: ``claim``, ``judge`` and ``settle``.
 
@@ -170,7 +199,7 @@ class Conversation:
         if outdated or now_ms >= peer.asked_at_ms + ANSWER_WITHIN_MS:
             raise refused(Refusal.STALE, "the answer to a challenge of over a minute ago")
         asked, peer.asked = peer.asked, None
-        peer.due_ms = now_ms + ASK_AGAIN_MS
+        peer.due_ms = now_ms + self._pace.again_after_ms
         return asked
 
     def settle(self, verdict: Verdict, *, now_ms: int) -> Outcome:
@@ -195,16 +224,21 @@ class Conversation:
             server_key=verdict.server_key, quote=verdict.result, until_ms=now_ms + REPORT_FRESH_MS
         )
         peer.refusals = 0
-        peer.due_ms = now_ms + RENEW_AFTER_MS
+        peer.due_ms = now_ms + self._pace.renew_after_ms
         return peer.believed
 
 
 def verdict_on(
-    answer: Answer, challenge: Challenge, *, policy: HardwarePolicy, now_ms: int
+    answer: Answer, challenge: Challenge, *, policy: HardwarePolicy | None, now_ms: int
 ) -> Verdict:
-    """Judge an answer; some 40 ms of work, and nothing of the conversation in it."""
+    """Judge an answer; some 40 ms of work, and nothing of the conversation in it.
+
+    ``policy`` is what is believed of this one server; None where nothing is enrolled for it.
+    """
     result: VerifiedQuote | SeipdError
     try:
+        if policy is None:
+            raise refused(Refusal.NOT_ENROLLED, "no hardware of this server is enrolled")
         result = judge(answer, challenge, policy=policy, now_ms=now_ms)
     except (QuoteFormatError, QuoteRefusedError, WireError) as error:
         result = error

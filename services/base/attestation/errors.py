@@ -35,6 +35,7 @@ class Refusal(StrEnum):
     STALE = "quote_stale"
     NOT_ASKED = "quote_not_asked"
     REGISTERS = "quote_registers"
+    NOT_ENROLLED = "quote_not_enrolled"
 
 
 class QuoteFormatError(WireError):

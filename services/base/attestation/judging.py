@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HardwarePolicy:
-    """Which hardware is believed, and what it must have measured."""
+    """Which hardware is believed of a server, and what it must have measured."""
 
     anchors: Mapping[Platform, tuple[x509.Certificate, ...]]
     """A platform that is not here is not accepted; a TPM's are those of makers."""
     enrolled_aks: Set[bytes] = frozenset()
+    hardware: str | None = None
+    """The one chip that this server runs on, in the words of its quotes; None for any."""
     registers: Mapping[Platform, Mapping[str, Set[str]]] = field(default_factory=dict)
     """For each register that matters, the values that are good."""
     accepted_states: Set[str] = ACCEPTED_STATES
@@ -60,6 +62,8 @@ def judge(
             Refusal.OTHER_PLATFORM, f"a quote of {quote.platform} in an answer of {answer.platform}"
         )
     check_binding(quote, nonce=challenge.nonce, server_key=challenge.server_key)
+    if policy.hardware is not None and quote.hardware != policy.hardware:
+        raise refused(Refusal.OTHER_HARDWARE, f"{quote.hardware} is not the chip that is enrolled")
     check_registers(quote, policy.registers.get(quote.platform, {}))
     return quote
 

@@ -17,6 +17,7 @@ from services.base.attestation.conversation import (
     Conversation,
     Disbelieved,
     Lapsed,
+    Pace,
     SendChallenge,
     Unanswered,
     verdict_on,
@@ -31,6 +32,7 @@ from services.base.attestation.messages import (
 )
 from services.kernel.errors import RateLimitedError, SeipdError, UnavailableError, WireError
 from services.kernel.service import Health, HealthState
+from services.runtime.ratelimit import RateLimiter
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 5.0
 MAX_QUOTES_WAITING = 8
+QUOTES_PER_MINUTE = 30
+"""For one server that asks; a device takes the better part of a second for each."""
 
 News = Believed | Disbelieved | Lapsed | Unanswered
 
@@ -73,8 +77,9 @@ class AttestationService:
         quoter: Quoter | None,
         asker: Asker,
         servers: Callable[[], Collection[bytes]],
-        policy: Callable[[], HardwarePolicy],
+        policy: Callable[[bytes], HardwarePolicy | None],
         clock: Clock,
+        pace: Pace | None = None,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._own_key = own_key
@@ -84,12 +89,14 @@ class AttestationService:
         self._policy = policy
         self._clock = clock
         self._look_every_s = look_every_s
-        self._talk = Conversation(fresh_nonce=lambda: secrets.token_bytes(NONCE_BYTES))
+        self._talk = Conversation(fresh_nonce=lambda: secrets.token_bytes(NONCE_BYTES), pace=pace)
         self._watched: set[bytes] = set()
         self._subscribers: list[Callable[[News], None]] = []
         self._quotes_waiting = 0
-        self._tasks = TaskOwner("attestation")
+        self._askers = RateLimiter(per_minute=QUOTES_PER_MINUTE)
+        self._tasks = TaskOwner("attestation", on_crash=self._on_crash)
         self._started = False
+        self._crash = ""
 
     def subscribe(self, hear: Callable[[News], None]) -> None:
         """Be told of every outcome, before the next one."""
@@ -97,7 +104,7 @@ class AttestationService:
 
     async def start(self) -> None:
         """Begin to ask the other servers."""
-        self._started = True
+        self._started, self._crash = True, ""
         self._tasks.spawn(self._look_forever(), name="attestation-ask")
 
     async def stop(self) -> None:
@@ -109,15 +116,22 @@ class AttestationService:
         """Return what a server's hardware said within the last hour."""
         return self._talk.believed(server_key, now_ms=self._clock.now_ms())
 
-    async def answer(self, data: bytes) -> bytes:
-        """Return the answer to a challenge of another server.
+    def hurry(self, server_key: bytes) -> None:
+        """Ask a server soon: what is believed of it has changed."""
+        self._talk.hurry(server_key, now_ms=self._clock.now_ms())
+
+    async def answer(self, data: bytes, *, asker: bytes) -> bytes:
+        """Return the answer to a challenge of another server, whose key ``asker`` is.
 
         Raises:
             WireError: no challenge.
             QuoteRefusedError: ``quote_other_key``: it is for another server.
             UnavailableError: ``attestation_unavailable``: this machine has no such hardware.
-            RateLimitedError: too many quotes are asked for at once.
+            RateLimitedError: too many quotes are asked for at once, or by this server.
         """
+        spent = self._askers.spend(asker.hex(), now_s=self._clock.monotonic_s())
+        if not spent.allowed:
+            raise RateLimitedError("too many quotes are asked for", retry_after_s=spent.reset_s)
         challenge = decode_challenge(data)
         if challenge.server_key != self._own_key:
             raise refused(Refusal.OTHER_KEY, "the challenge is for the key of another server")
@@ -147,6 +161,8 @@ class AttestationService:
         """Say by which hardware this server answers, and how many servers are believed."""
         if not self._started:
             return Health(state=HealthState.STOPPED)
+        if self._crash:
+            return Health(state=HealthState.FAILED, detail=self._crash)
         platform = self._quoter.platform.value if self._quoter is not None else "no hardware here"
         count = sum(self.believed(key) is not None for key in self._watched)
         detail = f"{platform}; {count} of {len(self._watched)} other servers attested"
@@ -176,25 +192,27 @@ class AttestationService:
         key = challenge.server_key
         try:
             data = await self._asker.ask(key, encode_challenge(challenge))
-        except SeipdError as error:
-            logger.debug("no attestation: %s", error, extra={"code": error.code})
-            return
-        try:
             answer = decode_answer(data)
-        except WireError as error:
-            logger.info("an answer that is none: %s", error, extra={"code": error.code})
+        except SeipdError as error:
+            level = logging.INFO if isinstance(error, WireError) else logging.DEBUG
+            logger.log(level, "no attestation: %s", error, extra={"code": error.code})
+            for unanswered in self._talk.no_answer(challenge, now_ms=self._clock.now_ms()):
+                self._tell(unanswered)
             return
         now_ms = self._clock.now_ms()
         try:
             self._talk.claim(key, now_ms=now_ms, sent=challenge)
             verdict = await asyncio.to_thread(
-                verdict_on, answer, challenge, policy=self._policy(), now_ms=now_ms
+                verdict_on, answer, challenge, policy=self._policy(key), now_ms=now_ms
             )
             outcome = self._talk.settle(verdict, now_ms=now_ms)
         except SeipdError as error:
             logger.debug("an answer too late: %s", error, extra={"code": error.code})
             return
         self._tell(outcome)
+
+    def _on_crash(self, task: str, error: BaseException) -> None:
+        self._crash = f"{task} ended: {error!r}"
 
     def _tell(self, news: News) -> None:
         for hear in self._subscribers:

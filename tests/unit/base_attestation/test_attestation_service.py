@@ -10,7 +10,11 @@ import pytest
 from services.base.attestation.conversation import Believed, Disbelieved, Unanswered
 from services.base.attestation.judging import HardwarePolicy
 from services.base.attestation.messages import Challenge, encode_challenge
-from services.base.attestation.service import MAX_QUOTES_WAITING, AttestationService
+from services.base.attestation.service import (
+    MAX_QUOTES_WAITING,
+    QUOTES_PER_MINUTE,
+    AttestationService,
+)
 from services.base.attestation.tpm_structures import name_of
 from services.base.attestation.verified import Platform
 from services.kernel.errors import SeipdError, UnreachableError
@@ -52,7 +56,7 @@ class Mesh:
     def __init__(self) -> None:
         self.clock = Clock()
         self.tpms = {key: SigningTpm(number) for number, key in enumerate((b"a" * 32, b"b" * 32))}
-        self.enrolled = {name_of(tpm.public) for tpm in self.tpms.values()}
+        self.enrolled = {key: name_of(tpm.public) for key, tpm in self.tpms.items()}
         self.quoters = {key: TpmQuoter(tpm) for key, tpm in self.tpms.items()}
         self.cut = False
         self.spoil = lambda data: data
@@ -67,20 +71,25 @@ class Mesh:
             quoter=self.quoters[key],
             asker=self,
             servers=lambda: list(self.tpms),
-            policy=lambda: HardwarePolicy(
-                anchors={Platform.TPM2: ()},
-                enrolled_aks=self.enrolled,
-                registers={Platform.TPM2: {"pcr7": {"00" * 32}}},
-            ),
+            policy=self.policy,
             clock=self.clock,
             look_every_s=0.01,
+        )
+
+    def policy(self, key: bytes) -> HardwarePolicy | None:
+        if key not in self.enrolled:
+            return None
+        return HardwarePolicy(
+            anchors={Platform.TPM2: ()},
+            enrolled_aks={self.enrolled[key]},
+            registers={Platform.TPM2: {"pcr7": {"00" * 32}}},
         )
 
     async def ask(self, server_key: bytes, challenge: bytes) -> bytes:
         self.asked += 1
         if self.cut:
             raise UnreachableError("the wire is cut")
-        return self.spoil(await self.servers[server_key].answer(challenge))
+        return self.spoil(await self.servers[server_key].answer(challenge, asker=A))
 
     async def until(self, kind: type, count: int = 1) -> News:
         async with asyncio.timeout(20):
@@ -147,10 +156,10 @@ async def test_garbage_is_silence_too(mesh: Mesh) -> None:
 async def test_a_server_answers_for_itself_alone(mesh: Mesh) -> None:
     for_b = encode_challenge(Challenge(nonce=bytes(32), server_key=B))
     with pytest.raises(SeipdError) as caught:
-        await mesh.servers[A].answer(for_b)
+        await mesh.servers[A].answer(for_b, asker=B)
     assert caught.value.code == "quote_other_key"
     with pytest.raises(SeipdError):
-        await mesh.servers[A].answer(b"{}")
+        await mesh.servers[A].answer(b"{}", asker=B)
 
 
 async def test_quotes_that_many_ask_for_at_once_are_bounded(mesh: Mesh) -> None:
@@ -158,14 +167,41 @@ async def test_quotes_that_many_ask_for_at_once_are_bounded(mesh: Mesh) -> None:
     challenge = encode_challenge(Challenge(nonce=bytes(32), server_key=A))
     async with asyncio.TaskGroup() as group:
         waiting = [
-            group.create_task(mesh.servers[A].answer(challenge)) for _ in range(MAX_QUOTES_WAITING)
+            group.create_task(mesh.servers[A].answer(challenge, asker=B))
+            for _ in range(MAX_QUOTES_WAITING)
         ]
         await asyncio.sleep(0)
         with pytest.raises(SeipdError) as caught:
-            await mesh.servers[A].answer(challenge)
+            await mesh.servers[A].answer(challenge, asker=B)
         assert caught.value.code == "rate_limited"
         mesh.quoters[A].gate.set()
     assert len({one.result()[:20] for one in waiting}) == 1
+
+
+async def test_who_asks_again_and_again_is_told_to_wait_and_others_are_not(mesh: Mesh) -> None:
+    challenge = encode_challenge(Challenge(nonce=bytes(32), server_key=A))
+    for _ in range(QUOTES_PER_MINUTE):
+        await mesh.servers[A].answer(challenge, asker=B)
+    with pytest.raises(SeipdError) as caught:
+        await mesh.servers[A].answer(challenge, asker=B)
+    assert caught.value.code == "rate_limited"
+    await mesh.servers[A].answer(challenge, asker=b"c" * 32)
+
+
+async def test_a_server_that_is_not_enrolled_is_told_so_and_believed_soon_after_it_is(
+    mesh: Mesh,
+) -> None:
+    name = mesh.enrolled.pop(B)
+    one = mesh.servers[A]
+    await one.start()
+    assert (await mesh.until(Disbelieved)).code == "quote_not_enrolled"
+    # The hardware of another server, though enrolled, vouches for that one alone.
+    mesh.enrolled[B] = mesh.enrolled[A]
+    one.hurry(B)
+    assert (await mesh.until(Disbelieved, count=2)).code == "quote_key_not_certified"
+    mesh.enrolled[B] = name
+    one.hurry(B)
+    assert (await mesh.until(Believed)).server_key == B
 
 
 async def test_a_machine_without_such_hardware_says_so(mesh: Mesh) -> None:
@@ -173,5 +209,5 @@ async def test_a_machine_without_such_hardware_says_so(mesh: Mesh) -> None:
     plain = mesh.server(A)
     challenge = encode_challenge(Challenge(nonce=bytes(32), server_key=A))
     with pytest.raises(SeipdError) as caught:
-        await plain.answer(challenge)
+        await plain.answer(challenge, asker=B)
     assert caught.value.code == "attestation_unavailable"

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from services.base.attestation.binding import binding
 from services.base.attestation.conversation import (
+    MAX_ASKED,
     Believed,
     Conversation,
     Disbelieved,
     Lapsed,
+    Pace,
     SendChallenge,
     Unanswered,
 )
@@ -111,6 +113,37 @@ def test_att_02_silence_is_no_failure() -> None:
         PEER, answer_to(asked(talk, 50 * MINUTE_MS)), policy=POLICY, now_ms=50 * MINUTE_MS
     )
     assert isinstance(outcome, Believed)
+
+
+def test_no_more_than_some_are_asked_at_once_and_a_broken_wire_makes_room() -> None:
+    numbers = count()
+    talk = Conversation(
+        fresh_nonce=lambda: next(numbers).to_bytes(32, "big"),
+        pace=Pace(renew_after_ms=7_000, again_after_ms=5_000),
+    )
+    for number in range(MAX_ASKED + 1):
+        talk.watch(number.to_bytes(32, "big"), now_ms=0)
+    sent = [one.challenge for one in talk.tick(now_ms=0) if isinstance(one, SendChallenge)]
+    assert len(sent) == MAX_ASKED
+    assert list(talk.tick(now_ms=1)) == []
+    gone = sent[0]
+    assert list(talk.no_answer(gone, now_ms=1)) == [Unanswered(server_key=gone.server_key)]
+    assert list(talk.no_answer(gone, now_ms=1)) == []
+    assert asked(talk, 2).server_key == MAX_ASKED.to_bytes(32, "big")
+    list(talk.no_answer(sent[1], now_ms=3))
+    assert list(talk.tick(now_ms=5_000)) == []
+    assert asked(talk, 5_001).server_key == gone.server_key
+
+
+def test_a_server_is_asked_at_once_when_what_is_believed_of_it_changes() -> None:
+    talk = conversation()
+    talk.hear(PEER, answer_to(asked(talk, 0)), policy=POLICY, now_ms=0)
+    talk.hurry(PEER, now_ms=MINUTE_MS)
+    talk.hurry(OTHER, now_ms=MINUTE_MS)
+    outcome = talk.hear(PEER, answer_to(asked(talk, MINUTE_MS)), policy=None, now_ms=MINUTE_MS)
+    assert isinstance(outcome, Disbelieved)
+    assert outcome.code == "quote_not_enrolled"
+    assert talk.believed(PEER, now_ms=MINUTE_MS) is None
 
 
 def test_nobody_answers_for_another_and_nobody_unasked() -> None:
