@@ -48,6 +48,8 @@ class Released:
     code: str = "release_not_told"
     is_known: bool = False
     """Whether there are manifests here by which to judge."""
+    why: str = ""
+    """Why it is not approved, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,8 @@ def _release(released: Released, rules: TrustRules) -> Finding:
         Outcome.FAILED: "what it runs is not approved",
         Outcome.LOST: "what it runs is approved no more",
     }[released.outcome]
+    if released.why:
+        what = f"{what}: {released.why}"
     code = "approved" if released.outcome is Outcome.GOOD else released.code
     return _finding("release", released.outcome, code, what)
 

@@ -7,13 +7,14 @@ weight, so any server of the roster may bring it, about any other and about itse
 says that the accused has that feed. ``state`` is ``untrusted``, ``reason`` ``equivocation``;
 ``size`` is one at which the feed has two roots: what came before may be true on both branches. Once
 is enough, and nothing takes it back: the way home is a new key, which the root enrols. Of
-``trust.verdict`` see ``verdicts``.
+``trust.verdict`` see ``verdicts``, of ``attestation.enroll`` ``enrolled``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from services.authority.trust.enrolled import ENROLL_KIND, enroll
 from services.authority.trust.tiers import PROOF_VIEW
 from services.authority.trust.verdicts import VERDICT_KIND, verdict
 from services.base.ledger.equivocation import EQUIVOCATION_KIND, proof_from_body
@@ -54,4 +55,8 @@ def _equivocation(context: FoldContext, body: dict[str, Any]) -> None:
     )
 
 
-APPLIERS: Appliers = {EQUIVOCATION_KIND: _equivocation, VERDICT_KIND: verdict}
+APPLIERS: Appliers = {
+    EQUIVOCATION_KIND: _equivocation,
+    VERDICT_KIND: verdict,
+    ENROLL_KIND: enroll,
+}

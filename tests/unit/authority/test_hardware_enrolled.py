@@ -1,0 +1,184 @@
+"""What hardware is believed follows from the words of tier 1, whatever order they arrive in."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.authority.trust.enrolled import digest_of, enrolled_of
+from services.base.attestation.verified import Platform
+from services.base.ledger.fold import HorizonError
+from tests.fakes.world import World
+
+QUICK = settings(
+    max_examples=int(os.environ.get("SEIPD_MODEL_EXAMPLES", "100")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+AKS = [f"000b{number:02x}" + "ab" * 31 for number in range(3)]
+PCR = "11" * 32
+
+
+def entry(ak: int = 0, **registers: list[str]) -> dict:
+    return {"platform": "tpm2", "hardware": AKS[ak], "registers": registers}
+
+
+def say(world: World, by: int, about: int, what: dict, *, key=None):
+    server = world.servers[by]
+    server.hlc = max(one.hlc for one in world.servers)
+    body = {"server": world.servers[about].id, **what}
+    record = world.signed(key or server.key, "attestation.enroll", body)
+    world.write(server, record)
+    return record
+
+
+def refusal(world: World, record) -> str | None:
+    return world.folded().items_of([record.id])[0].refusal
+
+
+def in_force(world: World, about: int):
+    return enrolled_of(world.folded().state, world.servers[about].id)
+
+
+def test_gov_01_one_of_three_changes_nothing_and_two_do() -> None:
+    world = World(3)
+    say(world, 2, 2, entry(2))
+    assert in_force(world, 2) is None
+    say(world, 0, 2, entry(0, pcr7=[PCR]))
+    assert in_force(world, 2) is None
+    say(world, 1, 2, entry(0, pcr7=[PCR]))
+    found = in_force(world, 2)
+    assert (found.platform, found.hardware) == (Platform.TPM2, AKS[0])
+    assert found.registers == {"pcr7": {PCR}}
+    say(world, 0, 2, entry(1))
+    assert in_force(world, 2) == found
+    say(world, 1, 2, entry(1))
+    assert in_force(world, 2).hardware == AKS[1]
+
+
+def test_in_a_mesh_with_one_of_tier_1_its_word_is_enough() -> None:
+    rules = {"attestation": ["tpm2"], "checks": 100, "newcomers": 2}
+    world = World(2, trust=rules)
+    seen = {"checks": 0, "uptime_permille": None, "platform": None, "release": None}
+    first = world.servers[0]
+    world.change(first, witnesses=[first.id])
+    for one in world.servers:
+        one.hlc = max(other.hlc for other in world.servers)
+        world.name_roster(one)
+    refused = say(world, 0, 1, entry())
+    assert refusal(world, refused) == "rejected_not_eligible"
+    founder = {"server": first.id, "tier": 1, "reasons": ["founder"], "evidence": seen}
+    world.write(first, world.signed(first.key, "trust.verdict", founder))
+    assert refusal(world, say(world, 1, 1, entry())) == "rejected_not_eligible"
+    say(world, 0, 1, entry())
+    assert in_force(world, 1).hardware == AKS[0]
+    again = say(world, 0, 1, entry())
+    assert refusal(world, again) == "no_change"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"platform": "abacus"},
+        {"hardware": None},
+        {"hardware": "ab"},
+        {"platform": "tdx", "hardware": None},
+        {"registers": {"pcr7": []}},
+        {"registers": {"pcr7": [PCR, PCR]}},
+        {"registers": {"pcr7": ["AB" * 32]}},
+        {"registers": {"PCR 7": [PCR]}},
+        {"registers": {f"pcr{n}": [PCR] for n in range(25)}},
+        {"more": 1},
+    ],
+)
+def test_what_is_malformed_or_says_too_little_has_no_effect(wrong) -> None:
+    world = World(1)
+    assert refusal(world, say(world, 0, 0, entry() | wrong)) == "bad_field"
+    assert in_force(world, 0) is None
+
+
+def test_hardware_is_enrolled_for_servers_of_the_roster() -> None:
+    world = World(1)
+    stranger = {"server": "server-0000000000000000"}
+    assert refusal(world, say(world, 0, 0, entry() | stranger)) == "rejected_scope"
+
+
+def test_nobody_speaks_for_a_server_of_tier_1_but_itself() -> None:
+    world = World(2)
+    record = say(world, 0, 1, entry(), key=world.servers[1].key)
+    assert refusal(world, record) == "rejected_not_eligible"
+
+
+def test_a_confidential_guest_is_enrolled_by_what_it_measured() -> None:
+    world = World(1)
+    snp = {"platform": "sev-snp", "hardware": None, "registers": {"measurement": ["ab" * 48]}}
+    say(world, 0, 0, snp)
+    assert in_force(world, 0).registers == {"measurement": {"ab" * 48}}
+
+
+def test_an_entry_that_nobody_holds_any_more_is_forgotten() -> None:
+    world = World(3)
+    for ak in range(3):
+        say(world, 0, 1, entry(ak))
+    held = world.folded().state.get("hardware", world.servers[1].id)
+    assert list(held["entries"]) == [digest_of(entry(2))]
+
+
+def shuffled(world: World, seed: int):
+    """Deliver the feeds in pieces, in an order of their own."""
+    rng = random.Random(seed)  # noqa: S311 (a model's shuffle)
+    fold = world.fold()
+    fold.publish_charter()
+    waiting = list(world.servers)
+    while waiting:
+        server = rng.choice(waiting)
+        try:
+            world.deliver(fold, server, rng.randint(1, 3))
+        except HorizonError:
+            return world.folded()
+        if server.id in fold.feeds and fold.feeds[server.id].size == len(server.entries):
+            waiting.remove(server)
+    return fold
+
+
+def by_hand(fold, world: World) -> dict[str, str]:
+    """Count in the order of the fold, with nothing but a table of the newest words."""
+    words: dict[str, dict[str, str]] = {one.id: {} for one in world.servers}
+    agreed: dict[str, str] = {}
+    for item in fold.settled_until(1 << 62):
+        if item.record.kind == "attestation.enroll":
+            about, ak = item.record.body["server"], item.record.body["hardware"]
+            words[about][item.author] = ak
+            if 2 * list(words[about].values()).count(ak) > len(world.servers):
+                agreed[about] = ak
+    return agreed
+
+
+STEPS = st.lists(
+    st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 1), st.integers(0, 2)),
+    min_size=3,
+    max_size=30,
+)
+
+
+@QUICK
+@given(steps=STEPS, seed=st.integers(0, 2**32))
+def test_whatever_the_order_of_arrival_all_believe_the_same(steps, seed) -> None:
+    world = World(4)
+    for later, by, about, ak in steps:
+        server = world.servers[by]
+        server.hlc += later << 16
+        body = {"server": world.servers[about].id, **entry(ak)}
+        world.write(server, world.signed(server.key, "attestation.enroll", body))
+    fold, whole = shuffled(world, seed), world.folded()
+    assert fold.state.root() == whole.state.root()
+    believed = {
+        one.id: found.hardware
+        for one in world.servers
+        if (found := enrolled_of(whole.state, one.id)) is not None
+    }
+    assert believed == by_hand(whole, world)
