@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from services.authority.ipam.service import IpamService
     from services.authority.recovery.recovering import RootRecovery
     from services.authority.recovery.service import RecoveryService
+    from services.authority.rootkeys.auditing import AuditService
     from services.authority.rootkeys.rotation import RotationService
     from services.authority.rootkeys.service import RootKeysService
     from services.authority.trust.service import TrustService
@@ -78,6 +79,7 @@ class ApiServices:
     root_recovery: RootRecovery
     root_keys: RootKeysService
     rotation: RotationService
+    audit: AuditService
     trust: TrustService
     release: ReleaseService
     auth: AuthService

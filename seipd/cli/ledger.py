@@ -8,8 +8,9 @@ import click
 
 from seipd.cli.daemon_client import ask
 from seipd.cli.exits import NO
+from seipd.cli.invite import parse_duration
 from seipd.cli.options import settings_of, wants_json
-from seipd.cli.output import print_json, print_table, progress
+from seipd.cli.output import print_json, print_table, progress, utc
 
 
 @click.group()
@@ -93,3 +94,28 @@ def verify(context: click.Context) -> int:
             else:
                 click.echo(f"damaged: {one['damaged']}: {one['why']}")
     return NO if damaged else 0
+
+
+@ledger.command()
+@click.option("--since", metavar="7d", help="no older than that  [of any age]")
+@click.option(
+    "--limit", default=100, show_default=True, help="so many of the newest, 10000 at most"
+)
+@click.pass_context
+def audit(context: click.Context, *, since: str | None, limit: int) -> None:
+    """Print what the signer here was asked: who, for which key, and how it ended."""
+    query = f"limit={limit}"
+    if since is not None:
+        query += f"&seconds={parse_duration(since)}"
+    found = ask(settings_of(context), "GET", f"/api/ledger/audit?{query}")
+    if wants_json(context):
+        print_json(found)
+        return
+    columns = ("call", "caller", "scope", "key_id", "outcome", "reason")
+    rows = [
+        (utc(one["at_ms"]), *(one.get(column) or "-" for column in columns))
+        for one in found["entries"]
+    ]
+    print_table(("at", *columns), rows)
+    if found["behind"]:
+        click.echo(f"the newest may be missing: {found['behind']}", err=True)

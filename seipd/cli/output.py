@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import sys
 import threading
@@ -61,6 +62,12 @@ def fail(error: SeipdError) -> int:
     """Print an error and return the exit status that goes with it."""
     print_error(error)
     return exit_status_of(error)
+
+
+def utc(time_ms: int) -> str:
+    """Return a time as people read it, to the second."""
+    when = datetime.datetime.fromtimestamp(time_ms / 1000, tz=datetime.UTC)
+    return f"{when:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def printable(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from seipd.cli.judging import judge
+from seipd.cli.output import utc
 
 if TYPE_CHECKING:
     from services.base.ledger.rootwalk import RootWalk
@@ -33,7 +34,7 @@ def chain(file: Path, fingerprint: str, *, as_json: bool) -> None:
             "root": known.generation,
             "generation": newest.generation,
             "fingerprint": newest.fingerprint,
-            "expires_at": _utc(newest.expires_ms),
+            "expires_at": utc(newest.expires_ms),
         }
 
     judge("chain", check, as_json=as_json)
@@ -128,8 +129,3 @@ def _parse_time(text: str | None) -> int:
     except ValueError as error:
         raise click.BadParameter("write it as 2026-01-31T12:00:00Z", param_hint="'--at'") from error
     return int(when.replace(tzinfo=datetime.UTC).timestamp() * 1000)
-
-
-def _utc(time_ms: int) -> str:
-    when = datetime.datetime.fromtimestamp(time_ms / 1000, tz=datetime.UTC)
-    return f"{when:%Y-%m-%dT%H:%M:%SZ}"

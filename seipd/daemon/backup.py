@@ -187,7 +187,8 @@ def _gathered(root: Path, settings_file: Path | None) -> tuple[list[_Piece], dic
     feeds: dict[str, int] = {}
     for log in logs:
         size, kept = _log_pieces(root, log)
-        feeds[str(log.relative_to(root))] = size
+        if not log.is_relative_to(root / "ledger" / "audit"):
+            feeds[str(log.relative_to(root))] = size
         pieces += kept
     if settings_file is not None and settings_file.is_file():
         pieces.append(_Piece(name=SETTINGS, data=read_file(settings_file, MAX_SMALL_BYTES)))

@@ -50,6 +50,7 @@ def compose(ground: Ground) -> Composition:
         authority.rotation,
         authority.recovering.host,
         authority.recovering.shares,
+        authority.audit,
         authority.ballots,
         authority.enroll,
         authority.names,

@@ -17,6 +17,8 @@ from services.authority.governance.service import GovernanceService
 from services.authority.ipam.service import IpamService
 from services.authority.recovery.recovering import RootRecovery
 from services.authority.recovery.service import RecoveryService
+from services.authority.rootkeys.auditcopy import AuditCopy
+from services.authority.rootkeys.auditing import AuditService
 from services.authority.rootkeys.rotating import DAY_MS
 from services.authority.rootkeys.rotation import RotationService
 from services.authority.rootkeys.seen import RootSeen
@@ -26,7 +28,7 @@ from services.base.crypto.agreement import generate_x25519
 from services.base.crypto.signatures import SigningKey, generate_signing_key
 from services.base.keywrap.identity import ServerIdentity
 from services.base.ledger.author import Author
-from services.base.ledger.service import LedgerService
+from services.base.ledger.service import LedgerService, LedgerSettings
 from services.base.release.manifest import ReleaseKeys
 from services.base.release.service import ReleaseService
 from services.base.release.store import ManifestStore
@@ -44,8 +46,13 @@ from tests.fakes.world import APPLIERS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from services.authority.rootkeys.auditing import AuditSource
     from services.authority.trust.tiers import TrustRules
     from services.kernel.records import Record
+
+
+LOOK_S = 0.01  # how often a service looks for work: tests wait for what it then does
+QUICK = LedgerSettings(attest_interval_s=LOOK_S)
 
 
 class ShiftedClock:
@@ -166,6 +173,7 @@ class OneServer:
         self.hold_s = 0.0
         self.fatal: list[BaseException] = []
         self.kept: list[Sequence[Record]] = []
+        self.audit_source: AuditSource | None = None
 
     @classmethod
     async def start(
@@ -194,7 +202,14 @@ class OneServer:
         return self
 
     async def begin(self) -> None:
-        """Start the services on what lies in the folder."""
+        """Start the services on what lies in the folder, each on those before it."""
+        await self._begin_ledger()
+        await self._begin_mesh()
+        await self._begin_root()
+        self._begin_enrollment()
+        await self._begin_api()
+
+    async def _begin_ledger(self) -> None:
         self.ledger = LedgerService(
             folder=self.folder / "ledger",
             signing_key=self.identity.signing_key,
@@ -202,12 +217,15 @@ class OneServer:
             appliers=APPLIERS,
             clock=self.clock,
             on_fatal=self.fatal.append,
+            settings=QUICK,
             remember=self.kept.append,
         )
         await self.ledger.start()
         self.author = Author(
             key=self.identity.signing_key, mesh_id=self.ledger.mesh_id, clock=self.clock
         )
+
+    async def _begin_mesh(self) -> None:
         self.governance = GovernanceService(
             ledger=self.ledger, author=self.author, clock=self.clock
         )
@@ -217,29 +235,34 @@ class OneServer:
             author=self.author,
             sources=self.seen,
             least_permille=lambda: self.governance.number(TIER1_UPTIME),
-            interval_s=0.01,
+            interval_s=LOOK_S,
         )
         self.ipam = IpamService(ledger=self.ledger, author=self.author)
         await self.ipam.start()
-        self.root_keys = root_keys = RootKeysService(
-            ledger=self.ledger, signer=self.signer, clock=self.clock
-        )
-        await root_keys.start()
+
+    async def _begin_root(self) -> None:
+        self.root_keys = RootKeysService(ledger=self.ledger, signer=self.signer, clock=self.clock)
+        await self.root_keys.start()
         self.rotation = RotationService(
             ledger=self.ledger,
-            root_keys=root_keys,
+            root_keys=self.root_keys,
             rotator=self.signer,
             interval_ms=lambda: DAY_MS,
             overlap_ms=60_000,
             seen=RootSeen(self.folder / "identity" / "root_seen.json"),
             clock=self.clock,
-            look_s=0.01,
+            look_s=LOOK_S,
+        )
+        self.audit = AuditService(
+            copy=AuditCopy(self.folder / "ledger" / "audit"),
+            source=lambda: self.audit_source,
+            clock=self.clock,
         )
         self.recovery = RecoveryService(
             ledger=self.ledger,
             author=self.author,
             key=self.identity.signing_key,
-            root=root_keys,
+            root=self.root_keys,
             signer=DeskInProcess(self.folder),
         )
         self.host = NewSigner(self.folder)
@@ -250,6 +273,8 @@ class OneServer:
             host=self.host,
             clock=self.clock,
         )
+
+    def _begin_enrollment(self) -> None:
         self.ballots = BallotService(
             ledger=self.ledger, author=self.author, clock=self.clock, hold_s=self.hold_s
         )
@@ -257,10 +282,12 @@ class OneServer:
             ledger=self.ledger,
             author=self.author,
             allocator=self.ipam,
-            root_keys=root_keys,
+            root_keys=self.root_keys,
             ballots=self.ballots,
             clock=self.clock,
         )
+
+    async def _begin_api(self) -> None:
         auth = AuthService(
             ledger=self.ledger, session_key=self.identity.session_signing_key, clock=self.clock
         )
@@ -274,16 +301,11 @@ class OneServer:
             ipam=self.ipam,
             recovery=self.recovery,
             root_recovery=self.root_recovery,
-            root_keys=root_keys,
+            root_keys=self.root_keys,
             rotation=self.rotation,
+            audit=self.audit,
             trust=self.trust,
-            release=ReleaseService(
-                store=ManifestStore(
-                    folder=self.folder / "releases", keys=ReleaseKeys(trusted=frozenset())
-                ),
-                clock=self.clock,
-                rng=random.Random(1),  # noqa: S311 (failures repeat)
-            ),
+            release=self._release(),
             auth=auth,
             acl=AclService(ledger=self.ledger),
             mesh=StillMesh(self.ledger),
@@ -291,6 +313,14 @@ class OneServer:
             clock=self.clock,
             all_services=(),
             version="test",
+        )
+
+    def _release(self) -> ReleaseService:
+        keys = ReleaseKeys(trusted=frozenset())
+        return ReleaseService(
+            store=ManifestStore(folder=self.folder / "releases", keys=keys),
+            clock=self.clock,
+            rng=random.Random(1),  # noqa: S311 (failures repeat)
         )
 
     async def stop(self) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from seipd.api.routes import Call, Reply
 
 MAX_ENTRIES = 256
+MAX_AUDIT_ENTRIES = 10_000
 
 
 class AppendRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,7 +101,19 @@ async def _verify(call: Call) -> Reply:
     """Check every log on the disk, tile by tile, and the state against a fold from the start."""
     await call.services.ledger.publish()
     logs = await asyncio.to_thread(call.services.ledger.verify_logs)
+    logs += await call.services.audit.verify()
     return {"logs": logs, "state_hash": call.services.ledger.state.root().hex()}
+
+
+async def _audit(call: Call) -> Reply:
+    """Return the newest entries of the signer's audit, oldest first."""
+    limit = parse_decimal(call.query("limit", "100"))
+    if not 1 <= limit <= MAX_AUDIT_ENTRIES:
+        raise InputError(f"limit is 1 to {MAX_AUDIT_ENTRIES}")
+    seconds = call.query("seconds")
+    return await call.services.audit.shown(
+        seconds=parse_decimal(seconds) if seconds else None, limit=limit
+    )
 
 
 async def _map_proof(call: Call) -> Reply:
@@ -179,6 +192,13 @@ ROUTES = (
         path="/api/ledger/verify",
         handler=_verify,
         summary="Verify every log, tile by tile",
+        access=Access.OPERATOR,
+    ),
+    Route(
+        method="GET",
+        path="/api/ledger/audit",
+        handler=_audit,
+        summary="What the signer of this machine was asked, and how each call ended",
         access=Access.OPERATOR,
     ),
     Route(

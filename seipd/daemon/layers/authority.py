@@ -13,6 +13,8 @@ from services.authority.governance import parameters
 from services.authority.governance.service import GovernanceService
 from services.authority.ipam.service import IpamService
 from services.authority.names.service import NamesService
+from services.authority.rootkeys.auditcopy import AuditCopy
+from services.authority.rootkeys.auditing import AuditService
 from services.authority.rootkeys.rotating import DAY_MS
 from services.authority.rootkeys.rotation import RotationService
 from services.authority.rootkeys.seen import RootSeen
@@ -34,6 +36,7 @@ class AuthorityLayer:
     root_keys: RootKeysService
     rotation: RotationService
     recovering: Recovering
+    audit: AuditService
     enroll: EnrollService
     names: NamesService
 
@@ -46,13 +49,19 @@ def authority_of(ground: Ground, base: BaseLayer) -> AuthorityLayer:
     ipam = IpamService(ledger=ledger, author=author)
     root_keys = RootKeysService(ledger=ledger, signer=base.signer, clock=clock)
     rotation = rotation_of(ground, base, root_keys)
+    recovering = recovering_of(ground, base, root_keys, rotation)
     return AuthorityLayer(
         ipam=ipam,
         governance=governance,
         ballots=ballots,
         root_keys=root_keys,
         rotation=rotation,
-        recovering=recovering_of(ground, base, root_keys, rotation),
+        recovering=recovering,
+        audit=AuditService(
+            copy=AuditCopy(ground.paths.ledger / "audit"),
+            source=lambda: keys_at(recovering.host.address),
+            clock=clock,
+        ),
         enroll=EnrollService(
             ledger=ledger,
             author=author,
@@ -65,9 +74,14 @@ def authority_of(ground: Ground, base: BaseLayer) -> AuthorityLayer:
     )
 
 
+def keys_at(address: str | None) -> GrpcKeys | None:
+    """Return the calls about keys; a signer on another machine is asked for signatures alone."""
+    return GrpcKeys(address) if address is not None and "/" in address else None
+
+
 def rotation_of(ground: Ground, base: BaseLayer, root_keys: RootKeysService) -> RotationService:
     """Return what rotates the root as often as the mesh has voted, unless a setting says else."""
-    settings, ledger, socket = ground.settings, base.ledger, base.signer_address
+    settings, ledger = ground.settings, base.ledger
 
     def interval_ms() -> int:
         if settings.root_rotation_interval_s:
@@ -77,8 +91,7 @@ def rotation_of(ground: Ground, base: BaseLayer, root_keys: RootKeysService) -> 
     rotation = RotationService(
         ledger=ledger,
         root_keys=root_keys,
-        # A signer on another machine is asked for signatures alone.
-        rotator=GrpcKeys(socket) if socket is not None and "/" in socket else None,
+        rotator=keys_at(base.signer_address),
         interval_ms=interval_ms,
         overlap_ms=int(settings.root_overlap_s * 1000),
         seen=RootSeen(ground.paths.identity / "root_seen.json"),

@@ -66,6 +66,7 @@ def front_of(
         recovery=authority.recovering.shares,
         root_recovery=authority.recovering.root,
         rotation=authority.rotation,
+        audit=authority.audit,
         root_keys=authority.root_keys,
         trust=mesh.trust,
         release=base.release,

@@ -26,12 +26,14 @@ from seipd.daemon.backup import write_backup
 from seipd.daemon.genesis import save_charter
 from seipd.daemon.restore import restore_backup
 from seipd.daemon.restored import read_restored, remove_restored
+from services.authority.rootkeys.auditcopy import AuditCopy
 from services.base.keywrap.identity import create_identity
 from services.base.storage.files import write_atomic
 from services.base.storage.root import DataRoot
 from services.kernel.errors import ConflictError, CorruptError, NotFoundError
 from services.kernel.ids import new_uuid, node_id_of
 from tests.fakes.one_server import OneServer
+from tests.fakes.signer_audit import AuditedSigner
 
 UNLOCK = b"u" * 32
 
@@ -102,6 +104,18 @@ async def test_a_restored_data_root_holds_what_the_original_held(server, tmp_pat
             assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert read_restored(tmp_path / "new" / "identity").epoch == 1
     assert not (tmp_path / "new" / "restoring").exists()
+
+
+async def test_the_copy_of_the_signer_s_audit_is_in_it(server, tmp_path):
+    server.audit_source = AuditedSigner(tmp_path / "signer")
+    server.audit_source.write("sign")
+    before = await server.audit.shown(seconds=None, limit=9)
+    file = tmp_path / "backup.tar"
+    assert set(write_backup(server.folder, file, clock=server.clock)["feeds"]) == {"ledger/feed"}
+    restore_backup(file, tmp_path / "new")
+    copy = AuditCopy(tmp_path / "new" / "ledger" / "audit")
+    assert copy.newest(since_ms=0, limit=9) == before["entries"]
+    assert [one["good"] for one in copy.verify()] == [True]
 
 
 async def test_what_is_appended_after_the_restore_follows_what_was_backed_up(server, tmp_path):

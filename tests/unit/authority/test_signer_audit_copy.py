@@ -1,0 +1,155 @@
+"""The signer's audit in the ledger's folder: whole, verifiable, and not to be told otherwise."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from seipd.cli.verify import cli
+from services.authority.rootkeys.auditcopy import AuditCopy, audit_month
+from services.authority.rootkeys.auditing import AuditService
+from services.kernel.errors import ConflictError, NotFoundError, UnavailableError, WireError
+from services.kernel.service import HealthState
+from services.runtime.clock import SystemClock
+from tests.fakes.signer_audit import MONTH_MS, NOVEMBER_MS, AuditedSigner
+from tests.fakes.signer_desk import HandClock
+
+
+class Daemon:
+    """The daemon's side, and a signer."""
+
+    def __init__(self, folder) -> None:
+        self.folder = folder / "ledger" / "audit"
+        self.signer = AuditedSigner(folder / "signer")
+        self.away = False
+        self.clock = HandClock()
+        self.service = AuditService(
+            copy=AuditCopy(self.folder), source=self.source, clock=self.clock
+        )
+
+    def source(self) -> AuditedSigner:
+        if self.away:
+            raise UnavailableError("the signer does not answer", code="signer_unavailable")
+        return self.signer
+
+    async def calls(self, *, limit: int = 1000) -> list[str]:
+        shown = await self.service.shown(seconds=None, limit=limit)
+        return [one["call"] for one in shown["entries"]]
+
+
+@pytest.fixture
+def daemon(tmp_path) -> Daemon:
+    return Daemon(tmp_path)
+
+
+async def test_what_the_signer_wrote_is_shown_oldest_first_as_new_as_can_be(daemon) -> None:
+    for call in ("sign", "rotate"):
+        daemon.signer.write(call)
+    assert await daemon.calls() == ["sign", "rotate", "audit"]
+    daemon.signer.write("sign", "root-2")
+    shown = await daemon.service.shown(seconds=None, limit=2)
+    newest = shown["entries"][-2]
+    assert (newest["call"], newest["key_id"], newest["outcome"]) == ("sign", "root-2", "granted")
+    assert shown["logs"][0]["path"] == newest["log"]
+    assert (shown["behind"], [one["index"] for one in shown["entries"]]) == ("", [4, 5])
+
+
+async def test_a_long_log_is_taken_page_by_page(daemon) -> None:
+    daemon.signer.page = 7
+    for _ in range(600):
+        daemon.signer.write("sign")
+    assert (await daemon.calls(limit=10_000)).count("sign") == 600
+    assert len(await daemon.calls(limit=3)) == 3
+
+
+async def test_months_follow_each_other_and_an_auditor_verifies_each(daemon) -> None:
+    daemon.signer.write("sign")
+    await daemon.service.refresh()
+    daemon.signer.write("sign")
+    daemon.signer.now_ms += MONTH_MS
+    daemon.signer.write("rotate")
+    calls = await daemon.calls()
+    assert calls.count("month") == 1
+    assert calls.index("month") + 1 == calls.index("rotate")
+    report = await daemon.service.verify()
+    assert [(one["path"][-7:], one["good"]) for one in report] == [
+        ("2026-11", True),
+        ("2026-12", True),
+    ]
+    for one in report:
+        folder = daemon.folder / one["path"].removeprefix("ledger/audit/")
+        words = ["ledger", str(folder), "--key", one["vkey"]]
+        assert CliRunner().invoke(cli, words, standalone_mode=False).exit_code == 0
+
+
+async def test_by_age_and_where_the_signer_is_away_the_copy_answers(daemon) -> None:
+    daemon.signer.write("sign")
+    await daemon.service.refresh()
+    daemon.away = True
+    shown = await daemon.service.shown(seconds=None, limit=10)
+    assert shown["behind"] == "the signer does not answer"
+    assert [one["call"] for one in shown["entries"]] == ["sign", "audit"]
+    daemon.clock.ms = NOVEMBER_MS + 3_600_000
+    assert len((await daemon.service.shown(seconds=3600, limit=9))["entries"]) == 2
+    assert (await daemon.service.shown(seconds=60, limit=9))["entries"] == []
+
+
+async def test_a_log_that_goes_back_is_said_and_the_copy_stays(daemon, tmp_path) -> None:
+    for _ in range(9):
+        daemon.signer.write("sign")
+    await daemon.service.refresh()
+    daemon.signer = AuditedSigner(tmp_path / "put back")
+    daemon.signer.write("sign")
+    with pytest.raises(ConflictError) as refused:
+        await daemon.service.refresh()
+    assert refused.value.code == "audit_rolled_back"
+    assert daemon.service.health().state is HealthState.DEGRADED
+    assert "AUDIT_ROLLED_BACK" in daemon.service.health().detail
+    shown = await daemon.service.shown(seconds=None, limit=100)
+    assert [one["call"] for one in shown["entries"]].count("sign") == 9
+
+
+@pytest.mark.parametrize("more", [0, 5])
+async def test_a_log_that_was_rewritten_convicts_itself(daemon, tmp_path, more) -> None:
+    daemon.signer.write("sign")
+    await daemon.service.refresh()
+    size = daemon.service._copy.held(month_of(daemon))[0]
+    daemon.signer = AuditedSigner(tmp_path / "rewritten")
+    for _ in range(size + more):
+        daemon.signer.write("public_key")
+    with pytest.raises(ConflictError) as refused:
+        await daemon.service.refresh()
+    assert refused.value.code == "audit_rewritten"
+    other = next(daemon.folder.glob("*/2026-11.other"))
+    verifier = month_of(daemon).verifier
+    assert other.read_text().startswith(verifier.name)
+    assert (await daemon.service.verify())[0]["size"] == size
+
+
+async def test_a_signer_with_another_key_begins_another_log(daemon, tmp_path) -> None:
+    daemon.signer.write("sign")
+    await daemon.service.refresh()
+    daemon.signer = AuditedSigner(tmp_path / "another", key=b"k" * 32)
+    daemon.signer.write("sign")
+    await daemon.service.refresh()
+    assert len(await daemon.service.verify()) == 2
+    assert daemon.service.health().state is HealthState.OK
+
+
+async def test_without_a_signer_there_is_no_audit(tmp_path) -> None:
+    service = AuditService(
+        copy=AuditCopy(tmp_path / "audit"), source=lambda: None, clock=SystemClock()
+    )
+    with pytest.raises(NotFoundError) as refused:
+        await service.shown(seconds=None, limit=1)
+    assert refused.value.code == "no_audit"
+
+
+@pytest.mark.parametrize("month", ["../../..", "2026-11/x", "2026-13-1", ""])
+def test_a_name_that_leads_elsewhere_is_refused(daemon, month) -> None:
+    with pytest.raises(WireError):
+        audit_month(month, daemon.signer.log.verifier("2026-11").vkey)
+
+
+def month_of(daemon: Daemon):
+    return audit_month("2026-11", daemon.signer.log.verifier("2026-11").vkey)
