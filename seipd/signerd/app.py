@@ -61,7 +61,8 @@ async def run_signer(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await asyncio.to_thread(state.check)
+    now_ms = SystemClock().now_ms()
+    await asyncio.to_thread(lambda: state.check(now_ms=now_ms))
     make_private_dir(socket.parent, mode=FOLDER_MODE)
     socket.unlink(missing_ok=True)
     async with working_desk(state, folder=folder) as (desk, keys):

@@ -106,15 +106,18 @@ class SignerState:
             self._current = current.advanced(now_ms)
             return self._current
 
-    def check(self) -> KeyTable:
+    def check(self, *, now_ms: int = 0) -> KeyTable:
         """Open every key that may still sign and compare it with its row; return the rows.
+
+        One whose window has closed by now need not be there any more: nobody wrote that down
+        where the signer was off since, or has run on.
 
         Raises:
             CorruptError: ``key_mismatch``: a row and its private key are not one pair.
             KeyUnwrapError: the unlock secret is not the one they were sealed with.
         """
         table = self.table()
-        for row in table.rows:
+        for row in table.advanced(now_ms).rows:
             if row.state is KeyState.RETIRED:
                 continue
             if self.provider.public_key(row.handle) != row.public_key:

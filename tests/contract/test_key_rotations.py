@@ -11,7 +11,7 @@ from seipd.signerd.providers.moving import MovingProvider
 from seipd.signerd.rows import KeyState, Rotation
 from seipd.signerd.state import SignerState
 from services.base.crypto.signatures import verify
-from services.kernel.errors import ForbiddenError
+from services.kernel.errors import ForbiddenError, NotFoundError
 from tests.fakes.key_providers import HARDWARE, software
 
 PURPOSE = "seipd/record/v1"
@@ -93,9 +93,11 @@ def test_a_root_moves_from_a_sealed_file_into_hardware_by_a_rotation(
             _, new = state.rotate(WINDOW, now_ms=500)
             assert signed(state, "root-1", now_ms=1500)
             assert signed(state, "root-2", now_ms=1500)
-            assert state.advance(2000).find("platform", "root-1").state is KeyState.RETIRED
+            assert state.table_at(2000).find("platform", "root-1").state is KeyState.RETIRED
         shutil.rmtree(tmp_path / "keys")
         with signer(tmp_path, in_hardware()) as state:
-            state.check()
+            with pytest.raises(NotFoundError):
+                state.check(now_ms=1999)
+            state.check(now_ms=2000)
             assert signed(state, "root-2", now_ms=3000)
             assert state.provider.public_key("platform/root-2") == new.public_key

@@ -28,7 +28,7 @@ class Hardware:
     def __init__(self, place: Place, environment: dict[str, str]) -> None:
         self.place = place
         self.environment = environment
-        place.state.mkdir(mode=0o710)
+        place.state.mkdir(mode=0o710, exist_ok=True)
         self.give(place.state)
 
     def give(self, path: Path) -> None:
