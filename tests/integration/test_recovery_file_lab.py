@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from seipd.lab import net
-from seipd.lab.mesh import Lab
 from seipd.lab.plan import LabPlan
 from seipd.signerd.recovery import FILE_KIND
 from services.kernel import canonical
-from tests.integration.test_root_recovery_lab import generation, lose_root, run, shares
+from tests.integration.voting_lab import VotingLab
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(240)]
 
@@ -27,7 +26,7 @@ def one(tmp_path_factory: pytest.TempPathFactory):
     plan = LabPlan(
         prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=2, endpoint_count=1
     )
-    lab = Lab(plan)
+    lab = VotingLab(plan)
     try:
         lab.prepare()
         lab.start_servers(lambda line: None, server_count=1)
@@ -47,29 +46,29 @@ def test_rkc_16_the_file_is_for_its_owner_alone_and_brings_a_new_root(one) -> No
     first, second = lab.plan.servers
     assert carried.stat().st_mode & 0o777 == 0o600
     assert canonical.decode(carried.read_bytes())["kind"] == FILE_KIND
-    found = shares(lab, first)
+    found = lab.seipd_json(first, "root", "shares")
     assert (found["in_force"]["offline"], found["named"]) == (True, True)
 
-    here = run(lab, first, "root", "recover", "--file", str(carried))
+    here = lab.run(first, "root", "recover", "--file", str(carried))
     assert here.returncode == 6, here.stderr
     assert "seipd root rotate" in here.stderr
 
-    lose_root(lab, first)
+    lab.lose_root(first)
     other = carried.with_name("other.key")
     other.write_bytes(b'{"kind":"other"}')
     other.chmod(0o600)
-    refused = run(lab, first, "root", "recover", "--file", str(other))
+    refused = lab.run(first, "root", "recover", "--file", str(other))
     assert refused.returncode == 2, refused.stderr
-    assert generation(lab, first) == 1
+    assert lab.generation(first) == 1
 
-    done = run(lab, first, "root", "recover", "--file", str(carried), "--json")
+    done = lab.run(first, "root", "recover", "--file", str(carried), "--json")
     assert done.returncode == 0, done.stderr
     assert canonical.decode(done.stdout.encode())["generation"] == 2
-    assert generation(lab, first) == 2
+    assert lab.generation(first) == 2
     token = lab.invite(first, "server")
     lab.seipd(second, "join", token, *lab.address_flags(second))
     lab.start_server(second)
-    assert generation(lab, second) == 2
+    assert lab.generation(second) == 2
     secret = canonical.decode(carried.read_bytes())["seed"]
     for host in (first, second):
         assert secret not in host.log.read_text(encoding="utf-8", errors="replace")
