@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seipd.config.hardware import bad_hardware
 from seipd.config.releases import bad_releases
 from services.edge.wireguard.model import check_interface_name
 from services.kernel.addr import parse_address, parse_network, ranges_from_value
@@ -87,6 +88,11 @@ class Settings:
     release_keys: str = ""
     retired_release_keys: str = ""
     releases_url: str = ""
+    attestation: str = "auto"
+    attestation_interval_s: float = 2700.0
+    attestation_collateral: str = ""
+    tpm_tcti: str = "device:/dev/tpmrm0"
+    tpm_pcrs: str = "0,1,2,3,4,5,6,7"
     root_rotation_interval_s: float = 0.0
     root_overlap_s: float = 86_400.0
     tunnel_range: str = "10.64.0.0/10"
@@ -107,6 +113,13 @@ class Settings:
             if not 0.01 <= value <= 3600:
                 faults.append((name, f"must be 0.01 to 3600 seconds, not {value}"))
         faults += _bad_rotation(self)
+        faults += bad_hardware(
+            attestation=self.attestation,
+            tcti=self.tpm_tcti,
+            pcrs=self.tpm_pcrs,
+            collateral=self.attestation_collateral,
+            interval_s=self.attestation_interval_s,
+        )
         if faults:
             raise BadSettingsError(faults)
 
