@@ -64,6 +64,7 @@ class DaemonInfo:
         wireguard: WireGuardService,
         names: NamesService,
         trust: TrustService,
+        release_of: Callable[[ServerId], dict[str, Any] | None],
         words: WordKeeper,
         through: Callable[[], Mapping[ServerId, ServerId]],
         clock: Clock,
@@ -76,6 +77,7 @@ class DaemonInfo:
         self._wireguard = wireguard
         self._name_slots = names
         self._trust = trust
+        self._release_of = release_of
         self._words = words
         self._through = through
         self._clock = clock
@@ -164,6 +166,7 @@ class DaemonInfo:
                     "load": _load(loads[server_id]) if server_id in loads else None,
                     "ns": slots.get(server_id),
                     "tier": self._trust.tier(server_id).value,
+                    "release": self._release_of(server_id),
                 }
             )
         return listed

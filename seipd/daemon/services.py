@@ -72,6 +72,7 @@ def compose(ground: Ground) -> Composition:
         LatencyService(
             measured=lambda: measured(mesh.gossip), tell=mesh.gossip, clock=ground.clock
         ),
+        mesh.release_teller,
         LoopLagService(clock=ground.clock),
         mesh.standing,
         front.http,

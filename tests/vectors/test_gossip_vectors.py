@@ -20,8 +20,8 @@ from services.base.ledger.ticks import StateWord, decode_word
 from services.kernel.errors import WireError
 from services.kernel.ids import b64u_decode, server_id_of
 from services.mesh.facts.envelope import open_envelope
-from services.mesh.facts.kinds import LOAD
-from services.mesh.facts.payloads import LoadPayload, decode_payload
+from services.mesh.facts.kinds import LOAD, RELEASE
+from services.mesh.facts.payloads import LoadPayload, ReleasePayload, decode_payload
 from services.mesh.gossip import messages as wire
 from services.mesh.gossip.codec import (
     Box,
@@ -141,7 +141,16 @@ MESSAGES: dict[str, Message] = {
 def test_the_pages_dump_every_message_and_datagram_that_there_is() -> None:
     kinds = {type(wire.decode_message(DUMPS[name])) for name in MESSAGES}
     assert kinds == set(wire.Message.__args__)
-    others = {"HELLO", "HELLO_ACK", "KEYS", "BOX", "ALIVE", "LOAD_FACT", "STATE_WORD"}
+    others = {
+        "HELLO",
+        "HELLO_ACK",
+        "KEYS",
+        "BOX",
+        "ALIVE",
+        "LOAD_FACT",
+        "RELEASE_FACT",
+        "STATE_WORD",
+    }
     assert set(DUMPS) == MESSAGES.keys() | others
 
 
@@ -247,6 +256,18 @@ def test_the_fact_tells_the_load_of_its_signer() -> None:
     assert (fact.counter, fact.issued_ms, fact.expires_ms) == (TIME_MS, TIME_MS, TIME_MS + 120_000)
     assert decode_payload(fact.payload, LoadPayload) == LoadPayload(
         cpu_permille=730, endpoints_count=12, version="0.3.1", protocol=2
+    )
+
+
+def test_the_fact_tells_what_its_signer_runs() -> None:
+    fact = open_envelope(DUMPS["RELEASE_FACT"], MESH)
+    assert (fact.kind, fact.server_id) == (RELEASE, A_ID)
+    assert (fact.issued_ms, fact.expires_ms) == (TIME_MS, TIME_MS + 4 * 3_600_000)
+    assert decode_payload(fact.payload, ReleasePayload) == ReleasePayload(
+        version="0.3.1",
+        platform="linux-x86_64",
+        python="3.11.2",
+        measurement=hashlib.sha256(b"a release").digest(),
     )
 
 

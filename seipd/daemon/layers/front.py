@@ -52,6 +52,7 @@ def front_of(
         wireguard=edge.wireguard,
         names=authority.names,
         trust=mesh.trust,
+        release_of=mesh.releases.shown,
         words=mesh.words,
         through=lambda: edge.reach.through,
         clock=ground.clock,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from seipd.daemon.alarms import AlarmService
 from seipd.daemon.fetcher import HttpTileFetcher
 from seipd.daemon.genesis import save_charter
+from seipd.daemon.layers.releasing import ReleasesSeen, teller_of
 from seipd.daemon.layers.trusting import trust_of
 from seipd.daemon.network import HIDDEN, public_address_of
 from seipd.daemon.restored import read_restored
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from seipd.daemon.layers.authority import AuthorityLayer
     from seipd.daemon.layers.base import BaseLayer
     from seipd.daemon.layers.ground import Ground
+    from seipd.daemon.telling_release import ReleaseTeller
     from services.authority.trust.service import TrustService
     from services.base.ledger.roster import Charter
     from services.base.ledger.service import LedgerService
@@ -49,6 +51,8 @@ class MeshLayer:
     fetcher: HttpTileFetcher
     gossip: GossipService
     trust: TrustService
+    releases: ReleasesSeen
+    release_teller: ReleaseTeller
     words: WordKeeper
     alarm: AlarmService
     restoring: RestoringService
@@ -60,6 +64,9 @@ def mesh_of(ground: Ground, base: BaseLayer, authority: AuthorityLayer) -> MeshL
     ledger, clock = base.ledger, ground.clock
     fetcher = HttpTileFetcher(ledger=ledger, key=ground.identity.signing_key, clock=clock)
     gossip = gossip_of(ground, base, fetcher)
+    releases = ReleasesSeen(
+        own_id=ground.own.server_id, release=base.release, gossip=gossip, clock=clock
+    )
     words = WordKeeper(lambda: ledger.charter)
     alarm = AlarmService(
         folder=ground.paths.alarms,
@@ -71,7 +78,9 @@ def mesh_of(ground: Ground, base: BaseLayer, authority: AuthorityLayer) -> MeshL
     return MeshLayer(
         fetcher=fetcher,
         gossip=gossip,
-        trust=trust_of(ground, base, authority.governance, gossip),
+        trust=trust_of(ground, base, authority.governance, gossip, releases),
+        releases=releases,
+        release_teller=teller_of(base.release, ledger, gossip, clock),
         words=words,
         alarm=alarm,
         restoring=restoring_of(ground, base, authority, fetcher, gossip),

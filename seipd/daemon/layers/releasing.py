@@ -1,4 +1,4 @@
-"""Binary attestation as the daemon runs it: release keys and URL from the settings."""
+"""Binary attestation as the daemon runs it: release keys and URL from the settings, facts told."""
 
 from __future__ import annotations
 
@@ -6,14 +6,26 @@ import secrets
 from typing import TYPE_CHECKING
 
 from seipd.config.releases import parse_keys
+from seipd.daemon.telling_release import ReleaseTeller, told_in
+from services.authority.trust.released import ReleaseBook
 from services.base.release.manifest import ReleaseKeys
 from services.base.release.service import ReleaseService
 from services.base.release.store import ManifestStore
+from services.kernel.errors import ForbiddenError, UnavailableError
+from services.mesh.facts.kinds import RELEASE
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any
+
     from seipd.config.model import Settings
     from seipd.config.paths import Paths
+    from services.authority.trust.policy import Released
+    from services.base.ledger.service import LedgerService
+    from services.base.release.approval import Running
     from services.kernel.clock import Clock
+    from services.kernel.ids import ServerId
+    from services.mesh.gossip.service import GossipService
 
 # A second or two of work that nobody waits for, and much else is to be done at the start.
 MEASURE_AFTER_S = 5.0
@@ -32,3 +44,70 @@ def release_of(settings: Settings, paths: Paths, clock: Clock) -> ReleaseService
         releases_url=settings.releases_url,
         measure_after_s=MEASURE_AFTER_S,
     )
+
+
+def teller_of(
+    release: ReleaseService, ledger: LedgerService, gossip: GossipService, clock: Clock
+) -> ReleaseTeller:
+    """Return what tells the others which release is installed here."""
+    return ReleaseTeller(
+        running=lambda: release.running,
+        tell=gossip,
+        servers_count=lambda: len(ledger.charter.servers()),
+        clock=clock,
+    )
+
+
+class ReleasesSeen:
+    """What each server tells that it runs, and what is held of that here."""
+
+    def __init__(
+        self, *, own_id: ServerId, release: ReleaseService, gossip: GossipService, clock: Clock
+    ) -> None:
+        self._own_id = own_id
+        self._release = release
+        self._gossip = gossip
+        self._clock = clock
+        self._book = ReleaseBook()
+
+    def watch(self, servers: Collection[ServerId]) -> None:
+        """Go by these servers."""
+        self._book.watch(servers)
+
+    def of(self, server_id: ServerId) -> Released:
+        """Return what is known of what a server runs."""
+        return self._book.judge(
+            server_id,
+            self._told(server_id),
+            approve=self._release.approve,
+            is_known=bool(self._release.manifests),
+            now_ms=self._clock.now_ms(),
+        )
+
+    def shown(self, server_id: ServerId) -> dict[str, Any] | None:
+        """Return what a server tells that it runs, for people; None where it told nothing."""
+        told = self._told(server_id)
+        if told is None:
+            return None
+        code = None
+        try:
+            self._release.approve(told)
+        except ForbiddenError as error:
+            code = error.code
+        return {
+            "version": told.version,
+            "platform": told.platform,
+            "python": told.python,
+            "measurement": told.measurement,
+            "approved": code is None,
+            "code": code,
+        }
+
+    def _told(self, server_id: ServerId) -> Running | None:
+        if server_id == self._own_id:
+            try:
+                return self._release.running
+            except UnavailableError:
+                return None
+        fact = self._gossip.facts(RELEASE).get(server_id)
+        return told_in(fact) if fact is not None else None

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 from services.authority.governance import parameters
 from services.authority.trust.attested import AttestationBook
-from services.authority.trust.policy import Attested, Released
+from services.authority.trust.policy import Attested
 from services.authority.trust.service import TrustService
 
 if TYPE_CHECKING:
     from seipd.daemon.layers.base import BaseLayer
     from seipd.daemon.layers.ground import Ground
+    from seipd.daemon.layers.releasing import ReleasesSeen
     from services.authority.governance.service import GovernanceService
     from services.authority.trust.attested import News
+    from services.authority.trust.policy import Released
     from services.base.ledger.service import LedgerService
     from services.kernel.clock import Clock
     from services.kernel.ids import ServerId
@@ -25,9 +27,17 @@ LOOK_EVERY_INTERVALS = 10
 class SeenHere:
     """What this server saw of the others; satisfies Sources."""
 
-    def __init__(self, *, ledger: LedgerService, gossip: GossipService, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: LedgerService,
+        gossip: GossipService,
+        releases: ReleasesSeen,
+        clock: Clock,
+    ) -> None:
         self._ledger = ledger
         self._gossip = gossip
+        self._releases = releases
         self._clock = clock
         self._book = AttestationBook()
 
@@ -37,6 +47,7 @@ class SeenHere:
 
     def begin(self) -> None:
         """Go by the roster as it is now."""
+        self._releases.watch(self._ledger.charter.servers())
         keys = (one.key for one in self._ledger.charter.servers().values())
         self._book.watch(keys, now_ms=self._clock.now_ms())
         self._peers = {one.server_id: one for one in self._gossip.peers()}
@@ -55,17 +66,21 @@ class SeenHere:
 
     def released(self, server_id: ServerId) -> Released:
         """Return what is known of what a server runs."""
-        return Released()
+        return self._releases.of(server_id)
 
 
 def trust_of(
-    ground: Ground, base: BaseLayer, governance: GovernanceService, gossip: GossipService
+    ground: Ground,
+    base: BaseLayer,
+    governance: GovernanceService,
+    gossip: GossipService,
+    releases: ReleasesSeen,
 ) -> TrustService:
     """Return what looks at every server, and says what it holds of it."""
     return TrustService(
         ledger=base.ledger,
         author=base.author,
-        sources=SeenHere(ledger=base.ledger, gossip=gossip, clock=ground.clock),
+        sources=SeenHere(ledger=base.ledger, gossip=gossip, releases=releases, clock=ground.clock),
         least_permille=lambda: governance.number(parameters.TIER1_UPTIME),
         interval_s=LOOK_EVERY_INTERVALS * ground.settings.gossip_interval_s,
     )

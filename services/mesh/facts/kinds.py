@@ -13,6 +13,7 @@ from services.mesh.facts.payloads import (
     LinksPayload,
     LoadPayload,
     Payload,
+    ReleasePayload,
     decode_payload,
 )
 
@@ -61,6 +62,7 @@ LOAD: Final = 1
 STATE: Final = 2
 LATENCY: Final = 3
 LINKS: Final = 4
+RELEASE: Final = 5
 
 KINDS: Final = {
     kind.number: kind
@@ -82,6 +84,9 @@ KINDS: Final = {
             number=LATENCY, name="latency", max_lifetime_ms=1 * _DAY_MS, payload=LatencyPayload
         ),
         FactKind(number=LINKS, name="links", max_lifetime_ms=2 * _HOUR_MS, payload=LinksPayload),
+        FactKind(
+            number=RELEASE, name="release", max_lifetime_ms=1 * _DAY_MS, payload=ReleasePayload
+        ),
     )
 }
 

@@ -5,6 +5,7 @@
     2 state    opaque bytes, 256 at most (a witness's word on the state)
     3 latency  [[[server, ms], ...]]   round trips, smoothed, by the signer; ids in order
     4 links    [[server, ...]]         with whom the signer has a WireGuard session; in order
+    5 release  [version, platform, python, measurement (32)]   what is installed there
 
 A CPU may have more to do than it can: the first number of a load goes beyond 1000.
 """
@@ -37,6 +38,8 @@ _Protocol = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 _Permille = Annotated[int, msgspec.Meta(ge=0, le=MAX_PERMILLE)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=MAX_LATENCY_MS)]
+_Build = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,63}\Z")]
+_Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 _RawId = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 
 
@@ -81,6 +84,15 @@ class LinksPayload(Payload, frozen=True):
     """Some of those with whom the signer has a WireGuard session of its own."""
 
     servers: Annotated[tuple[_RawId, ...], msgspec.Meta(max_length=MAX_LINKS)]
+
+
+class ReleasePayload(Payload, frozen=True):
+    """What the signer says is installed on it."""
+
+    version: _Version
+    platform: _Build
+    python: _Build
+    measurement: _Digest
 
 
 P = TypeVar("P", bound=Payload)

@@ -9,7 +9,7 @@ from services.kernel.errors import UnavailableError, WireError
 from services.kernel.ids import server_id_of
 from services.mesh.facts.book import FactBook
 from services.mesh.facts.envelope import fact_key, open_envelope, sign_envelope
-from services.mesh.facts.kinds import ADDRESS
+from services.mesh.facts.kinds import ADDRESS, RELEASE
 from services.mesh.facts.payloads import is_loopback
 from services.mesh.gossip.addresses import RENEW_MS, Advertisement, address_of, sign_fact
 from services.mesh.gossip.codec import MAX_PLAINTEXT_BYTES
@@ -159,6 +159,10 @@ class Directory:
         return pack_facts(
             [fact.encoded for fact in facts if fact is not None and fact.holds(now.ms)]
         )
+
+    def greeting(self, now: Moment) -> list[Peers]:
+        """Return what this server tells of itself as soon as a session begins: what it runs."""
+        return self.packed([fact_key(self._own_id, RELEASE)], now)
 
     def take_news(self, now: Moment) -> list[Peers]:
         """Return what was learnt since the last call."""

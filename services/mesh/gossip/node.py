@@ -162,6 +162,8 @@ class GossipNode:
         if received is not None:
             if received.fresh:
                 self._send(received.peer, self._holdings.summary())
+                for facts in self.directory.greeting(now):
+                    self._send(received.peer, facts)
             self._on_message(received.peer, received.message, now)
         return self._flush()
 
@@ -311,8 +313,7 @@ class GossipNode:
                 self.counters.add(_REFUSED_FACT.get(error.code, Count.BAD_FACT))
 
     def _learn(self, data: bytes, now: Moment, *, stored: bool = False) -> None:
-        learnt = self.directory.learn(data, now, stored=stored)
-        if learnt is None:
+        if (learnt := self.directory.learn(data, now, stored=stored)) is None:
             return
         fact = learnt.fact
         self._note_fact(fact)
@@ -393,7 +394,6 @@ class GossipNode:
 
     def _flush(self) -> list[Effect]:
         effects, self._effects = self._effects, []
-        if self._talk.effects:
-            effects += self._talk.effects
-            self._talk.effects.clear()
+        effects += self._talk.effects
+        self._talk.effects.clear()
         return effects + self._channel.take()

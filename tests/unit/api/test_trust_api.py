@@ -156,6 +156,7 @@ async def test_led_05_whoever_watches_the_servers_sees_it(server, operator) -> N
         wireguard=None,
         names=SimpleNamespace(slots=dict),
         trust=server.trust,
+        release_of=lambda _: None,
         words=WordKeeper(lambda: None),
         through=dict,
         clock=server.clock,

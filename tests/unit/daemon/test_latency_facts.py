@@ -142,6 +142,7 @@ async def server(tmp_path):
         wireguard=SimpleNamespace(peers=peers),
         names=SimpleNamespace(slots=dict),
         trust=one.trust,
+        release_of=lambda _: None,
         words=WordKeeper(lambda: None),
         through=lambda: {other.server_id: FAR},
         clock=one.clock,

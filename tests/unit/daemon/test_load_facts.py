@@ -155,6 +155,7 @@ async def server(tmp_path):
         wireguard=None,
         names=SimpleNamespace(slots=dict),
         trust=one.trust,
+        release_of=lambda _: None,
         words=WordKeeper(lambda: None),
         through=dict,
         clock=one.clock,

@@ -6,8 +6,8 @@ import pytest
 
 from services.kernel.errors import InputError, UnavailableError
 from services.mesh.facts.envelope import sign_envelope
-from services.mesh.facts.kinds import LOAD, STATE
-from services.mesh.facts.payloads import LoadPayload, encode_payload
+from services.mesh.facts.kinds import LOAD, RELEASE, STATE
+from services.mesh.facts.payloads import LoadPayload, ReleasePayload, encode_payload
 from services.mesh.gossip.counters import Count
 from services.mesh.gossip.messages import Peers
 from tests.unit.mesh_gossip.gossip_kit import MESH_ID, START_MS, Host, World
@@ -60,6 +60,20 @@ def test_who_was_away_gets_it_when_it_is_back(world):
     assert world["ann"].id not in known(world["eve"])
     world.cut.clear()
     world.run_until(knows(world, world["ann"], 500), at_most_s=25)
+
+
+def test_what_a_server_runs_is_told_as_soon_as_a_session_begins():
+    world = World("ann", "bob")
+    ann, bob = world["ann"], world["bob"]
+    installed = encode_payload(
+        ReleasePayload(version="1.0.0", platform="p", python="3", measurement=bytes(32))
+    )
+    ann.run(ann.node.publish(RELEASE, installed, LIFETIME_MS, ann.now()))
+    world.run(1)
+    assert known(bob, RELEASE) == {}
+    world.introduce()
+    assert world.run_until(lambda: ann.id in known(bob, RELEASE), at_most_s=3) <= 1.0
+    assert known(bob, RELEASE) == {ann.id: installed}
 
 
 def test_with_a_third_of_all_lost_everybody_still_gets_everything(world):

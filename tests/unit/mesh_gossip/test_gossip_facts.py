@@ -22,13 +22,14 @@ from services.mesh.facts.envelope import (
     parse_envelope,
     sign_envelope,
 )
-from services.mesh.facts.kinds import ADDRESS, KINDS, LATENCY, LINKS, LOAD, STATE
+from services.mesh.facts.kinds import ADDRESS, KINDS, LATENCY, LINKS, LOAD, RELEASE, STATE
 from services.mesh.facts.payloads import (
     AddressPayload,
     Latency,
     LatencyPayload,
     LinksPayload,
     LoadPayload,
+    ReleasePayload,
     decode_payload,
     encode_payload,
 )
@@ -43,12 +44,16 @@ FAR = LatencyPayload(latencies=(Latency(server=raw_server_id(id_of("bob")), roun
 PLACE = AddressPayload(
     host="203.0.113.5", gossip_port=9102, http_port=9100, wireguard_port=51940, region="eu-west"
 )
+INSTALLED = ReleasePayload(
+    version="0.3.1", platform="linux-x86_64", python="3.11.2", measurement=bytes(range(32))
+)
 SAID = {
     ADDRESS: encode_payload(PLACE),
     LOAD: encode_payload(BUSY),
     STATE: b"any bytes",
     LATENCY: encode_payload(FAR),
     LINKS: encode_payload(LinksPayload(servers=(raw_server_id(id_of("bob")),))),
+    RELEASE: encode_payload(INSTALLED),
 }
 
 
@@ -92,6 +97,7 @@ def test_whoever_knows_the_mesh_can_open_a_fact(kind):
 def test_the_fact_in_the_protocol_document_is_the_one_that_it_describes():
     page = Path(__file__).parents[3] / "docs/protocol/gossip.md"
     section = page.read_text(encoding="utf-8").split("\nA load of 73 %")[1]
+    section = section.split("```")[1]
     dump = bytes.fromhex("".join(re.findall(r"(?m)^([0-9a-f]{16,})$", section)))
     fact = open_envelope(dump, MESH_ID)
     assert fact.key == SigningKey(bytes(range(32))).public_key
@@ -176,6 +182,10 @@ def test_gos_06_a_well_signed_fact_in_another_spelling_is_refused(book):
         (LATENCY, msgspec.msgpack.encode([[[bytes(7), 1]]])),
         (LATENCY, msgspec.msgpack.encode([[[bytes(8), 1], [bytes(8), 1]]])),
         (LATENCY, msgspec.msgpack.encode([[[bytes([n]) * 8, 1] for n in range(17)]])),
+        (RELEASE, msgspec.msgpack.encode(["1.0.0", "linux", "3", bytes(31)])),
+        (RELEASE, msgspec.msgpack.encode(["1.0.0", "linux", "3\n", bytes(32)])),
+        (RELEASE, msgspec.msgpack.encode(["1.0.0", "Linux", "3", bytes(32)])),
+        (RELEASE, msgspec.msgpack.encode(["1.0.0", "linux", "3", "a" * 32])),
         (ADDRESS, msgspec.msgpack.encode(["224.0.0.1", 1, 1, 1, "eu-west"])),
     ],
 )
