@@ -6,6 +6,7 @@ One mesh for all of it, in this order: what is voted first holds for those that 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -117,18 +118,23 @@ def test_a_voted_rate_limit_binds_every_server(lab) -> None:
 
 
 def test_rkc_09_and_13_four_of_five_bring_back_a_root_whose_signer_is_destroyed_three_do_not(
-    lab,
+    lab, tmp_path
 ) -> None:
     first, second, third, fourth, fifth = lab.five
     until(lambda: all(lab.each(lab.five, lab.dealing)))
     dealt = lab.dealing(second)
     assert (dealt["threshold"], len(dealt["holders"])) == (4, 5)
     late = lab.invite(first, "server")
+    # The file of the day when the mesh was founded is worth nothing any more.
+    old = shutil.copy(first.data_root.with_name("data-signer") / "recovery-1.key", tmp_path)
     lab.lose_root(first)
     assert not first.data_root.with_name("data-signer").exists()
     refused(lab.run(first, "root", "rotate"), UNAVAILABLE, "root key")
     sixth = lab.plan.host("s6")
     refused(lab.run(sixth, "join", late, *lab.address_flags(sixth)), UNAVAILABLE, "root")
+
+    by_file = lab.run(second, "root", "recover", "--file", old)
+    refused(by_file, CONFLICT, "shared among the servers")
 
     # The operator of the second server asks; two others agree, and that is one too few.
     begun = lab.run(second, "root", "recover", "--wait", "0")
