@@ -88,6 +88,7 @@ class Settings:
     release_keys: str = ""
     retired_release_keys: str = ""
     releases_url: str = ""
+    releases_private: bool = False
     attestation: str = "auto"
     attestation_interval_s: float = 2700.0
     attestation_collateral: str = ""

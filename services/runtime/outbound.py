@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
 from services.kernel import canonical
-from services.kernel.errors import TooLargeError, UnavailableError, UnreachableError
+from services.kernel.errors import (
+    ForbiddenError,
+    TooLargeError,
+    UnavailableError,
+    UnreachableError,
+)
+from services.runtime.ssrf import address_in
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from ipaddress import IPv4Address, IPv6Address
     from types import TracebackType
 
 MAX_RESPONSE_BYTES = 64 << 20
 DEFAULT_TIMEOUT_S = 15.0
 _CHUNK_BYTES = 1 << 16
+_BLOCKED: Final = "this address may not be reached"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +49,21 @@ class Response:
 
 
 class HttpClient:
-    """A client session to servers of ours, over TLS or a unix socket."""
+    """A client session over TLS or a unix socket.
+
+    ``may_reach`` is asked for each address as it is connected to, whatever a name meant before.
+    """
 
     def __init__(
-        self, *, tls: ssl.SSLContext | None = None, unix_socket: str | None = None
+        self,
+        *,
+        tls: ssl.SSLContext | None = None,
+        unix_socket: str | None = None,
+        may_reach: Callable[[IPv4Address | IPv6Address], bool] = lambda _: True,
     ) -> None:
         self._tls = tls
         self._unix_socket = unix_socket
+        self._may_reach = may_reach
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> HttpClient:
@@ -53,7 +71,10 @@ class HttpClient:
         if self._unix_socket is not None:
             connector: aiohttp.BaseConnector = aiohttp.UnixConnector(self._unix_socket)
         else:
-            connector = aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True)
+            connector = aiohttp.TCPConnector(
+                ssl=self._tls if self._tls is not None else True,
+                socket_factory=self._open_socket,
+            )
         self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
         return self
 
@@ -82,6 +103,7 @@ class HttpClient:
 
         Raises:
             UnreachableError: nobody listens there, or TLS fails.
+            ForbiddenError: ``ssrf_blocked``: none of its addresses may be reached from here.
             UnavailableError: ``timeout``.
             TooLargeError: the answer is over ``max_bytes``.
         """
@@ -103,7 +125,20 @@ class HttpClient:
         except TimeoutError:
             raise UnavailableError(f"{url}: no answer in time", code="timeout") from None
         except (aiohttp.ClientError, OSError) as error:
+            if _BLOCKED in str(error):
+                raise ForbiddenError(
+                    f"{url} leads to an address that is not asked from here", code="ssrf_blocked"
+                ) from error
             raise UnreachableError(f"{url}: {error}") from error
+
+    def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, place = address
+        found = address_in(str(place[0]))
+        if found is None or not self._may_reach(found):
+            raise PermissionError(errno.EACCES, _BLOCKED)
+        opened = socket.socket(family=family, type=kind, proto=protocol)
+        opened.setblocking(False)
+        return opened
 
 
 async def _read(answer: aiohttp.ClientResponse, max_bytes: int) -> bytes:

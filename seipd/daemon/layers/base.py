@@ -22,6 +22,7 @@ from services.base.ledger.author import Author
 from services.base.ledger.service import LedgerService
 from services.base.signing.client import GrpcSigner
 from services.base.signing.remote import SCHEME, RemoteSigner, svid_files_of
+from services.kernel.addr import is_inner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,7 +68,12 @@ def base_of(ground: Ground) -> BaseLayer:
         signer_process=process,
         signer=signer,
         signer_address=signer_socket(settings, paths),
-        release=release_of(settings, paths, clock),
+        release=release_of(
+            settings,
+            paths,
+            clock,
+            is_inner=lambda address: is_inner(ground.mesh_id, ground.ranges, address),
+        ),
     )
 
 

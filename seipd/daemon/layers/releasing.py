@@ -13,9 +13,12 @@ from services.base.release.service import ReleaseService
 from services.base.release.store import ManifestStore
 from services.kernel.errors import ForbiddenError, UnavailableError
 from services.mesh.facts.kinds import RELEASE
+from services.runtime.outbound import HttpClient
+from services.runtime.ssrf import is_public
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
+    from ipaddress import IPv4Address, IPv6Address
     from typing import Any
 
     from seipd.config.model import Settings
@@ -31,8 +34,22 @@ if TYPE_CHECKING:
 MEASURE_AFTER_S = 5.0
 
 
-def release_of(settings: Settings, paths: Paths, clock: Clock) -> ReleaseService:
-    """Return what measures this installation and keeps manifests."""
+def release_of(
+    settings: Settings,
+    paths: Paths,
+    clock: Clock,
+    *,
+    is_inner: Callable[[IPv4Address | IPv6Address], bool],
+) -> ReleaseService:
+    """Return what measures this installation and keeps manifests.
+
+    A releases URL leads to the public Internet, and not into the mesh, unless the settings say that
+    it stands elsewhere: whoever has a say over its name must not choose what this server asks.
+    """
+
+    def may_reach(address: IPv4Address | IPv6Address) -> bool:
+        return settings.releases_private or (is_public(address) and not is_inner(address))
+
     keys = ReleaseKeys(
         trusted=frozenset(parse_keys(settings.release_keys)),
         retired=frozenset(parse_keys(settings.retired_release_keys)),
@@ -43,6 +60,7 @@ def release_of(settings: Settings, paths: Paths, clock: Clock) -> ReleaseService
         rng=secrets.SystemRandom(),
         releases_url=settings.releases_url,
         measure_after_s=MEASURE_AFTER_S,
+        client=lambda: HttpClient(may_reach=may_reach),
     )
 
 

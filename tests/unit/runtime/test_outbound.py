@@ -10,8 +10,14 @@ import pytest
 from aiohttp import web
 
 from services.kernel.canonical import encode
-from services.kernel.errors import TooLargeError, UnavailableError, UnreachableError
+from services.kernel.errors import (
+    ForbiddenError,
+    TooLargeError,
+    UnavailableError,
+    UnreachableError,
+)
 from services.runtime.outbound import HttpClient
+from services.runtime.ssrf import is_public
 
 
 @pytest.fixture
@@ -123,3 +129,45 @@ async def test_a_peer_that_speaks_no_tls_is_unreachable():
     async with server, HttpClient(tls=ssl.create_default_context()) as client:
         with pytest.raises(UnreachableError):
             await client.fetch("GET", f"https://127.0.0.1:{port}/", timeout_s=5)
+
+
+BLOCKED = (
+    "https://127.0.0.1:{port}/",
+    "https://localhost:{port}/",
+    "https://[::ffff:127.0.0.1]:{port}/",
+    "https://0x7f.1:{port}/",
+    "https://[64:ff9b::7f00:1]:{port}/",
+)
+
+
+@pytest.mark.parametrize("url", BLOCKED)
+async def test_whk_01_an_address_that_may_not_be_reached_is_never_connected_to(url):
+    seen = []
+    server = await asyncio.start_server(lambda *_: seen.append("asked"), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, HttpClient(may_reach=is_public) as client:
+        with pytest.raises(ForbiddenError) as caught:
+            await client.fetch("GET", url.format(port=port), timeout_s=5)
+        assert caught.value.code == "ssrf_blocked"
+        with pytest.raises(UnreachableError):
+            await client.fetch("GET", f"https://2130706433:{port}/", timeout_s=5)
+    assert seen == []
+
+
+async def test_whk_01_a_name_that_means_another_address_by_now_is_judged_by_that_one(monkeypatch):
+    """The address is judged as it is connected to, so an answer before that is worth nothing."""
+    judged = []
+
+    def may_reach(address):
+        judged.append(str(address))
+        return is_public(address)
+
+    async def rebound(self, host, port=0, family=0):
+        place = {"hostname": host, "host": "127.0.0.1", "port": port}
+        return [place | {"family": 2, "proto": 0, "flags": 0}]
+
+    monkeypatch.setattr("aiohttp.resolver.DefaultResolver.resolve", rebound)
+    async with HttpClient(may_reach=may_reach) as client:
+        with pytest.raises(ForbiddenError):
+            await client.fetch("GET", "https://releases.example.org/index.json", timeout_s=5)
+    assert judged == ["127.0.0.1"]
