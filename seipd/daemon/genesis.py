@@ -6,8 +6,8 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from services.authority.governance.parameters import require_allowed
-from services.authority.rootkeys.rotating import DEFAULT_INTERVAL_MS, lifetime_ms
+from services.authority.governance.parameters import PARAMETERS, ROTATION, require_allowed
+from services.authority.rootkeys.rotating import DAY_MS, lifetime_ms
 from services.authority.rootkeys.service import ROOT_KEY_ID
 from services.authority.trust.tiers import Tier, said_tier
 from services.authority.trust.verdicts import VERDICT_KIND, founder_verdict
@@ -76,7 +76,7 @@ async def found_mesh(
         "domain": facts.domain,
         "ranges": facts.ranges.value(),
         "activated_ms": now_ms,
-        "expires_ms": now_ms + lifetime_ms(DEFAULT_INTERVAL_MS),
+        "expires_ms": now_ms + lifetime_ms(_interval_ms(facts)),
         "version": PROTOCOL_VERSION,
     }
     for name, value in facts.parameters.items():
@@ -111,6 +111,12 @@ async def found_mesh(
     )
     charter.offer(change)
     return charter.records
+
+
+def _interval_ms(facts: MeshFacts) -> int:
+    days = facts.parameters.get(ROTATION, PARAMETERS[ROTATION].default)
+    require_allowed(ROTATION, days)
+    return int(days) * DAY_MS
 
 
 async def write_first_records(

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from services.authority.governance import parameters
 from services.authority.recovery.messages import (
     RELEASE_KIND,
     REQUEST_KIND,
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LIFETIME_MS = 14 * 86_400_000
-WINDOW_MS = 86_400_000
+DAY_MS = 86_400_000
+WINDOW_MS = DAY_MS
 _CLAIM_AT = len(b"seipd/root-recovery/v1\0") + 32
 
 
@@ -270,8 +271,10 @@ class RootRecovery:
         return head
 
     async def _link(self) -> Link:
-        charter, now_ms = self._ledger.charter, self._clock.now_ms()
+        charter = self._ledger.charter
         parent = charter.chain.newest
+        now_ms = max(self._clock.now_ms(), parent.activated_ms)
+        interval_ms = parameters.number(self._ledger.state, parameters.ROTATION) * DAY_MS
         generation = parent.generation + 1
         await self._host.ready(key_id_of(generation))
         signer = await self._host.signer()
@@ -284,7 +287,7 @@ class RootRecovery:
             parent=parent.fingerprint,
             public_key=info.public_key,
             activated_ms=now_ms,
-            expires_ms=now_ms + LIFETIME_MS,
+            expires_ms=now_ms + 2 * interval_ms,
             closes_ms=now_ms + WINDOW_MS,
             endorser="recovery",
         )

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from services.kernel.certificates import ServerCertificate
 
 DAY_MS = 86_400_000
-DEFAULT_INTERVAL_MS = 7 * DAY_MS
 DEFAULT_OVERLAP_MS = DAY_MS
 MIN_OVERLAP_MS = 10_000
 MAX_OVERLAP_MS = 30 * DAY_MS
@@ -30,6 +29,16 @@ def root_key_id(generation: int) -> str:
 def lifetime_ms(interval_ms: int) -> int:
     """Return how long a key is good; one rotation that comes late locks nobody out."""
     return 2 * interval_ms
+
+
+def due_ms(newest: Generation, interval_ms: int) -> int:
+    """Return when a key is followed: after the interval, or half of its life if that is shorter.
+
+    A longer interval that was voted meanwhile holds from the next key on: this one would expire
+    first, and sign nothing until then.
+    """
+    half_ms = (newest.expires_ms - newest.activated_ms) // 2
+    return newest.activated_ms + min(interval_ms, half_ms)
 
 
 def require_rotatable(charter: Charter, *, now_ms: int, overlap_ms: int) -> None:

@@ -197,7 +197,7 @@ class RotationService:
                     asked = newest.public_key
                 while await self.go_on():
                     pass
-                if self._clock.now_ms() >= newest.activated_ms + self._interval_ms():
+                if self._clock.now_ms() >= rotating.due_ms(newest, self._interval_ms()):
                     await self.rotate()
             except NotFoundError:
                 self._trouble = ""  # the signer has another key: it is in force elsewhere

@@ -80,6 +80,7 @@ async def test_four_of_five_operators_bring_a_new_root_and_three_do_not(tmp_path
     assert (found["generation"], found["bad"]) == (2, {})
     assert lost.root.public_key == lost.host.key.public_key
     assert lost.root.endorser == "recovery"
+    assert lost.root.expires_ms - lost.root.activated_ms == 14 * 86_400_000
     assert lost.host.adopted
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from seipd.client.trust import KnownRoot, UntrustedServerError, trust_server
 from seipd.daemon.genesis import verify_charter
-from services.authority.rootkeys.rotating import DAY_MS
+from services.authority.rootkeys.rotating import DAY_MS, due_ms
 from services.authority.rootkeys.rotation import RotationService
 from services.authority.rootkeys.seen import RootSeen
 from services.base.ledger.rootwalk import follow_chain, shown_chain
@@ -88,6 +88,19 @@ async def test_it_rotates_by_itself_when_the_interval_is_over(server) -> None:
     await until(lambda: server.ledger.charter.number > chain_of(server).newest.number)
     server.clock.shift_ms += MINUTE_MS + 1000
     await until(lambda: chain_of(server).generations[0].is_closed)
+
+
+async def test_a_longer_interval_that_was_voted_lets_no_key_expire(server) -> None:
+    life_ms = chain_of(server).newest.expires_ms - chain_of(server).newest.activated_ms
+    long_ms = 3 * life_ms
+    assert due_ms(chain_of(server).newest, long_ms) < chain_of(server).newest.expires_ms
+    server.rotation._interval_ms = lambda: long_ms
+    await server.rotation.start()
+    server.clock.shift_ms = life_ms // 2 + 1000
+    await until(lambda: chain_of(server).newest.generation == 2)
+    # From the next key on it holds: that one lives for two of the long ones.
+    newest = chain_of(server).newest
+    assert due_ms(newest, long_ms) == newest.activated_ms + long_ms
 
 
 async def test_what_was_cut_off_after_the_key_was_made_is_finished_at_the_next_start(server):

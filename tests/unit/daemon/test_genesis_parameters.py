@@ -41,6 +41,12 @@ async def test_the_genesis_names_what_differs_from_the_defaults(tmp_path) -> Non
     assert parameters.number(state, parameters.SHARE_QUORUM) == 80
 
 
+@pytest.mark.parametrize(("said", "days"), [({}, 14), ({"root_rotation_interval_days": 30}, 60)])
+async def test_the_first_root_key_is_good_for_two_intervals(tmp_path, said, days) -> None:
+    body = (await genesis_of(tmp_path, **said)).body
+    assert body["expires_ms"] - body["activated_ms"] == days * 86_400_000
+
+
 async def test_a_genesis_without_parameters_is_as_it_was(tmp_path) -> None:
     assert "parameters" not in (await genesis_of(tmp_path)).body
 
