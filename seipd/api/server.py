@@ -19,6 +19,7 @@ from seipd.api.private import (
     attestation,
     enrollment,
     governance,
+    hardware,
     invite,
     ipam,
     mesh,
@@ -32,7 +33,7 @@ from seipd.api.private import (
     trust,
 )
 from seipd.api.private import ledger as private_ledger
-from seipd.api.public import auth, epochs, health, join, witness
+from seipd.api.public import auth, epochs, health, join, quotes, witness
 from seipd.api.public import ledger as public_ledger
 from seipd.api.routes import Access, Call, Reply, Route
 from seipd.api.tls import issue_leaf, server_context
@@ -56,6 +57,7 @@ PUBLIC_ROUTES: tuple[Route, ...] = (
     *epochs.ROUTES,
     *public_ledger.ROUTES,
     *witness.ROUTES,
+    *quotes.ROUTES,
 )
 PRIVATE_ROUTES: tuple[Route, ...] = (
     *status.ROUTES,
@@ -71,6 +73,7 @@ PRIVATE_ROUTES: tuple[Route, ...] = (
     *protocol.ROUTES,
     *governance.ROUTES,
     *attestation.ROUTES,
+    *hardware.ROUTES,
     *enrollment.ROUTES,
     *private_ledger.ROUTES,
 )

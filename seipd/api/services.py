@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from services.authority.rootkeys.auditing import AuditService
     from services.authority.rootkeys.rotation import RotationService
     from services.authority.rootkeys.service import RootKeysService
+    from services.authority.trust.enrolments import Enrolments
     from services.authority.trust.service import TrustService
+    from services.base.attestation.service import AttestationService
     from services.base.ledger.author import Author
     from services.base.ledger.service import LedgerService
     from services.base.ledger.ticks import StateWord
@@ -65,6 +67,13 @@ class MeshInfo(Protocol):
         """Return the findings of ``seipd doctor``."""
 
 
+class QuoteAudit(Protocol):
+    """Whose quotes were refused here."""
+
+    async def newest(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest entries, oldest first."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServices:
     """The services behind the handlers."""
@@ -81,6 +90,9 @@ class ApiServices:
     rotation: RotationService
     audit: AuditService
     trust: TrustService
+    attestation: AttestationService
+    enrolments: Enrolments
+    refused_quotes: QuoteAudit
     release: ReleaseService
     auth: AuthService
     acl: AclService

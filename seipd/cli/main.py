@@ -27,6 +27,10 @@ COMMANDS: Commands = {
     "tree": ("seipd.cli.tree:tree", "the permission tree"),
     "ipam": ("seipd.cli.ipam:ipam", "addresses and blocks"),
     "acl": ("seipd.cli.tree:acl", "may X do Y here, and why"),
+    "attestation": (
+        "seipd.cli.attestation:attestation",
+        "which hardware vouches for which server",
+    ),
     "release": ("seipd.cli.release:release", "what is installed, and which releases are approved"),
     "governance": ("seipd.cli.governance:governance", "what only a vote changes"),
     "ledger": ("seipd.cli.ledger:ledger", "the tamper-evident ledger"),

@@ -56,6 +56,11 @@ class Paths:
         return self.root / "releases"
 
     @property
+    def attestation(self) -> Path:
+        """The audit of refused quotes."""
+        return self.root / "attestation"
+
+    @property
     def unlock(self) -> Path:
         """The secret that opens the identity; outside the data root."""
         return self.root.with_name(f"{self.root.name}.unlock")

@@ -1,4 +1,4 @@
-"""Fetches feeds as tiles over HTTPS from other servers of the mesh."""
+"""Asks other servers of the mesh over HTTPS: for feeds as tiles, for the roster, for quotes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from seipd.client.trust import trust_server
 from seipd.daemon.feed_copy import LedgerCopy
 from seipd.daemon.login import login_server
 from seipd.daemon.tile_source import HttpTileSource
+from services.kernel import canonical
 from services.kernel.errors import SeipdError, UnreachableError, WireError
 from services.kernel.ids import ServerId, b64u_encode
 from services.kernel.records import record_from_value
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_ANSWER_BYTES = 1 << 20
 MAX_ROSTER_BYTES = 64 << 20
+MAX_QUOTE_BYTES = 64 << 10
 
 
 class HttpTileFetcher:
@@ -92,21 +94,44 @@ class HttpTileFetcher:
                 await self._ledger.learn_roster(records)
                 return
 
+    async def quote(self, place: Place, challenge: bytes) -> bytes:
+        """Send a challenge to a server; return what that very server answers, unread.
+
+        Raises:
+            SeipdError: it can't be reached, or what it refuses with.
+        """
+        body = canonical.decode_object(challenge)
+        try:
+            answer = await self._ask(
+                place, "POST", "/api/attestation/challenge", body, max_bytes=MAX_QUOTE_BYTES
+            )
+        except UnreachableError:
+            self.forget(place)
+            raise
+        if answer.status != 200:
+            raise error_of(answer)
+        return answer.body
+
     async def _roster_of(
         self, place: Place, method: str, path: str, body: dict[str, Any] | None
     ) -> list[Record]:
+        answer = await self._ask(place, method, path, body, max_bytes=MAX_ROSTER_BYTES)
+        return _roster_in(answer)
+
+    async def _ask(
+        self, place: Place, method: str, path: str, body: dict[str, Any] | None, *, max_bytes: int
+    ) -> Response:
         base = _base_of(place.host, place.port)
         context = self._contexts.get(base) or await self._pin(base, place.server_id)
         async with HttpClient(tls=context) as client:
             token = await self._login(client, base)
-            answer = await client.fetch(
+            return await client.fetch(
                 method,
                 f"{base}{path}",
                 json=body,
                 headers={"Authorization": f"Bearer {token}"},
-                max_bytes=MAX_ROSTER_BYTES,
+                max_bytes=max_bytes,
             )
-        return _roster_in(answer)
 
     async def changes_after(self, place: Place, number: int) -> list[Record]:
         """Ask anybody for the roster's changes after a number, as one that was revoked may, too.

@@ -55,6 +55,7 @@ def compose(ground: Ground) -> Composition:
         authority.enroll,
         authority.names,
         mesh.gossip,
+        mesh.attesting.service,
         mesh.restoring,
         mesh.alarm,
         edge.auth,

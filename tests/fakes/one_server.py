@@ -9,6 +9,7 @@ from seipd.api.server import PRIVATE_ROUTES, PUBLIC_ROUTES, build_app
 from seipd.api.services import ApiServices
 from seipd.api.tls import load_tls_identity
 from seipd.daemon.genesis import MeshFacts, found_mesh, write_first_records
+from seipd.daemon.refused_quotes import RefusedQuotes
 from services.authority.ballots.service import BallotService
 from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService, Wanted
@@ -23,7 +24,10 @@ from services.authority.rootkeys.rotating import DAY_MS
 from services.authority.rootkeys.rotation import RotationService
 from services.authority.rootkeys.seen import RootSeen
 from services.authority.rootkeys.service import RootKeysService
+from services.authority.trust.enrolments import Enrolments
 from services.authority.trust.service import TrustService
+from services.base.attestation.anchors import vendor_roots
+from services.base.attestation.service import AttestationService
 from services.base.crypto.agreement import generate_x25519
 from services.base.crypto.signatures import SigningKey, generate_signing_key
 from services.base.keywrap.identity import ServerIdentity
@@ -35,7 +39,7 @@ from services.base.release.store import ManifestStore
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
 from services.kernel.addr import default_ranges
-from services.kernel.errors import NotFoundError
+from services.kernel.errors import NotFoundError, UnreachableError
 from services.kernel.ids import b64u_encode
 from services.kernel.invitations import decode_token
 from services.kernel.signing import KeyRotation, PublicKeyInfo
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
 
     from services.authority.rootkeys.auditing import AuditSource
     from services.authority.trust.tiers import TrustRules
+    from services.base.attestation.quoters import Quoter
     from services.kernel.records import Record
 
 
@@ -104,6 +109,13 @@ class KeyInMemorySigner:
         if key_id not in self.keys:
             raise NotFoundError("there is no such key", code="key_unknown")
         return self.keys[key_id]
+
+
+class NobodyThere:
+    """The way to other servers, where there are none."""
+
+    async def ask(self, server_key: bytes, challenge: bytes) -> bytes:
+        raise UnreachableError("there is no other server")
 
 
 class StillMesh:
@@ -174,12 +186,19 @@ class OneServer:
         self.fatal: list[BaseException] = []
         self.kept: list[Sequence[Record]] = []
         self.audit_source: AuditSource | None = None
+        self.quoter: Quoter | None = None
 
     @classmethod
     async def start(
-        cls, folder, *, identity: ServerIdentity | None = None, trust: TrustRules | None = None
+        cls,
+        folder,
+        *,
+        identity: ServerIdentity | None = None,
+        trust: TrustRules | None = None,
+        quoter: Quoter | None = None,
     ) -> OneServer:
         self = cls(folder)
+        self.quoter = quoter
         self.identity = identity or self.identity
         self.tls = load_tls_identity(folder / "tls", name="test", clock=self.clock)
         self.records = await found_mesh(
@@ -236,6 +255,17 @@ class OneServer:
             sources=self.seen,
             least_permille=lambda: self.governance.number(TIER1_UPTIME),
             interval_s=LOOK_S,
+        )
+        self.enrolments = Enrolments(ledger=self.ledger, author=self.author, roots=vendor_roots)
+        self.refused_quotes = RefusedQuotes(folder=self.folder / "attestation", clock=self.clock)
+        self.attestation = AttestationService(
+            own_key=self.identity.signing_key.public_key,
+            quoter=self.quoter,
+            asker=NobodyThere(),
+            servers=lambda: (),
+            policy=self.enrolments.policy_of,
+            journal=self.refused_quotes,
+            clock=self.clock,
         )
         self.ipam = IpamService(ledger=self.ledger, author=self.author)
         await self.ipam.start()
@@ -305,6 +335,9 @@ class OneServer:
             rotation=self.rotation,
             audit=self.audit,
             trust=self.trust,
+            attestation=self.attestation,
+            enrolments=self.enrolments,
+            refused_quotes=self.refused_quotes,
             release=self._release(),
             auth=auth,
             acl=AclService(ledger=self.ledger),

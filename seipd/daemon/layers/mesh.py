@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from seipd.daemon.alarms import AlarmService
 from seipd.daemon.fetcher import HttpTileFetcher
 from seipd.daemon.genesis import save_charter
+from seipd.daemon.layers.attesting import Attesting, attesting_of
 from seipd.daemon.layers.releasing import ReleasesSeen, teller_of
 from seipd.daemon.layers.trusting import trust_of
 from seipd.daemon.network import HIDDEN, public_address_of
@@ -50,6 +51,7 @@ class MeshLayer:
 
     fetcher: HttpTileFetcher
     gossip: GossipService
+    attesting: Attesting
     trust: TrustService
     releases: ReleasesSeen
     release_teller: ReleaseTeller
@@ -75,10 +77,12 @@ def mesh_of(ground: Ground, base: BaseLayer, authority: AuthorityLayer) -> MeshL
         clock=clock,
     )
     share_words(ledger, gossip, (words.learn, alarm.learn))
+    attesting = attesting_of(ground, base, gossip, fetcher)
     return MeshLayer(
         fetcher=fetcher,
         gossip=gossip,
-        trust=trust_of(ground, base, authority.governance, gossip, releases),
+        attesting=attesting,
+        trust=trust_of(ground, base, authority.governance, gossip, releases, attesting),
         releases=releases,
         release_teller=teller_of(base.release, ledger, gossip, clock),
         words=words,

@@ -10,6 +10,9 @@ from services.authority.trust.policy import Attested
 from services.authority.trust.service import TrustService
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from seipd.daemon.layers.attesting import Attesting
     from seipd.daemon.layers.base import BaseLayer
     from seipd.daemon.layers.ground import Ground
     from seipd.daemon.layers.releasing import ReleasesSeen
@@ -33,24 +36,30 @@ class SeenHere:
         ledger: LedgerService,
         gossip: GossipService,
         releases: ReleasesSeen,
+        asked: Callable[[], Collection[bytes]],
         clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._gossip = gossip
         self._releases = releases
+        self._asked = asked
         self._clock = clock
         self._book = AttestationBook()
 
     def hear(self, news: News) -> None:
-        """Take what came of asking a server for a quote."""
+        """Take what came of asking a server for a quote, which may be a new one."""
+        self._watch()
         self._book.hear(news)
 
     def begin(self) -> None:
         """Go by the roster as it is now."""
         self._releases.watch(self._ledger.charter.servers())
-        keys = (one.key for one in self._ledger.charter.servers().values())
-        self._book.watch(keys, now_ms=self._clock.now_ms())
+        self._watch()
         self._peers = {one.server_id: one for one in self._gossip.peers()}
+
+    def _watch(self) -> None:
+        # An hour without a quote is held against those alone who were asked for one.
+        self._book.watch(self._asked(), now_ms=self._clock.now_ms())
 
     def uptime(self, server_id: ServerId) -> tuple[int | None, int]:
         """Return how many of a thousand checks another server answered, and of how many checks."""
@@ -75,12 +84,21 @@ def trust_of(
     governance: GovernanceService,
     gossip: GossipService,
     releases: ReleasesSeen,
+    attesting: Attesting,
 ) -> TrustService:
     """Return what looks at every server, and says what it holds of it."""
+    seen = SeenHere(
+        ledger=base.ledger,
+        gossip=gossip,
+        releases=releases,
+        asked=attesting.asked,
+        clock=ground.clock,
+    )
+    attesting.service.subscribe(seen.hear)
     return TrustService(
         ledger=base.ledger,
         author=base.author,
-        sources=SeenHere(ledger=base.ledger, gossip=gossip, releases=releases, clock=ground.clock),
+        sources=seen,
         least_permille=lambda: governance.number(parameters.TIER1_UPTIME),
         interval_s=LOOK_EVERY_INTERVALS * ground.settings.gossip_interval_s,
     )

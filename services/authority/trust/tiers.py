@@ -16,6 +16,8 @@ from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from services.kernel.ids import ServerId
     from services.kernel.views import RosterReader, StateReader
 
@@ -83,7 +85,12 @@ class TrustRules:
 def rules_of(state: StateReader) -> TrustRules:
     """Return what the genesis says of tiers."""
     genesis = state.get("mesh", "genesis")
-    said = (genesis or {}).get("body", {}).get("trust")
+    return rules_in((genesis or {}).get("body", {}))
+
+
+def rules_in(genesis_body: Mapping[str, Any]) -> TrustRules:
+    """Return what the body of a genesis says of tiers."""
+    said = genesis_body.get("trust")
     if said is None:
         return TrustRules()
     return TrustRules(

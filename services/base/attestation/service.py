@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from services.base.attestation.binding import NONCE_BYTES, binding
 from services.base.attestation.conversation import (
@@ -30,6 +30,8 @@ from services.base.attestation.messages import (
     encode_answer,
     encode_challenge,
 )
+from services.base.attestation.tpm import TpmEvidence
+from services.base.attestation.tpm_structures import name_of
 from services.kernel.errors import RateLimitedError, SeipdError, UnavailableError, WireError
 from services.kernel.service import Health, HealthState
 from services.runtime.ratelimit import RateLimiter
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from services.base.attestation.judging import HardwarePolicy
-    from services.base.attestation.messages import Challenge
+    from services.base.attestation.messages import Challenge, Evidence
     from services.base.attestation.quoters import Quoter
     from services.base.attestation.verified import VerifiedQuote
     from services.kernel.clock import Clock
@@ -65,6 +67,13 @@ class Asker(Protocol):
         """
 
 
+class Journal(Protocol):
+    """Where it is written down whose answers were refused, and why."""
+
+    async def refused(self, server_key: bytes, error: SeipdError) -> None:
+        """Keep an entry; ``error`` has the code."""
+
+
 class AttestationService:
     """``quoter`` is None on a machine whose hardware vouches for nothing."""
 
@@ -78,6 +87,7 @@ class AttestationService:
         asker: Asker,
         servers: Callable[[], Collection[bytes]],
         policy: Callable[[bytes], HardwarePolicy | None],
+        journal: Journal,
         clock: Clock,
         pace: Pace | None = None,
         look_every_s: float = LOOK_EVERY_S,
@@ -87,6 +97,7 @@ class AttestationService:
         self._asker = asker
         self._servers = servers
         self._policy = policy
+        self._journal = journal
         self._clock = clock
         self._look_every_s = look_every_s
         self._talk = Conversation(fresh_nonce=lambda: secrets.token_bytes(NONCE_BYTES), pace=pace)
@@ -135,19 +146,9 @@ class AttestationService:
         challenge = decode_challenge(data)
         if challenge.server_key != self._own_key:
             raise refused(Refusal.OTHER_KEY, "the challenge is for the key of another server")
-        quoter = self._quoter
-        if quoter is None:
-            raise UnavailableError(
-                "this machine has no hardware that vouches for it", code="attestation_unavailable"
-            )
-        if self._quotes_waiting >= MAX_QUOTES_WAITING:
-            raise RateLimitedError("too many quotes are asked for at once", retry_after_s=5)
-        self._quotes_waiting += 1
-        try:
-            bound = binding(quoter.platform, nonce=challenge.nonce, server_key=challenge.server_key)
-            evidence = await quoter.quote(bound)
-        finally:
-            self._quotes_waiting -= 1
+        quoter = self._device()
+        bound = binding(quoter.platform, nonce=challenge.nonce, server_key=challenge.server_key)
+        evidence = await self._quote(quoter, bound)
         return encode_answer(
             Answer(
                 nonce=challenge.nonce,
@@ -156,6 +157,48 @@ class AttestationService:
                 evidence=evidence,
             )
         )
+
+    async def own_hardware(self) -> dict[str, Any]:
+        """Return what an operator enrols this machine by: platform, hardware and registers now.
+
+        Of a device other than a TPM only what it is: what it measured stands in its quotes.
+
+        Raises:
+            UnavailableError: ``attestation_unavailable``.
+            RateLimitedError: too many quotes are asked for at once.
+        """
+        quoter = self._device()
+        found: dict[str, Any] = {
+            "platform": quoter.platform.value,
+            "hardware": None,
+            "registers": {},
+        }
+        # Bytes that no challenge leads to: this quote serves for none.
+        evidence = await self._quote(quoter, bytes(NONCE_BYTES))
+        if isinstance(evidence, TpmEvidence):
+            found["hardware"] = name_of(evidence.public).hex()
+            found["registers"] = {
+                f"pcr{number}": [value.hex()] for number, value in sorted(evidence.pcrs.items())
+            }
+        return found
+
+    def _device(self) -> Quoter:
+        if self._quoter is None:
+            raise UnavailableError(
+                "this machine has no hardware that vouches for it",
+                code="attestation_unavailable",
+                mend="name the device in the setting attestation",
+            )
+        return self._quoter
+
+    async def _quote(self, quoter: Quoter, bound: bytes) -> Evidence:
+        if self._quotes_waiting >= MAX_QUOTES_WAITING:
+            raise RateLimitedError("too many quotes are asked for at once", retry_after_s=5)
+        self._quotes_waiting += 1
+        try:
+            return await quoter.quote(bound)
+        finally:
+            self._quotes_waiting -= 1
 
     def health(self) -> Health:
         """Say by which hardware this server answers, and how many servers are believed."""
@@ -194,8 +237,9 @@ class AttestationService:
             data = await self._asker.ask(key, encode_challenge(challenge))
             answer = decode_answer(data)
         except SeipdError as error:
-            level = logging.INFO if isinstance(error, WireError) else logging.DEBUG
-            logger.log(level, "no attestation: %s", error, extra={"code": error.code})
+            if isinstance(error, WireError):
+                await self._journal.refused(key, error)
+            logger.debug("no attestation: %s", error, extra={"code": error.code})
             for unanswered in self._talk.no_answer(challenge, now_ms=self._clock.now_ms()):
                 self._tell(unanswered)
             return
@@ -207,8 +251,10 @@ class AttestationService:
             )
             outcome = self._talk.settle(verdict, now_ms=now_ms)
         except SeipdError as error:
-            logger.debug("an answer too late: %s", error, extra={"code": error.code})
+            await self._journal.refused(key, error)
             return
+        if isinstance(verdict.result, SeipdError):
+            await self._journal.refused(key, verdict.result)
         self._tell(outcome)
 
     def _on_crash(self, task: str, error: BaseException) -> None:

@@ -61,6 +61,7 @@ class Mesh:
         self.cut = False
         self.spoil = lambda data: data
         self.asked = 0
+        self.journal: list[tuple[bytes, str]] = []
         self.servers = {key: self.server(key) for key in self.tpms}
         self.news: list[News] = []
         self.servers[b"a" * 32].subscribe(self.news.append)
@@ -72,6 +73,7 @@ class Mesh:
             asker=self,
             servers=lambda: list(self.tpms),
             policy=self.policy,
+            journal=self,
             clock=self.clock,
             look_every_s=0.01,
         )
@@ -90,6 +92,9 @@ class Mesh:
         if self.cut:
             raise UnreachableError("the wire is cut")
         return self.spoil(await self.servers[server_key].answer(challenge, asker=A))
+
+    async def refused(self, server_key: bytes, error: SeipdError) -> None:
+        self.journal.append((server_key, error.code))
 
     async def until(self, kind: type, count: int = 1) -> News:
         async with asyncio.timeout(20):
@@ -123,6 +128,7 @@ async def test_a_server_is_believed_by_its_quote_and_no_more_when_a_register_cha
     mesh.clock.ms += 46 * 60_000
     refused = await mesh.until(Disbelieved)
     assert (refused.code, refused.in_a_row) == ("quote_registers", 1)
+    assert mesh.journal == [(B, "quote_registers")]
     assert one.believed(B) is None
 
 
@@ -149,8 +155,9 @@ async def test_garbage_is_silence_too(mesh: Mesh) -> None:
     async with asyncio.timeout(20):
         while not mesh.asked:
             await asyncio.sleep(0.01)
-    mesh.clock.ms += 61_000
     assert (await mesh.until(Unanswered)).server_key == B
+    ((key, code),) = mesh.journal
+    assert (key, code) == (B, "bad_json")
 
 
 async def test_a_server_answers_for_itself_alone(mesh: Mesh) -> None:
@@ -202,6 +209,7 @@ async def test_a_server_that_is_not_enrolled_is_told_so_and_believed_soon_after_
     mesh.enrolled[B] = name
     one.hurry(B)
     assert (await mesh.until(Believed)).server_key == B
+    assert [code for _, code in mesh.journal] == ["quote_not_enrolled", "quote_key_not_certified"]
 
 
 async def test_a_machine_without_such_hardware_says_so(mesh: Mesh) -> None:

@@ -1,0 +1,89 @@
+"""Hardware that vouches for servers: this machine's own, what is enrolled, what was refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from seipd.api.routes import Access, Route
+from services.kernel.errors import InputError
+from services.kernel.ids import parse_decimal, parse_server_id
+
+if TYPE_CHECKING:
+    from seipd.api.routes import Call, Reply
+
+MAX_REFUSED = 1000
+
+
+class EnrollRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A server, and the hardware that vouches for it."""
+
+    server: str
+    platform: str
+    hardware: str | None
+    registers: dict[str, list[str]]
+
+
+async def _own(call: Call) -> Reply:
+    """Return what an operator enrols this machine by, as its device says it now."""
+    found = await call.services.attestation.own_hardware()
+    return {"server": call.services.ledger.server_id, **found}
+
+
+async def _enroll(call: Call) -> Reply:
+    body: EnrollRequest = call.body
+    entry = {
+        "platform": body.platform,
+        "hardware": body.hardware,
+        "registers": body.registers,
+    }
+    return await call.services.enrolments.say(parse_server_id(body.server), entry)
+
+
+async def _enrolled(call: Call) -> Reply:
+    server = call.query("server")
+    charter = call.services.ledger.charter
+    wanted = [parse_server_id(server)] if server else sorted(charter.servers())
+    return {"servers": [call.services.enrolments.shown(one) for one in wanted]}
+
+
+async def _refused(call: Call) -> Reply:
+    limit = parse_decimal(call.query("limit", "100"))
+    if not 1 <= limit <= MAX_REFUSED:
+        raise InputError(f"limit is 1 to {MAX_REFUSED}")
+    return {"refused": await call.services.refused_quotes.newest(limit)}
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/attestation/hardware",
+        handler=_own,
+        summary="This machine's own device: its key and its registers now",
+        access=Access.OPERATOR,
+    ),
+    Route(
+        method="GET",
+        path="/api/attestation/enrolled",
+        handler=_enrolled,
+        summary="Which hardware vouches for which server, and who of tier 1 holds what",
+        access=Access.OPERATOR,
+    ),
+    Route(
+        method="POST",
+        path="/api/attestation/enroll",
+        handler=_enroll,
+        summary="Say which hardware is a server's, in the name of this server",
+        access=Access.OPERATOR,
+        body=EnrollRequest,
+        status=201,
+    ),
+    Route(
+        method="GET",
+        path="/api/attestation/refused",
+        handler=_refused,
+        summary="The audit of quotes: whose were refused here, when and why",
+        access=Access.OPERATOR,
+    ),
+)
