@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import logging
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from services.base.storage.files import create_exclusive, make_private_dir, read
 from services.kernel.errors import CorruptError, NotFoundError, SeipdError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ class AuditLog:
         return self._log
 
 
-_Waiting = tuple[bytes, int, "asyncio.Future[None]"]
+_Waiting = tuple[Sequence[bytes], int, "asyncio.Future[None]"]
 
 
 class AuditWriter:
@@ -181,15 +182,15 @@ class AuditWriter:
         self._thread: asyncio.Future[None] | None = None
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(MAX_WAITING)
 
-    async def write(self, entry: bytes, *, at_ms: int) -> None:
-        """Return once an entry is durable.
+    async def write(self, entries: Sequence[bytes], *, at_ms: int) -> None:
+        """Return once all of these entries are durable.
 
         Raises:
             UnavailableError: ``audit_unavailable``: it is not.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
-            self._waiting.put_nowait((entry, at_ms, done))
+            self._waiting.put_nowait((entries, at_ms, done))
         except asyncio.QueueFull:
             raise UnavailableError("too many calls wait", code="audit_unavailable") from None
         await done
@@ -218,7 +219,8 @@ class AuditWriter:
     async def _write(self, batch: list[_Waiting]) -> None:
         while len(batch) < MAX_BATCH and not self._waiting.empty():
             batch.append(self._waiting.get_nowait())
-        entries, at_ms = [entry for entry, _, _ in batch], max(at for _, at, _ in batch)
+        entries = [entry for several, _, _ in batch for entry in several]
+        at_ms = max(at for _, at, _ in batch)
 
         def append() -> None:
             self._log.append(entries, at_ms=at_ms)

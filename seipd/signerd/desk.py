@@ -22,7 +22,7 @@ from services.kernel.errors import ForbiddenError, SeipdError, UnavailableError
 from services.kernel.signing import parse_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from seipd.signerd.clock import GuardedClock
     from seipd.signerd.core import KeyTable
@@ -43,8 +43,8 @@ _PROVIDER_FAILED = "the key provider does not sign"
 class Audit(Protocol):
     """Where entries go."""
 
-    async def write(self, entry: bytes, *, at_ms: int) -> None:
-        """Return once an entry is durable.
+    async def write(self, entries: Sequence[bytes], *, at_ms: int) -> None:
+        """Return once all of these entries are durable.
 
         Raises:
             UnavailableError: ``audit_unavailable``.
@@ -66,16 +66,44 @@ class Caller:
     scopes: frozenset[str] | None = None
     known: bool = True
 
+    def require_known(self) -> None:
+        """Refuse a caller that may not ask for anything.
+
+        Raises:
+            ForbiddenError: ``caller_unknown``.
+        """
+        if not self.known:
+            raise ForbiddenError("this caller may not ask anything", code="caller_unknown")
+
     def require(self, scope: str) -> None:
         """Refuse a scope that this caller may not use.
 
         Raises:
             ForbiddenError: ``caller_unknown`` or ``wrong_scope``.
         """
-        if not self.known:
-            raise ForbiddenError("this caller may not ask anything", code="caller_unknown")
+        self.require_known()
         if self.scopes is not None and scope not in self.scopes:
             raise ForbiddenError("this caller may not use that scope", code="wrong_scope")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A signature that is asked for."""
+
+    data: bytes
+    scope: str
+    key_id: str
+
+    def asked(self, caller: Caller) -> Asked:
+        """Return what is written down of it."""
+        return Asked(
+            call="sign",
+            caller=caller.name,
+            scope=self.scope,
+            key_id=self.key_id,
+            digest=hashlib.sha256(self.data).hexdigest(),
+            size_bytes=len(self.data),
+        )
 
 
 class Desk:
@@ -108,27 +136,96 @@ class Desk:
             NotFoundError: ``key_unknown``.
             UnavailableError: ``provider_unavailable``, ``audit_unavailable`` or ``caller_busy``.
         """
-        asked = Asked(
-            call="sign",
-            caller=caller.name,
-            scope=scope,
-            key_id=key_id,
-            digest=hashlib.sha256(data).hexdigest(),
-            size_bytes=len(data),
-        )
+        wanted = Wanted(data=data, scope=scope, key_id=key_id)
+        (answer,) = await self.sign_all(caller, (wanted,))
+        if isinstance(answer, SeipdError):
+            raise answer
+        return answer
 
-        async def signed() -> bytes:
-            caller.require(scope)
-            now_ms = self._clock.now_ms()
-            row = self._keys.table_at(now_ms).may_sign(scope, key_id, data, now_ms=now_ms)
-            require_length(data, self._provider.max_bytes)
-            signature = await self._signed(row, data)
-            # The provider took its time: a window that closed meanwhile lets nothing out.
-            now_ms = self._clock.now_ms()
-            self._keys.table_at(now_ms).may_sign(scope, key_id, data, now_ms=now_ms)
-            return signature
+    async def sign_all(
+        self, caller: Caller, wanted: Sequence[Wanted]
+    ) -> Sequence[bytes | SeipdError]:
+        """Return for each the signature, or why there is none; all are written down before.
 
-        return await self.audited(asked, signed)
+        Raises:
+            UnavailableError: ``audit_unavailable``.
+        """
+        # Until it has ended well: who hangs up, or a fault of ours, is no grant.
+        answers: list[bytes | SeipdError] = [_not_ended()] * len(wanted)
+        try:
+            with self._room(caller.name, len(wanted)):
+                if self._provider.in_memory:
+                    self._sign_here(caller, wanted, answers)
+                else:
+                    await self._sign_there(caller, wanted, answers)
+        except SeipdError as error:
+            answers = [error] * len(wanted)
+        finally:
+            for refusal in (one for one in answers if isinstance(one, SeipdError)):
+                logger.warning("refused: sign", extra={"code": refusal.code})
+            at_ms = self._clock.now_ms()
+            entries = [
+                entry_of(one.asked(caller), at_ms=at_ms, refusal=_refusal(answer))
+                for one, answer in zip(wanted, answers, strict=True)
+            ]
+            await self._audit.write(entries, at_ms=at_ms)
+        return answers
+
+    def _sign_here(
+        self, caller: Caller, wanted: Sequence[Wanted], answers: list[bytes | SeipdError]
+    ) -> None:
+        """Sign with keys of this process: the last signature of each is checked, for all before.
+
+        To check one takes longer than to make two. A key that was damaged in memory meanwhile is
+        found out all the same, and one signature alone is always checked.
+        """
+        made: dict[bytes, list[int]] = {}
+        for at, one in enumerate(wanted):
+            try:
+                row = self._may_sign(caller, one)
+                with _failing_provider():
+                    answers[at] = self._provider.sign(row.handle, one.data)
+            except SeipdError as error:
+                answers[at] = error
+            else:
+                made.setdefault(row.public_key, []).append(at)
+        for public_key, places in made.items():
+            last = places[-1]
+            try:
+                _require_good(public_key, wanted[last].data, answers[last])
+            except UnavailableError as error:
+                for at in places:
+                    answers[at] = error
+
+    async def _sign_there(
+        self, caller: Caller, wanted: Sequence[Wanted], answers: list[bytes | SeipdError]
+    ) -> None:
+        """Have keys elsewhere sign, which takes its time: nothing of what they say is believed."""
+
+        async def sign(at: int) -> None:
+            one = wanted[at]
+            try:
+                row = self._may_sign(caller, one)
+                with _failing_provider():
+                    signature = await self._asked_provider(row.handle, one.data)
+                _require_good(row.public_key, one.data, signature)
+                # A window that closed meanwhile lets nothing out.
+                self._may_sign(caller, one)
+                answers[at] = signature
+            except SeipdError as error:
+                answers[at] = error
+
+        async with asyncio.TaskGroup() as group:
+            for at in range(len(wanted)):
+                group.create_task(sign(at))
+
+    def _may_sign(self, caller: Caller, wanted: Wanted) -> KeyRow:
+        caller.require(wanted.scope)
+        now_ms = self._clock.now_ms()
+        table = self._keys.table_at(now_ms)
+        row = table.may_sign(wanted.scope, wanted.key_id, wanted.data, now_ms=now_ms)
+        require_length(wanted.data, self._provider.max_bytes)
+        return row
 
     async def public_key(self, caller: Caller, *, scope: str, key_id: str) -> KeyRow:
         """Return a key's row.
@@ -154,13 +251,10 @@ class Desk:
             UnavailableError: ``audit_unavailable``; ``caller_busy``.
             SeipdError: what the work raises.
         """
-        # Until it has ended well: who hangs up, or a fault of ours, is no grant.
-        refusal: SeipdError | None = UnavailableError("it did not end", code="not_ended")
-        self._in_flight[asked.caller] += 1
+        refusal: SeipdError | None = _not_ended()
         try:
-            if self._in_flight[asked.caller] > MAX_IN_FLIGHT_PER_CALLER:
-                raise UnavailableError("this caller waits for many answers", code="caller_busy")
-            result = await work()
+            with self._room(asked.caller, 1):
+                result = await work()
         except SeipdError as error:
             refusal = error
             logger.warning("refused: %s", asked.call, extra={"code": error.code})
@@ -169,32 +263,28 @@ class Desk:
             refusal = None
             return result
         finally:
-            self._in_flight[asked.caller] -= 1
-            if not self._in_flight[asked.caller]:
-                del self._in_flight[asked.caller]
             at_ms = self._clock.now_ms()
             entry = entry_of(asked, at_ms=at_ms, refusal=refusal)
-            await self._audit.write(entry, at_ms=at_ms)
+            await self._audit.write((entry,), at_ms=at_ms)
 
-    async def _signed(self, row: KeyRow, data: bytes) -> bytes:
+    @contextlib.contextmanager
+    def _room(self, caller: str, count: int) -> Iterator[None]:
+        """Hold the room that a caller's answers take while they are made.
+
+        Raises:
+            UnavailableError: ``caller_busy``.
+        """
+        self._in_flight[caller] += count
         try:
-            signature = await self._asked_provider(row.handle, data)
-        except SeipdError as error:
-            logger.error("the key provider fails: %s", error, extra={"code": error.code})  # noqa: TRY400 (the error says all)
-            raise UnavailableError(_PROVIDER_FAILED, code="provider_unavailable") from error
-        except Exception as error:
-            # Its text may hold what must not be told: a PIN, a path.
-            logger.error("the key provider fails: %s", type(error).__name__)  # noqa: TRY400
-            raise UnavailableError(_PROVIDER_FAILED, code="provider_unavailable") from error
-        # A token may have lost its slot, a service its key version: never pass that on.
-        if not verify(row.public_key, data, signature):
-            logger.error("the key provider signed with another key", extra={"key_id": row.key_id})
-            raise UnavailableError(_PROVIDER_FAILED, code="provider_unavailable")
-        return signature
+            if self._in_flight[caller] > MAX_IN_FLIGHT_PER_CALLER:
+                raise UnavailableError("this caller waits for many answers", code="caller_busy")
+            yield
+        finally:
+            self._in_flight[caller] -= count
+            if not self._in_flight[caller]:
+                del self._in_flight[caller]
 
     async def _asked_provider(self, handle: str, data: bytes) -> bytes:
-        if self._provider.in_memory:
-            return self._provider.sign(handle, data)
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._threads.acquire()
@@ -237,3 +327,40 @@ class Desk:
             done.set_exception(signature)
         else:
             done.set_result(signature)
+
+
+@contextlib.contextmanager
+def _failing_provider() -> Iterator[None]:
+    """Tell the log why a provider failed, and the caller that it did.
+
+    Raises:
+        UnavailableError: ``provider_unavailable``.
+    """
+    try:
+        yield
+    except SeipdError as error:
+        logger.error("the key provider fails: %s", error, extra={"code": error.code})  # noqa: TRY400 (the error says all)
+        raise UnavailableError(_PROVIDER_FAILED, code="provider_unavailable") from error
+    except Exception as error:
+        # Its text may hold what must not be told: a PIN, a path.
+        logger.error("the key provider fails: %s", type(error).__name__)  # noqa: TRY400
+        raise UnavailableError(_PROVIDER_FAILED, code="provider_unavailable") from error
+
+
+def _require_good(public_key: bytes, data: bytes, signature: bytes | SeipdError) -> None:
+    """Pass on no signature of another key: a token may have lost its slot, a service its version.
+
+    Raises:
+        UnavailableError: ``provider_unavailable``.
+    """
+    if isinstance(signature, SeipdError) or not verify(public_key, data, signature):
+        logger.error("the key provider signed with another key")
+        raise UnavailableError(_PROVIDER_FAILED, code="provider_unavailable")
+
+
+def _refusal(answer: bytes | SeipdError) -> SeipdError | None:
+    return answer if isinstance(answer, SeipdError) else None
+
+
+def _not_ended() -> SeipdError:
+    return UnavailableError("it did not end", code="not_ended")

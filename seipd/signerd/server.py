@@ -9,6 +9,7 @@ import grpc
 from typing_extensions import override
 
 from seipd.signerd.auditing import Asked
+from seipd.signerd.desk import Wanted
 from services.base.signing import signer_pb2, signer_pb2_grpc
 from services.kernel.errors import (
     ConfigError,
@@ -18,6 +19,7 @@ from services.kernel.errors import (
     NotFoundError,
     SeipdError,
 )
+from services.kernel.signing import MAX_SIGNATURES_PER_CALL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -55,6 +57,8 @@ class SigningServicer(signer_pb2_grpc.SigningServicer):
     async def Sign(self, request: signer_pb2.SignRequest, context: Context) -> signer_pb2.SignReply:
         """Sign exactly the bytes given, if the key may."""
         caller = self._identify(context)
+        if request.more:
+            return await self._sign_several(caller, request, context)
         try:
             signature = await self._desk.sign(
                 caller, request.canonical_bytes, scope=request.scope, key_id=request.key_id
@@ -62,6 +66,25 @@ class SigningServicer(signer_pb2_grpc.SigningServicer):
         except SeipdError as error:
             await refuse(context, error)
         return signer_pb2.SignReply(signature=signature, key_id=request.key_id)
+
+    async def _sign_several(
+        self, caller: Caller, request: signer_pb2.SignRequest, context: Context
+    ) -> signer_pb2.SignReply:
+        requests = (request, *request.more)
+        try:
+            if len(requests) > MAX_SIGNATURES_PER_CALL or any(one.more for one in request.more):
+                asked = Asked(call="sign", caller=caller.name, scope="", key_id="")
+                await self._desk.audited(asked, lambda: _too_many(caller))
+            wanted = [
+                Wanted(data=one.canonical_bytes, scope=one.scope, key_id=one.key_id)
+                for one in requests
+            ]
+            answers = await self._desk.sign_all(caller, wanted)
+        except SeipdError as error:
+            await refuse(context, error)
+        first, *more = map(_reply_of, requests, answers)
+        first.more.extend(more)
+        return first
 
     @override
     async def PublicKey(
@@ -80,6 +103,19 @@ class SigningServicer(signer_pb2_grpc.SigningServicer):
             valid_from_ms=row.valid_from_ms,
             valid_until_ms=row.valid_until_ms or 0,
         )
+
+
+async def _too_many(caller: Caller) -> NoReturn:
+    caller.require_known()
+    raise InputError(
+        f"over {MAX_SIGNATURES_PER_CALL} in one call, or one in another", code="bad_field"
+    )
+
+
+def _reply_of(request: signer_pb2.SignRequest, answer: bytes | SeipdError) -> signer_pb2.SignReply:
+    if isinstance(answer, SeipdError):
+        return signer_pb2.SignReply(key_id=request.key_id, refusal=f"{answer.code}: {answer}")
+    return signer_pb2.SignReply(key_id=request.key_id, signature=answer)
 
 
 class AuditedHandler(grpc.GenericRpcHandler):  # type: ignore[type-arg]

@@ -11,6 +11,8 @@ from services.kernel.ids import parse_uuid
 
 PLATFORM_SCOPE = "platform"
 MAX_SIGNED_BYTES = 20 * 1024
+MAX_SIGNATURES_PER_CALL = 32
+"""Half of what a caller may wait for."""
 
 _KEY_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}\Z")
 _NIL = "00000000-0000-0000-0000-000000000000"

@@ -15,6 +15,8 @@ from services.kernel.errors import UnavailableError
 from services.kernel.signing import MAX_SIGNED_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from seipd.signerd.core import KeyTable
 
 NOW = 1_800_000_000_000
@@ -40,11 +42,11 @@ class MemoryAudit:
         self.entries: list[dict] = []
         self.full = False
 
-    async def write(self, entry: bytes, *, at_ms: int) -> None:
+    async def write(self, entries: Sequence[bytes], *, at_ms: int) -> None:
         await asyncio.sleep(0)
         if self.full:
             raise UnavailableError("the disk is full", code="audit_unavailable")
-        self.entries.append(canonical.decode_object(entry) | {"at_ms": at_ms})
+        self.entries += [canonical.decode_object(one) | {"at_ms": at_ms} for one in entries]
 
     def told(self) -> list[tuple[str, str, str]]:
         """Return call, outcome and reason of each entry."""

@@ -56,8 +56,8 @@ async def ask(
 def error_of(error: grpc.aio.AioRpcError, refusals: Mapping[str, type[SeipdError]]) -> SeipdError:
     """Tell a refusal of the signer, which begins with its code, from a signer that is not there."""
     code, colon, what = (error.details() or "").partition(": ")
-    if (kind := refusals.get(code)) is not None:
-        return kind(what, code=code)
+    if code in refusals:
+        return refusal_of(error.details() or "", refusals)
     if error.code().name in {"INVALID_ARGUMENT", "FAILED_PRECONDITION"} and colon:
         return InputError(what, code=code)
     return UnavailableError(
@@ -65,3 +65,9 @@ def error_of(error: grpc.aio.AioRpcError, refusals: Mapping[str, type[SeipdError
         code="signer_unavailable",
         mend="look at systemctl status seipd-signer, or at the daemon's log",
     )
+
+
+def refusal_of(details: str, refusals: Mapping[str, type[SeipdError]]) -> SeipdError:
+    """Return the error that a refusal of the signer means; one that is not known is a fault."""
+    code, _, what = details.partition(": ")
+    return refusals.get(code, UnavailableError)(what, code=code)

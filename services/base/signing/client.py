@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
 from services.base.crypto.signatures import verify
-from services.base.signing.asking import error_of, unix_address
+from services.base.signing.asking import error_of, refusal_of, unix_address
 from services.base.signing.keys_client import GrpcKeys
 from services.kernel.errors import (
     ConfigError,
@@ -19,13 +20,19 @@ from services.kernel.errors import (
     SeipdError,
     UnavailableError,
 )
-from services.kernel.signing import KeyRotation, PublicKeyInfo
+from services.kernel.signing import (
+    MAX_SIGNATURES_PER_CALL,
+    MAX_SIGNED_BYTES,
+    KeyRotation,
+    PublicKeyInfo,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import grpc
 
+    from services.base.signing.signer_pb2 import SignRequest
     from services.base.signing.signer_pb2_grpc import SigningStub
 
 TIMEOUT_S = 5.0
@@ -46,16 +53,22 @@ _REFUSALS: dict[str, type[SeipdError]] = {
 }
 
 
+_Waiting = tuple["SignRequest", "asyncio.Future[bytes]"]
+
+
 class SigningCalls:
     """The two calls, however the signer is reached.
 
     A connection lasts for one call: the root signs a few times a day, and a signer that was
-    restarted in between is found at once.
+    restarted in between is found at once. Who asks while a call is under way is in the next one,
+    with all the others.
     """
 
     def __init__(self, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._keys: dict[tuple[str, str], bytes] = {}
+        self._turn = asyncio.Lock()
+        self._waiting: list[_Waiting] = []
 
     def _channel(self) -> grpc.aio.Channel:
         raise NotImplementedError
@@ -72,26 +85,71 @@ class SigningCalls:
             UnavailableError: ``signer_unavailable``; ``provider_unavailable``, also where the
                 signature is not one of that key.
         """
-        from services.base.signing import signer_pb2
-
-        request = signer_pb2.SignRequest(
-            canonical_bytes=canonical_bytes, scope=scope, key_id=key_id
-        )
-        async with self._stub() as stub:
-            reply = await stub.Sign(request, timeout=self._timeout_s)
+        signature = await self._signed(canonical_bytes, scope, key_id)
         public_key = self._keys.get((scope, key_id))
         if public_key is None:
             public_key = (await self.public_key(scope=scope, key_id=key_id)).public_key
             if len(self._keys) < MAX_REMEMBERED_KEYS:
                 self._keys[scope, key_id] = public_key
-        if not verify(public_key, canonical_bytes, reply.signature):
+        if not verify(public_key, canonical_bytes, signature):
             raise UnavailableError(
                 "the signer answered with the signature of another key",
                 code="provider_unavailable",
                 mend="look at the signer's log, and compare its keys.json with a backup",
             )
-        signature: bytes = reply.signature
         return signature
+
+    async def _signed(self, canonical_bytes: bytes, scope: str, key_id: str) -> bytes:
+        from services.base.signing.signer_pb2 import SignRequest
+
+        request = SignRequest(canonical_bytes=canonical_bytes, scope=scope, key_id=key_id)
+        done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        mine = request, done
+        self._waiting.append(mine)
+        try:
+            async with self._turn:
+                while not done.done():
+                    await self._ask_together()
+            return await done
+        finally:
+            done.cancel()
+            if mine in self._waiting:
+                self._waiting.remove(mine)
+
+    async def _ask_together(self) -> None:
+        """Ask for what waits, the first of it at least; who ends meanwhile leaves it to others."""
+        taken = _together(self._waiting)
+        del self._waiting[: len(taken)]
+        try:
+            answers = await self._answers([request for request, _ in taken])
+        except SeipdError as error:
+            answers = [error] * len(taken)
+        except BaseException:
+            self._waiting[:0] = taken
+            raise
+        for (_, done), answer in zip(taken, answers, strict=True):
+            if done.done():
+                continue
+            if isinstance(answer, SeipdError):
+                done.set_exception(answer)
+            else:
+                done.set_result(answer)
+
+    async def _answers(self, requests: list[SignRequest]) -> list[bytes | SeipdError]:
+        first, *more = requests
+        if more:
+            # A copy: who waits may be in another call after this one.
+            alone, first = first, type(first)()
+            first.CopyFrom(alone)
+            first.more.extend(more)
+        async with self._stub() as stub:
+            reply = await stub.Sign(first, timeout=self._timeout_s)
+        replies = (reply, *reply.more)
+        if len(replies) != len(requests):
+            raise UnavailableError("the signer answers something else", code="signer_unavailable")
+        return [
+            refusal_of(one.refusal, _REFUSALS) if one.refusal else one.signature for one in replies
+        ]
 
     async def public_key(self, *, scope: str, key_id: str) -> PublicKeyInfo:
         """Return the public half of a key.
@@ -124,6 +182,17 @@ class SigningCalls:
                 yield signer_pb2_grpc.SigningStub(channel)
             except grpc.aio.AioRpcError as error:
                 raise error_of(error, _REFUSALS) from error
+
+
+def _together(waiting: list[_Waiting]) -> list[_Waiting]:
+    """Return those who can be in one call; what is too long is refused in one of its own."""
+    taken = list(
+        itertools.takewhile(
+            lambda one: len(one[0].canonical_bytes) <= MAX_SIGNED_BYTES,
+            waiting[:MAX_SIGNATURES_PER_CALL],
+        )
+    )
+    return taken or waiting[:1]
 
 
 class GrpcSigner(SigningCalls):

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"services/base/signing/signer.proto\x12\x10seipd.signing.v1\"E\n\x0bSignRequest\x12\x17\n\x0f\x63\x61nonical_bytes\x18\x01 \x01(\x0c\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\".\n\tSignReply\x12\x11\n\tsignature\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\"1\n\x10PublicKeyRequest\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\"r\n\x0ePublicKeyReply\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x15\n\rvalid_from_ms\x18\x04 \x01(\x03\x12\x16\n\x0evalid_until_ms\x18\x05 \x01(\x03\x32\xa0\x01\n\x07Signing\x12\x42\n\x04Sign\x12\x1d.seipd.signing.v1.SignRequest\x1a\x1b.seipd.signing.v1.SignReply\x12Q\n\tPublicKey\x12\".seipd.signing.v1.PublicKeyRequest\x1a .seipd.signing.v1.PublicKeyReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"services/base/signing/signer.proto\x12\x10seipd.signing.v1\"r\n\x0bSignRequest\x12\x17\n\x0f\x63\x61nonical_bytes\x18\x01 \x01(\x0c\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12+\n\x04more\x18\x04 \x03(\x0b\x32\x1d.seipd.signing.v1.SignRequest\"j\n\tSignReply\x12\x11\n\tsignature\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12)\n\x04more\x18\x03 \x03(\x0b\x32\x1b.seipd.signing.v1.SignReply\x12\x0f\n\x07refusal\x18\x04 \x01(\t\"1\n\x10PublicKeyRequest\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\"r\n\x0ePublicKeyReply\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x15\n\rvalid_from_ms\x18\x04 \x01(\x03\x12\x16\n\x0evalid_until_ms\x18\x05 \x01(\x03\x32\xa0\x01\n\x07Signing\x12\x42\n\x04Sign\x12\x1d.seipd.signing.v1.SignRequest\x1a\x1b.seipd.signing.v1.SignReply\x12Q\n\tPublicKey\x12\".seipd.signing.v1.PublicKeyRequest\x1a .seipd.signing.v1.PublicKeyReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,13 +32,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'services.base.signing.signe
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SIGNREQUEST']._serialized_start=56
-  _globals['_SIGNREQUEST']._serialized_end=125
-  _globals['_SIGNREPLY']._serialized_start=127
-  _globals['_SIGNREPLY']._serialized_end=173
-  _globals['_PUBLICKEYREQUEST']._serialized_start=175
-  _globals['_PUBLICKEYREQUEST']._serialized_end=224
-  _globals['_PUBLICKEYREPLY']._serialized_start=226
-  _globals['_PUBLICKEYREPLY']._serialized_end=340
-  _globals['_SIGNING']._serialized_start=343
-  _globals['_SIGNING']._serialized_end=503
+  _globals['_SIGNREQUEST']._serialized_end=170
+  _globals['_SIGNREPLY']._serialized_start=172
+  _globals['_SIGNREPLY']._serialized_end=278
+  _globals['_PUBLICKEYREQUEST']._serialized_start=280
+  _globals['_PUBLICKEYREQUEST']._serialized_end=329
+  _globals['_PUBLICKEYREPLY']._serialized_start=331
+  _globals['_PUBLICKEYREPLY']._serialized_end=445
+  _globals['_SIGNING']._serialized_start=448
+  _globals['_SIGNING']._serialized_end=608
 # @@protoc_insertion_point(module_scope)

@@ -1,26 +1,34 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SignRequest(_message.Message):
-    __slots__ = ("canonical_bytes", "scope", "key_id")
+    __slots__ = ("canonical_bytes", "scope", "key_id", "more")
     CANONICAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     canonical_bytes: bytes
     scope: str
     key_id: str
-    def __init__(self, canonical_bytes: _Optional[bytes] = ..., scope: _Optional[str] = ..., key_id: _Optional[str] = ...) -> None: ...
+    more: _containers.RepeatedCompositeFieldContainer[SignRequest]
+    def __init__(self, canonical_bytes: _Optional[bytes] = ..., scope: _Optional[str] = ..., key_id: _Optional[str] = ..., more: _Optional[_Iterable[_Union[SignRequest, _Mapping]]] = ...) -> None: ...
 
 class SignReply(_message.Message):
-    __slots__ = ("signature", "key_id")
+    __slots__ = ("signature", "key_id", "more", "refusal")
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
     signature: bytes
     key_id: str
-    def __init__(self, signature: _Optional[bytes] = ..., key_id: _Optional[str] = ...) -> None: ...
+    more: _containers.RepeatedCompositeFieldContainer[SignReply]
+    refusal: str
+    def __init__(self, signature: _Optional[bytes] = ..., key_id: _Optional[str] = ..., more: _Optional[_Iterable[_Union[SignReply, _Mapping]]] = ..., refusal: _Optional[str] = ...) -> None: ...
 
 class PublicKeyRequest(_message.Message):
     __slots__ = ("scope", "key_id")

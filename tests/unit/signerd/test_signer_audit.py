@@ -200,15 +200,17 @@ async def test_calls_that_come_at_once_share_a_write() -> None:
     writer = AuditWriter(log)
     task = asyncio.get_running_loop().create_task(writer.run())
     await asyncio.wait_for(
-        asyncio.wait([asyncio.ensure_future(writer.write(entry(), at_ms=NOW)) for _ in range(100)]),
+        asyncio.wait(
+            [asyncio.ensure_future(writer.write((entry(),), at_ms=NOW)) for _ in range(100)]
+        ),
         30,
     )
     assert sum(log.batches) == 100
     assert len(log.batches) <= 3
     log.fails = True
-    assert await refused(writer.write(entry(), at_ms=NOW)) == "audit_unavailable"
+    assert await refused(writer.write((entry(),), at_ms=NOW)) == "audit_unavailable"
     log.fails = False
-    await writer.write(entry(), at_ms=NOW)
+    await writer.write((entry(),), at_ms=NOW)
     task.cancel()
     await asyncio.wait([task])
 
@@ -286,7 +288,7 @@ async def test_what_waits_when_the_signer_ends_is_written(tmp_path) -> None:
     writer = AuditWriter(log)
     task = asyncio.get_running_loop().create_task(writer.run())
     await asyncio.sleep(0)
-    waiting = [asyncio.ensure_future(writer.write(entry(), at_ms=NOW)) for _ in range(600)]
+    waiting = [asyncio.ensure_future(writer.write((entry(),), at_ms=NOW)) for _ in range(600)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     task.cancel()
