@@ -191,7 +191,8 @@ class EnrollService:
 
         Raises:
             UnauthenticatedError: the token is not valid here.
-            ForbiddenError: ``bad_signature``, ``enrollment_denied`` or ``enrollment_refused``.
+            ForbiddenError: ``bad_signature``, ``revoked``, ``enrollment_denied`` or
+                ``enrollment_refused``.
             UnavailableError: the signer is away, or the mesh is full; ``enrollment_pending``,
                 ``enrollment_timeout``.
         """
@@ -199,11 +200,17 @@ class EnrollService:
             raise InputError("a server joins with an auth.redeem record of its own key")
         self._verify_token(invite_id, signature, candidate.key, "server")
         self._require_signed(redeem)
-        is_new = self._ledger.charter.server(server_id_of(candidate.key)) is None
+        server_id = server_id_of(candidate.key)
+        if self._ledger.charter.removal(server_id) is not None:
+            raise ForbiddenError(
+                "this identity was revoked for good",
+                code="revoked",
+                mend="join with another data root, as a new server",
+            )
+        is_new = self._ledger.charter.server(server_id) is None
         if is_new and self._root_keys.holds_root:
             await self._ballots.require_approval(_newcomer(candidate, invite_id, redeem))
         async with self._root_keys.turn():
-            server_id = server_id_of(candidate.key)
             known = self._ledger.charter.server(server_id)
             if known is not None:
                 return self._same_server(known, candidate)

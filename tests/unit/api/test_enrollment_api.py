@@ -33,6 +33,7 @@ class Newcomer:
         self.server_id = server_id_of(self.key.public_key)
         self.wireguard = b64u_encode(generate_x25519()[1])
         self._invitation = decode_token(token)
+        self.invite_id = self._invitation.invite_id
         self.ask = self.redeem()
 
     def redeem(self) -> dict:
@@ -175,6 +176,20 @@ async def test_nobody_opens_a_ballot_in_another_s_name(one, others, public, newc
     status, said = await newcomer.join(public, key=b64u_encode(generate_signing_key().public_key))
     assert status in (400, 401)
     assert list(one.ledger.state.scan("ballot")) == []
+
+
+async def test_nobody_is_asked_about_a_revoked_server_and_its_token_is_good_for_another(
+    one, others, public, newcomer
+) -> None:
+    gone = others[1]
+    await one.root_keys.revoke(gone.server_id)
+    newcomer.key, newcomer.server_id = gone.key, gone.server_id
+    newcomer.ask = newcomer.redeem()
+    status, said = await newcomer.join(public)
+    assert (status, said["code"]) == (403, "revoked")
+    assert list(one.ledger.state.scan("ballot")) == []
+    assert one.ledger.state.get("redeemed", gone.server_id) != newcomer.invite_id
+    assert one.ledger.state.get("invite", newcomer.invite_id)["left"] == 1
 
 
 async def test_where_the_policy_is_open_nobody_votes(one, public, newcomer) -> None:
