@@ -76,6 +76,7 @@ class BallotService:
         Raises:
             UnavailableError: ``enrollment_pending``: ask again; ``enrollment_timeout``.
             ForbiddenError: ``enrollment_denied``, or ``enrollment_refused``: for good.
+            RejectedError: ``no_electors``: nobody is in tier 1; it is no try.
             ConflictError: ``key_in_use``: another WireGuard or TLS key was voted on.
         """
         if parameters.value(self._ledger.state, parameters.ENROLLMENT) != parameters.QUORUM:

@@ -92,6 +92,12 @@ def _open(context: FoldContext, body: dict[str, Any]) -> None:
         _require_over(before, context.stamp_ms)
     closes_ms = context.stamp_ms + WINDOW_MS
     votes = open_poll(context, closes_ms=closes_ms)
+    if not votes:
+        raise RejectedError(
+            "no server is in tier 1 now, and so there is nobody to vote",
+            code="no_electors",
+            mend="seipd trust peer says what each lacks",
+        )
     ballot = {
         "ask": wire.ask,
         "by": context.author.server_id,

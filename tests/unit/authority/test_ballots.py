@@ -153,6 +153,14 @@ def test_an_invitation_has_no_more_tries_under_other_keys() -> None:
     assert refusal(world, last) == "enrollment_refused"
 
 
+def test_where_nobody_is_in_tier_1_there_is_no_ballot_and_no_try_is_used_up() -> None:
+    world = World(2, trust={"attestation": [], "checks": 100, "newcomers": 2})
+    invite, _ = world.invite(world.servers[0], "s", role="server", customer=None)
+    for _ in range(4):
+        assert refusal(world, open_ballot(world, invite)) == "no_electors"
+    assert world.folded().state.get("tried", invite) is None
+
+
 def test_so_many_denials_end_a_try() -> None:
     world, invite = world_of(3)
     ballot = open_ballot(world, invite)
