@@ -8,8 +8,8 @@ Kind: ``attestation.enroll`` {server, …entry}, by a server of tier 1 on its ow
 this hardware is that server's, with one of these values in each of these registers. An entry is in
 force from the word on by which more than half of tier 1 hold the same, and stays until more than
 half hold the same other one: neither one server nor silence changes what is believed. Of each
-server its newest word counts, while it is in tier 1. Records under an older roster than the last
-one have no effect, as with verdicts.
+server its newest word counts, while it is in tier 1; where nobody is, the witnesses speak. Records
+under an older roster than the last one have no effect, as with verdicts.
 
 ``hardware`` is the name of a TPM's attestation key; for the others the chip, where it matters.
 """
@@ -31,7 +31,7 @@ from services.kernel.ids import ServerId, parse_server_id
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from services.kernel.views import FoldContext, StateReader
+    from services.kernel.views import FoldContext, RosterReader, StateReader
 
 ENROLL_KIND: Final = "attestation.enroll"
 VIEW: Final = "hardware"
@@ -86,8 +86,8 @@ def enroll(context: FoldContext, body: dict[str, Any]) -> None:
             ``no_change``.
     """
     server_id, entry = entry_in(body)
-    voter = _require_voter(context)
     state, roster = context.state, context.roster
+    voter = _require_elector(context)
     if roster.server(server_id) is None:
         raise RejectedError(f"{server_id} is no server here", code="rejected_scope")
     held = state.get(VIEW, server_id) or {
@@ -99,7 +99,7 @@ def enroll(context: FoldContext, body: dict[str, Any]) -> None:
     if roster.number < held["roster"]:
         raise RejectedError("a later roster was enrolled under", code="rejected_stale")
     digest = digest_of(entry)
-    electors = {one for one in roster.servers() if may(state, roster, one, Right.VOTE)}
+    electors = electors_of(state, roster)
     words = {one: said for one, said in held["words"].items() if one in electors}
     words[voter] = digest
     agreed = [one for one in words.values() if one == digest]
@@ -143,12 +143,24 @@ def entry_in(body: Mapping[str, Any]) -> tuple[ServerId, dict[str, Any]]:
     return parse_server_id(wire.server), entry
 
 
-def _require_voter(context: FoldContext) -> ServerId:
+def electors_of(state: StateReader, roster: RosterReader) -> frozenset[ServerId]:
+    """Return whose word counts: tier 1; where nobody is in it, the witnesses, who give tiers.
+
+    Else a mesh whose hardware all changed at once, as by new firmware, would never have a tier 1
+    again: nobody could say what is good now.
+    """
+    tier1 = frozenset(one for one in roster.servers() if may(state, roster, one, Right.VOTE))
+    return tier1 or frozenset(
+        one for one in roster.witnesses if may(state, roster, one, Right.WITNESS)
+    )
+
+
+def _require_elector(context: FoldContext) -> ServerId:
     author = context.author
     if context.record.actor != author.key:
         raise RejectedError(
             "a server speaks for itself, on its own feed", code="rejected_not_eligible"
         )
-    if not may(context.state, context.roster, author.server_id, Right.VOTE):
+    if author.server_id not in electors_of(context.state, context.roster):
         raise RejectedError(f"{author.server_id} is not in tier 1", code="rejected_not_eligible")
     return author.server_id

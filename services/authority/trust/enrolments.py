@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.authority.trust.enrolled import ENROLL_KIND, VIEW, enrolled_of, entry_in
-from services.authority.trust.tiers import Right, may
+from services.authority.trust.enrolled import (
+    ENROLL_KIND,
+    VIEW,
+    electors_of,
+    enrolled_of,
+    entry_in,
+)
 from services.base.attestation.judging import HardwarePolicy
 from services.base.attestation.verified import Platform
 from services.kernel.errors import NotFoundError
@@ -71,8 +76,7 @@ class Enrolments:
         if charter.server(server_id) is None:
             raise NotFoundError(f"there is no server {server_id}")
         held = state.get(VIEW, server_id) or NOTHING
-        roster = charter.at(charter.number)
-        electors = [one for one in roster.servers() if may(state, roster, one, Right.VOTE)]
+        electors = electors_of(state, charter.at(charter.number))
         return {
             "server_id": server_id,
             "in_force": held["in_force"],

@@ -69,8 +69,6 @@ def test_in_a_mesh_with_one_of_tier_1_its_word_is_enough() -> None:
     for one in world.servers:
         one.hlc = max(other.hlc for other in world.servers)
         world.name_roster(one)
-    refused = say(world, 0, 1, entry())
-    assert refusal(world, refused) == "rejected_not_eligible"
     founder = {"server": first.id, "tier": 1, "reasons": ["founder"], "evidence": seen}
     world.write(first, world.signed(first.key, "trust.verdict", founder))
     assert refusal(world, say(world, 1, 1, entry())) == "rejected_not_eligible"
@@ -78,6 +76,20 @@ def test_in_a_mesh_with_one_of_tier_1_its_word_is_enough() -> None:
     assert in_force(world, 1).hardware == AKS[0]
     again = say(world, 0, 1, entry())
     assert refusal(world, again) == "no_change"
+
+
+def test_where_nobody_is_in_tier_1_any_more_the_witnesses_say_what_is_good() -> None:
+    rules = {"attestation": ["tpm2"], "checks": 100, "newcomers": 2}
+    world = World(4, trust=rules)
+    world.change(world.servers[0], witnesses=[one.id for one in world.servers[:3]])
+    for one in world.servers:
+        one.hlc = max(other.hlc for other in world.servers)
+        world.name_roster(one)
+    assert refusal(world, say(world, 3, 3, entry())) == "rejected_not_eligible"
+    say(world, 0, 3, entry())
+    assert in_force(world, 3) is None
+    say(world, 1, 3, entry())
+    assert in_force(world, 3).hardware == AKS[0]
 
 
 @pytest.mark.parametrize(
