@@ -13,6 +13,7 @@ from services.authority.recovery.messages import (
     Head,
 )
 from services.authority.recovery.view import VIEW, head_of, numbers, standing_of, threshold_of
+from services.base.crypto.shamir import MAX_SHARES
 from services.base.crypto.verifiable import Proof
 from services.base.signing.dealing import Dealing
 from services.kernel.errors import InputError, NotFoundError
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
 
 
 def wanted_holders(state: StateReader, roster: RosterReader) -> tuple[ServerId, ...]:
-    """Return who should hold shares: tier 1 in ascending order; nobody while it is too small."""
-    holders = tuple(sorted(tier1(state, roster)))
+    """Return who should hold shares: tier 1 in ascending order; nobody while it is too small.
+
+    The field has 255 places: of a larger tier 1 the first so many hold shares.
+    """
+    holders = tuple(sorted(tier1(state, roster)))[:MAX_SHARES]
     return holders if len(holders) >= MIN_HOLDERS else ()
 
 

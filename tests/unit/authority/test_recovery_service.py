@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
-from services.authority.recovery.view import numbers
+from services.authority.recovery import planning
+from services.authority.recovery.view import numbers, threshold_of
+from services.base.ledger.state import State
+from services.base.signing.dealing import deal_key, open_share
 from services.kernel.errors import ConflictError
 from services.kernel.ids import b64u_encode
 from services.kernel.service import HealthState
 from tests.fakes.recovering import DeskInProcess, SharedMesh, service_of
+from tests.fakes.world import key_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -117,6 +122,23 @@ async def test_below_four_servers_the_operator_gets_a_file(tmp_path: Path) -> No
     assert numbers(mesh.fold.state) == (1, 1)
     assert services[2].describe()["in_force"]["offline"]
     assert "file" in services[2].health().detail
+
+
+def test_of_a_tier_1_larger_than_the_field_the_first_255_hold_shares(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state, everybody = State(), [f"server-{number:016x}" for number in range(300)]
+    monkeypatch.setattr(planning, "tier1", lambda *_: frozenset(everybody))
+    roster = SharedMesh(1).world.charter.at(1)
+    holders = planning.wanted_holders(state, roster)
+    assert list(holders) == everybody[:255]
+    assert threshold_of(state, len(holders)) == 192
+    keys = [key_of(one).public_key for one in holders]
+    dealt = deal_key(
+        mesh_id="ab" * 32, number=1, threshold=192, holders=keys, random=secrets.token_bytes
+    )
+    seed = key_of(holders[254]).seed
+    assert open_share(seed, dealt.sealed[254], index=255, dealing=dealt.dealing)
 
 
 async def test_only_where_the_root_is_can_be_dealt(tmp_path: Path) -> None:
