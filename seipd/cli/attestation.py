@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,8 @@ from services.kernel.errors import ConfigError, ConflictError, NotFoundError, To
 MAX_FILE_BYTES = 64 * 1024
 SHORT_ID_CHARS = 12
 MIN_PREFIX_CHARS = 4
+NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+VALUE = re.compile(r"[0-9A-Fa-f]{64}|[0-9A-Fa-f]{96}")
 
 
 @click.group()
@@ -183,6 +186,10 @@ def _registers(wanted: list[str], known: dict[str, list[str]]) -> dict[str, list
     found: dict[str, list[str]] = {}
     for text in wanted:
         name, equals, value = text.partition("=")
+        if not NAME.fullmatch(name) or (equals and not VALUE.fullmatch(value)):
+            raise ConfigError(
+                f"{text[:80]}: a register is named in lower case, its value is 64 or 96 hex digits"
+            )
         values = [value.lower()] if equals else known.get(name)
         if not values:
             raise ConfigError(
