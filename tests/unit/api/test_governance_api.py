@@ -142,7 +142,7 @@ async def test_votes_that_have_no_effect_are_told(one, others, operator) -> None
 
 
 async def test_a_vote_that_lost_its_ground_is_shown_with_its_reason(
-    one, others, operator, monkeypatch
+    one, others, operator, seipd, monkeypatch
 ) -> None:
     """Two voted on the other proposal before it heard that the first had passed."""
     # Stamps are in the order of what happens here, whatever the machine's clock does meanwhile.
@@ -164,6 +164,8 @@ async def test_a_vote_that_lost_its_ground_is_shown_with_its_reason(
     ]
     await hand_over(others[1].ledger, two.ledger)
     assert await seat(two).proposals() == rows
+    printed = (await seipd("proposals")).stdout.split("votes without effect:")[1]
+    assert [two.server_id, "stale_value"] == printed.split("\n")[2].split()[1:3]
 
 
 async def test_a_server_can_t_vote_twice_before_it_holds_the_proposal(one, others) -> None:
