@@ -1,0 +1,1 @@
+"""Durable work: what has to happen sooner or later, whatever stops meanwhile."""
