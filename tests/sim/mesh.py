@@ -41,6 +41,7 @@ class Mesh:
         self.seed = seed
         self.options = options
         self.founding = found(options.servers, options.witnesses, options.spares)
+        self.roots = [self.founding.root]
         self.queue = EventQueue()
         self.network = Network(self.queue, self.random("network"), options.link)
         self.reader = Reader(self.founding.mesh_id)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.sim.liars import Liar, begin_lying
 from tests.sim.network import LinkModel
-from tests.sim.root_holder import RootHolder, RosterStep
+from tests.sim.root_holder import RootHolder, RosterStep, Task
 
 if TYPE_CHECKING:
     from tests.sim.mesh import Mesh
@@ -116,7 +116,7 @@ def plan_of(seed: int, server_count: int, *, liars: bool = False) -> Plan:
         retain_settled=rng.choice((16, 64, 4096, 4096)),
         wishes_s=rng.choice((2.0, 6.0, 12.0)),
         backbone=rng.random() < 0.3,
-        roster=roster_of(rng, server_count),
+        roster=(*roster_of(rng, server_count), *rotations_of(seed)),
         liars=tuple(
             Liar(at_s=5 + moment() / 2, who=who, kind=rng.choice(("fork", "junk", "backdate")))
             for who in rng.sample(range(1, server_count), rng.choice((1, 1, 2)))
@@ -135,8 +135,21 @@ def roster_of(rng: random.Random, server_count: int) -> tuple[RosterStep, ...]:
     ]
     if rng.random() < 0.3:
         who = rng.randrange(1, server_count)
-        steps.append(RosterStep(at_s=rng.random() * CHAOS_S, who=who, removes=True))
+        steps.append(RosterStep(at_s=rng.random() * CHAOS_S, who=who, task=Task.REMOVE))
     return tuple(steps)
+
+
+def rotations_of(seed: int) -> tuple[RosterStep, ...]:
+    """Return when the root is rotated, if it is."""
+    rng = random.Random(f"rotations {seed}")  # noqa: S311 (repeatable)
+    return tuple(
+        RosterStep(
+            at_s=5 + rng.random() * (CHAOS_S - 5),
+            task=Task.ROTATE,
+            overlap_s=rng.choice((2.0, 10.0, 30.0)),
+        )
+        for _ in range(rng.choice((0, 1, 1, 2)))
+    )
 
 
 class Faults:

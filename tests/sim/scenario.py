@@ -29,6 +29,7 @@ class Outcome:
     refused: Counter[str]
     voided: int
     rebuilds: int
+    generation: int
     delivered: int
     trace: str
     state_hash: str
@@ -55,6 +56,7 @@ def play(seed: int, *, servers: int, plan: Plan | None = None, liars: bool = Fal
         refused=workload.told.refused,
         voided=max(len(server.ledger.fold.voided) for server in up),
         rebuilds=sum(server.ledger.rebuilds for server in up),
+        generation=min(server.ledger.fold.charter.chain.newest.generation for server in up),
         delivered=mesh.network.delivered_count,
         trace=mesh.network.trace(),
         state_hash=up[0].ledger.fold.state.root().hex(),

@@ -19,6 +19,7 @@ from tests.sim.liars import Liar
 from tests.sim.mesh import Mesh, MeshOptions
 from tests.sim.network import LinkModel
 from tests.sim.plan import CHAOS_S, Crash, Cut, Plan, Save, Step
+from tests.sim.root_holder import RosterStep, Task
 from tests.sim.scenario import play
 
 SERVERS = 6
@@ -56,6 +57,15 @@ PLANS = st.builds(
     retain_settled=st.sampled_from((16, 4096)),
     wishes_s=st.sampled_from((2.0, 6.0)),
     backbone=st.booleans(),
+    roster=st.lists(
+        st.builds(
+            RosterStep,
+            at_s=MOMENTS,
+            task=st.just(Task.ROTATE),
+            overlap_s=st.floats(0, 20),
+        ),
+        max_size=2,
+    ).map(tuple),
 )
 
 
@@ -81,6 +91,21 @@ def test_whatever_happens_the_servers_agree_in_the_end(seed, plan) -> None:
 
 def test_a_seed_gives_its_mix_of_faults() -> None:
     assert play(1, servers=SERVERS).broken == ""
+
+
+def test_the_root_is_rotated_twice_over_a_cut_and_a_kill() -> None:
+    plan = Plan(
+        link=LinkModel(delay_s=0.03, loss=0.05),
+        wishes_s=4.0,
+        crashes=(Crash(at_s=6.0, who=2, down_s=15.0),),
+        cuts=(Cut(at_s=4.0, these=frozenset({0, 1}), for_s=20.0),),
+        roster=tuple(
+            RosterStep(at_s=at_s, task=Task.ROTATE, overlap_s=3.0) for at_s in (5.0, 25.0)
+        ),
+    )
+    outcome = play(7, servers=5, plan=plan)
+    assert not outcome.broken, f"{outcome}"
+    assert outcome.generation == 3
 
 
 @pytest.mark.parametrize("kind", ["fork", "junk", "backdate"])

@@ -129,9 +129,8 @@ class Workload:
 
     def _actor(self, server: SimServer) -> SigningKey:
         """Return who wants it: the root, a server, or somebody who may not be allowed to."""
-        return self._rng.choice(
-            (self._mesh.founding.root, self._mesh.founding.root, server.key, self._person())
-        )
+        first, *_, newest = self._mesh.roots * 2
+        return self._rng.choice((first, newest, server.key, self._person()))
 
     def _invite(self, server: SimServer) -> None:
         rng = self._rng
