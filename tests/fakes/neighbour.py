@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from services.authority.ballots.service import BallotService
 from services.authority.enroll.service import EnrollService, Wanted
 from services.authority.ipam.service import IpamService
@@ -14,10 +12,8 @@ from services.base.ledger.author import Author
 from services.base.ledger.service import LedgerService
 from services.kernel.ids import server_id_of
 from services.kernel.records import record_from_value
+from tests.fakes.one_server import QUICK, OneServer
 from tests.fakes.world import APPLIERS, key_of
-
-if TYPE_CHECKING:
-    from tests.fakes.one_server import OneServer
 
 
 class Neighbour:
@@ -50,6 +46,7 @@ class Neighbour:
             appliers=APPLIERS,
             clock=one.clock,
             on_fatal=one.fatal.append,
+            settings=QUICK,
         )
         await self.ledger.start()
         self.author = Author(key=self.key, mesh_id=one.ledger.mesh_id, clock=one.clock)

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from services.base.crypto.signatures import generate_signing_key
 from services.kernel.service import HealthState
 from services.mesh.gossip.clocks import clock_trouble
-from tests.fakes.one_server import OneServer
+from tests.fakes.one_server import LOOK_S, OneServer
 
 
 @pytest.fixture
@@ -49,13 +49,13 @@ async def test_led_18_no_word_on_the_state_is_older_than_the_one_before(server) 
     async def until_told(count: int) -> None:
         async with asyncio.timeout(20):
             while len(told) < count:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(LOOK_S)
 
     server.clock.shift_ms = 60_000
     await until_told(1)
     server.clock.shift_ms = 0
     # Long enough for the ticks of a clock that went back, if they were told.
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(50 * LOOK_S)
     server.clock.shift_ms = 100_000
     await until_told(2)
     assert told == sorted(set(told))

@@ -23,7 +23,7 @@ from services.kernel.records import record_from_value
 from services.kernel.service import HealthState
 from services.mesh.bulk.ports import Place
 from tests.fakes.neighbour import Neighbour, hand_over
-from tests.fakes.one_server import OneServer
+from tests.fakes.one_server import QUICK, OneServer
 from tests.fakes.world import APPLIERS, key_of
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ async def restarted(one: OneServer, other: Neighbour, folder, asks) -> Restoring
         appliers=APPLIERS,
         clock=one.clock,
         on_fatal=one.fatal.append,
+        settings=QUICK,
     )
     other.ledger.wait_for_epoch()
     await other.ledger.start()
@@ -165,7 +166,10 @@ async def restarted(one: OneServer, other: Neighbour, folder, asks) -> Restoring
     return restoring
 
 
-async def test_pub_14_after_the_restore_no_invitation_of_before_is_good(one, other, tmp_path):
+async def test_pub_14_after_the_restore_no_invitation_of_before_is_good(
+    one, other, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("seipd.daemon.restoring.RETRY_S", 0.2)
     ipam = IpamService(ledger=other.ledger, author=other.author)
     await ipam.start()
     issued = await other.enroll(ipam).invite(Wanted(role="endpoint"), addresses=("192.0.2.1:1",))

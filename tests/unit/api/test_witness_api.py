@@ -136,7 +136,8 @@ async def test_what_is_new_is_signed_once_gossip_has_brought_it(one, author, cli
     assert author.log.size > old
 
 
-async def test_what_nobody_has_seen_is_not_signed(author, client) -> None:
+async def test_what_nobody_has_seen_is_not_signed(one, author, client) -> None:
+    one.services.ledger.witness._arrival_s = 0.2
     old = author.log.size
     await author.write()
     answer = await client.post(ADD, data=author.request(old))

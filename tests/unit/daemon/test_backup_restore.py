@@ -9,6 +9,7 @@ import json
 import os
 import random
 import secrets
+import shutil
 import stat
 import subprocess
 import sys
@@ -38,12 +39,20 @@ from tests.fakes.signer_audit import AuditedSigner
 UNLOCK = b"u" * 32
 
 
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory):
+    """An identity and its files, sealed once for all: that takes its time by design."""
+    folder = tmp_path_factory.mktemp("sealed")
+    return create_identity(folder, unlock=UNLOCK), folder
+
+
 @pytest.fixture
-async def server(tmp_path):
+async def server(tmp_path, sealed):
     """A mesh of one server on a data root, with its ledger running."""
     root = tmp_path / "root"
+    identity, files = sealed
     with DataRoot(root):
-        identity = create_identity(root / "identity", unlock=UNLOCK)
+        shutil.copytree(files, root / "identity", dirs_exist_ok=True)
     started = await OneServer.start(root, identity=identity)
     save_charter(root / "identity", started.records, "eu-central")
     await started.ledger.publish()
