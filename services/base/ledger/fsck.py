@@ -145,7 +145,10 @@ def _verify(folder: Path, checkpoint: Checkpoint) -> FsckReport:
 
 def _check_earlier_partials(folder: Path, ref: TileRef, data: bytes, reader: TileReader) -> None:
     below = f"{ref.full.path()}.p"
-    names = sorted(one.name for one in (folder / below).glob("*"))
+    try:
+        names = sorted(one.name for one in (folder / below).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return  # there never was one, or all were dropped meanwhile
     for name in names:
         path = f"{below}/{name}"
         try:
