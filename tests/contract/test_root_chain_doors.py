@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from services.kernel.records import Record
 
 Links = Sequence["Record"]
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 class Door:
@@ -156,6 +157,20 @@ def test_rkc_07_the_recovery_key_s_word_does_not_pass_for_the_root_s(shown, worl
     signed = dataclasses.replace(link, endorsement=world.root.sign(by_recovery))
     record = world.signed(key_of("root 2"), "root.rotate", signed.value())
     assert shown([record]) == "root_unendorsed"
+
+
+@pytest.mark.parametrize("name", ["endorsement", "public_key"])
+def test_rkc_07_an_endorsement_has_one_spelling(shown, world, name) -> None:
+    link = link_after(world, world.charter, key_of("root 2"))
+    signed = dataclasses.replace(link, endorsement=world.root.sign(link.claim(world.mesh_id)))
+    body = signed.value()
+    text = body["root"][name]
+    # The bits of the last letter that no byte has are set: it stands for the same bytes.
+    other = text[:-1] + LETTERS[LETTERS.index(text[-1]) + 1]
+    record = world.signed(
+        key_of("root 2"), "root.rotate", {**body, "root": {**body["root"], name: other}}
+    )
+    assert shown([record]) in {"bad_field", "bad_key", "bad_signature", "root_malformed"}
 
 
 class TestRollback:

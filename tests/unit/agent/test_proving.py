@@ -8,8 +8,10 @@ import json
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from seipd.agent.believed import load_believed
 from seipd.agent.proving import Prover, certified_server, check_joined
 from seipd.agent.trustlines import BELIEVED, PROVEN, REFUSED, WAITING
+from services.base.ledger.rootwalk import shown_chain
 from services.kernel.errors import CorruptError
 from services.kernel.ids import b64u_encode
 from services.mesh.proofs.errors import RefusedError
@@ -71,6 +73,28 @@ async def test_everything_an_honest_server_says_is_proven(server, endpoint, api)
     (peer,) = await one.peers(api, await listed(api, endpoint))
     assert (peer["name"], peer["trust"], peer["why"]) == ("e2", PROVEN, "")
     assert not lies
+
+
+async def test_rkc_04_an_older_root_than_was_shown_is_refused_after_a_restart_too(
+    server, endpoint, api
+) -> None:
+    old = shown_chain(server.ledger.charter)
+    await server.rotation.rotate()
+    await server.rotation.go_on()
+    await agree(server)
+    first, lies = prover(server, endpoint)
+    assert (await first.own(api))["server"]["state"] == PROVEN
+    assert load_believed(endpoint).root.generation == 2
+    assert not lies
+
+    def older(path, value):
+        return {**value, "chain": [one.value() for one in old]}
+
+    api.lie = older
+    again, lies = prover(server, endpoint)
+    trust = await again.own(api)
+    assert (trust["server"]["state"], trust["server"]["code"]) == (REFUSED, "root_old")
+    assert lies == {server.ledger.server_id: "root_old"}
 
 
 async def test_a_peer_that_joined_just_now_waits_and_is_proven_later(
