@@ -17,6 +17,7 @@ from seipd.api.middleware import MAX_BODY_BYTES, Gate, refuse_unknown
 from seipd.api.openapi import openapi_document
 from seipd.api.private import (
     attestation,
+    credentials,
     enrollment,
     governance,
     hardware,
@@ -34,6 +35,7 @@ from seipd.api.private import (
 )
 from seipd.api.private import ledger as private_ledger
 from seipd.api.public import auth, epochs, health, join, quotes, witness
+from seipd.api.public import credentials as public_credentials
 from seipd.api.public import ledger as public_ledger
 from seipd.api.routes import Access, Call, Reply, Route
 from seipd.api.tls import issue_leaf, server_context
@@ -58,6 +60,7 @@ PUBLIC_ROUTES: tuple[Route, ...] = (
     *public_ledger.ROUTES,
     *witness.ROUTES,
     *quotes.ROUTES,
+    *public_credentials.ROUTES,
 )
 PRIVATE_ROUTES: tuple[Route, ...] = (
     *status.ROUTES,
@@ -73,6 +76,7 @@ PRIVATE_ROUTES: tuple[Route, ...] = (
     *protocol.ROUTES,
     *governance.ROUTES,
     *attestation.ROUTES,
+    *credentials.ROUTES,
     *hardware.ROUTES,
     *enrollment.ROUTES,
     *private_ledger.ROUTES,

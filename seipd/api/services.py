@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from services.authority.rootkeys.auditing import AuditService
     from services.authority.rootkeys.rotation import RotationService
     from services.authority.rootkeys.service import RootKeysService
+    from services.authority.serversecrets.service import SecretsService
     from services.authority.trust.enrolments import Enrolments
     from services.authority.trust.service import TrustService
     from services.base.attestation.service import AttestationService
@@ -94,6 +95,7 @@ class ApiServices:
     enrolments: Enrolments
     refused_quotes: QuoteAudit
     release: ReleaseService
+    secrets: SecretsService
     auth: AuthService
     acl: AclService
     mesh: MeshInfo

@@ -32,6 +32,7 @@ COMMANDS: Commands = {
         "which hardware vouches for which server",
     ),
     "release": ("seipd.cli.release:release", "what is installed, and which releases are approved"),
+    "secret": ("seipd.cli.secret:secret", "credentials for the servers of tier 1"),
     "governance": ("seipd.cli.governance:governance", "what only a vote changes"),
     "ledger": ("seipd.cli.ledger:ledger", "the tamper-evident ledger"),
     "backup": ("seipd.cli.backup:backup", "write this server's state to one file"),

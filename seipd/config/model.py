@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seipd.config.hardware import bad_hardware
-from seipd.config.releases import bad_releases
+from seipd.config.releases import RELEASES_FROM, bad_releases
 from services.edge.wireguard.model import check_interface_name
 from services.kernel.addr import parse_address, parse_network, ranges_from_value
 from services.kernel.errors import ConfigError, SeipdError
@@ -88,7 +88,7 @@ class Settings:
     release_keys: str = ""
     retired_release_keys: str = ""
     releases_url: str = ""
-    releases_private: bool = False
+    releases_from: str = "public"
     attestation: str = "auto"
     attestation_interval_s: float = 2700.0
     attestation_collateral: str = ""
@@ -137,6 +137,7 @@ def _bad_choices(settings: Settings) -> list[Fault]:
         ("log_format", LOG_FORMATS),
         ("wireguard_backend", BACKENDS),
         ("tls", TLS_KINDS),
+        ("releases_from", RELEASES_FROM),
     )
     return [
         (name, f"must be {' or '.join(allowed)}, not {getattr(settings, name)[:40]!r}")

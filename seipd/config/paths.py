@@ -61,6 +61,11 @@ class Paths:
         return self.root / "attestation"
 
     @property
+    def secrets(self) -> Path:
+        """Secrets for servers, sealed; and the audit of who asked for them."""
+        return self.root / "secrets"
+
+    @property
     def unlock(self) -> Path:
         """The secret that opens the identity; outside the data root."""
         return self.root.with_name(f"{self.root.name}.unlock")

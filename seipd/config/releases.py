@@ -6,6 +6,10 @@ from services.base.release.fetch import check_url
 from services.kernel.errors import SeipdError
 from services.kernel.ids import parse_key
 
+ANYWHERE = "anywhere"
+RELEASES_FROM = ("public", ANYWHERE)
+"""Whether a releases URL may lead to addresses that are not public."""
+
 
 def parse_keys(text: str) -> list[bytes]:
     """Parse release keys, as ``scripts/release-manifest --new-key`` prints them, apart by commas.

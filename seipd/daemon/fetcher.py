@@ -1,4 +1,4 @@
-"""Asks other servers of the mesh over HTTPS: for feeds as tiles, for the roster, for quotes."""
+"""Asks other servers over HTTPS: for feeds as tiles, for the roster, for quotes and secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seipd.daemon.login import login_server
 from seipd.daemon.tile_source import HttpTileSource
 from services.kernel import canonical
 from services.kernel.errors import SeipdError, UnreachableError, WireError
-from services.kernel.ids import ServerId, b64u_encode
+from services.kernel.ids import ServerId, b64u_decode, b64u_encode
 from services.kernel.records import record_from_value
 from services.mesh.bulk.service import catch_up
 from services.runtime.outbound import HttpClient, Response
@@ -132,6 +132,26 @@ class HttpTileFetcher:
                 headers={"Authorization": f"Bearer {token}"},
                 max_bytes=max_bytes,
             )
+
+    async def secret(self, place: Place, body: dict[str, Any]) -> bytes:
+        """Ask a server for a secret; return it as that very server sealed it to this one.
+
+        Raises:
+            SeipdError: it can't be reached, or what it refuses with.
+        """
+        try:
+            answer = await self._ask(
+                place, "POST", "/api/servers/secrets", body, max_bytes=MAX_QUOTE_BYTES
+            )
+        except UnreachableError:
+            self.forget(place)
+            raise
+        if answer.status != 200:
+            raise error_of(answer)
+        shown = answer.json()
+        if not isinstance(shown, dict) or not isinstance(shown.get("sealed"), str):
+            raise WireError("the answer holds no secret")
+        return b64u_decode(shown["sealed"])
 
     async def changes_after(self, place: Place, number: int) -> list[Record]:
         """Ask anybody for the roster's changes after a number, as one that was revoked may, too.

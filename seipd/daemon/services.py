@@ -74,6 +74,7 @@ def compose(ground: Ground) -> Composition:
             measured=lambda: measured(mesh.gossip), tell=mesh.gossip, clock=ground.clock
         ),
         mesh.release_teller,
+        mesh.secrets,
         LoopLagService(clock=ground.clock),
         mesh.standing,
         front.http,

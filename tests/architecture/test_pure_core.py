@@ -61,13 +61,14 @@ DOERS = frozenset({"service.py"})
 # What does the work of a disk, a socket, a process or a lock, by its name.
 ALSO = frozenset(
     {
-        *(f"base/storage/{name}.py" for name in ("envelope", "files", "root")),
+        *(f"base/storage/{name}.py" for name in ("envelope", "files", "journal", "root")),
         *(f"base/ledger/{name}.py" for name in ("disk", "log", "publish", "store", "writer")),
         *(f"base/ledger/{name}.py" for name in ("copies", "fsck", "shelf")),
         *(f"base/ledger/{name}.py" for name in ("holding", "intake", "telling", "upkeep")),
         "base/ledger/witnessed.py",
         "authority/recovery/recovering.py",
         "authority/rootkeys/rotation.py",
+        "authority/serversecrets/store.py",
         "base/attestation/anchors.py",
         *(f"base/attestation/{name}.py" for name in ("devices", "tpm_tools")),
         "base/keywrap/identity.py",

@@ -24,6 +24,8 @@ from services.authority.rootkeys.rotating import DAY_MS
 from services.authority.rootkeys.rotation import RotationService
 from services.authority.rootkeys.seen import RootSeen
 from services.authority.rootkeys.service import RootKeysService
+from services.authority.serversecrets.service import SecretsService
+from services.authority.serversecrets.store import SecretStore
 from services.authority.trust.enrolments import Enrolments
 from services.authority.trust.service import TrustService
 from services.base.attestation.anchors import vendor_roots
@@ -36,6 +38,7 @@ from services.base.ledger.service import LedgerService, LedgerSettings
 from services.base.release.manifest import ReleaseKeys
 from services.base.release.service import ReleaseService
 from services.base.release.store import ManifestStore
+from services.base.storage.journal import JournalFile
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
 from services.kernel.addr import default_ranges
@@ -114,7 +117,7 @@ class KeyInMemorySigner:
 class NobodyThere:
     """The way to other servers, where there are none."""
 
-    async def ask(self, server_key: bytes, challenge: bytes) -> bytes:
+    async def ask(self, server: object, wish: object) -> bytes:
         raise UnreachableError("there is no other server")
 
 
@@ -318,6 +321,7 @@ class OneServer:
         )
 
     async def _begin_api(self) -> None:
+        self.secrets = self._secrets()
         auth = AuthService(
             ledger=self.ledger, session_key=self.identity.session_signing_key, clock=self.clock
         )
@@ -339,6 +343,7 @@ class OneServer:
             enrolments=self.enrolments,
             refused_quotes=self.refused_quotes,
             release=self._release(),
+            secrets=self.secrets,
             auth=auth,
             acl=AclService(ledger=self.ledger),
             mesh=StillMesh(self.ledger),
@@ -354,6 +359,20 @@ class OneServer:
             store=ManifestStore(folder=self.folder / "releases", keys=keys),
             clock=self.clock,
             rng=random.Random(1),  # noqa: S311 (failures repeat)
+        )
+
+    def _secrets(self) -> SecretsService:
+        key = self.identity.signing_key
+        folder = self.folder / "secrets"
+        return SecretsService(
+            ledger=self.ledger,
+            author=self.author,
+            key=key,
+            store=SecretStore(folder=folder, seed=key.seed, mesh_id=self.ledger.mesh_id),
+            wire=NobodyThere(),
+            journal=JournalFile(folder=folder, stem="audit", clock=self.clock),
+            rng=random.Random(1),  # noqa: S311 (failures repeat)
+            retry_s=LOOK_S,
         )
 
     async def stop(self) -> None:

@@ -14,6 +14,7 @@ from services.authority.ipam import view as ipam
 from services.authority.names import view as names
 from services.authority.recovery import view as recovery
 from services.authority.rootkeys import view as rootkeys
+from services.authority.serversecrets import view as serversecrets
 from services.authority.tree import view as tree
 from services.authority.trust import view as trust
 from services.base.crypto.signatures import SigningKey, verify
@@ -40,6 +41,7 @@ APPLIERS = {
     **trust.APPLIERS,
     **names.APPLIERS,
     **recovery.APPLIERS,
+    **serversecrets.APPLIERS,
     **governance.APPLIERS,
     **ballots.APPLIERS,
     **rootkeys.APPLIERS,

@@ -15,6 +15,7 @@ from services.authority.ipam import view as ipam_view
 from services.authority.names import view as names_view
 from services.authority.recovery import view as recovery_view
 from services.authority.rootkeys import view as rootkeys_view
+from services.authority.serversecrets import view as secrets_view
 from services.authority.tree import view as tree_view
 from services.authority.trust import view as trust_view
 from services.base.crypto.signatures import verify
@@ -87,6 +88,7 @@ def appliers() -> Appliers:
         **ballots_view.APPLIERS,
         **names_view.APPLIERS,
         **recovery_view.APPLIERS,
+        **secrets_view.APPLIERS,
         **governance_view.APPLIERS,
         **rootkeys_view.APPLIERS,
     }

@@ -74,6 +74,7 @@ def front_of(
         enrolments=mesh.attesting.enrolments,
         refused_quotes=mesh.attesting.refused,
         release=base.release,
+        secrets=mesh.secrets,
         auth=edge.auth,
         acl=edge.acl,
         mesh=info,

@@ -12,6 +12,7 @@ from seipd.daemon.fetcher import HttpTileFetcher
 from seipd.daemon.genesis import save_charter
 from seipd.daemon.layers.attesting import Attesting, attesting_of
 from seipd.daemon.layers.releasing import ReleasesSeen, teller_of
+from seipd.daemon.layers.secretkeeping import secrets_of
 from seipd.daemon.layers.trusting import trust_of
 from seipd.daemon.network import HIDDEN, public_address_of
 from seipd.daemon.restored import read_restored
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from seipd.daemon.layers.base import BaseLayer
     from seipd.daemon.layers.ground import Ground
     from seipd.daemon.telling_release import ReleaseTeller
+    from services.authority.serversecrets.service import SecretsService
     from services.authority.trust.service import TrustService
     from services.base.ledger.roster import Charter
     from services.base.ledger.service import LedgerService
@@ -55,6 +57,7 @@ class MeshLayer:
     trust: TrustService
     releases: ReleasesSeen
     release_teller: ReleaseTeller
+    secrets: SecretsService
     words: WordKeeper
     alarm: AlarmService
     restoring: RestoringService
@@ -85,6 +88,7 @@ def mesh_of(ground: Ground, base: BaseLayer, authority: AuthorityLayer) -> MeshL
         trust=trust_of(ground, base, authority.governance, gossip, releases, attesting),
         releases=releases,
         release_teller=teller_of(base.release, ledger, gossip, clock),
+        secrets=secrets_of(ground, base, gossip, fetcher),
         words=words,
         alarm=alarm,
         restoring=restoring_of(ground, base, authority, fetcher, gossip),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from seipd.config.releases import parse_keys
+from seipd.config.releases import ANYWHERE, parse_keys
 from seipd.daemon.telling_release import ReleaseTeller, told_in
 from services.authority.trust.released import ReleaseBook
 from services.base.release.manifest import ReleaseKeys
@@ -48,7 +48,9 @@ def release_of(
     """
 
     def may_reach(address: IPv4Address | IPv6Address) -> bool:
-        return settings.releases_private or (is_public(address) and not is_inner(address))
+        if settings.releases_from == ANYWHERE:
+            return True
+        return is_public(address) and not is_inner(address)
 
     keys = ReleaseKeys(
         trusted=frozenset(parse_keys(settings.release_keys)),

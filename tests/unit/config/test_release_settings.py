@@ -21,6 +21,11 @@ def test_release_keys_stand_apart_by_commas() -> None:
 
 def test_each_wrong_release_setting_is_named() -> None:
     with pytest.raises(BadSettingsError) as caught:
-        Settings(release_keys="abc", retired_release_keys=f"{ONE};", releases_url="http://x/")
+        Settings(
+            release_keys="abc",
+            retired_release_keys=f"{ONE};",
+            releases_url="http://x/",
+            releases_from="x",
+        )
     names = {name for name, _ in caught.value.faults}
-    assert names == {"release_keys", "retired_release_keys", "releases_url"}
+    assert names == {"release_keys", "retired_release_keys", "releases_url", "releases_from"}
