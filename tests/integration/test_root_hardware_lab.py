@@ -44,7 +44,7 @@ OVERLAP_S = 10
 
 
 class HardwareLab(Lab):
-    """Two servers; the first one's signer is run by its operator, at a socket of his choice."""
+    """Two servers, and one that comes later; the first one's signer is run by its operator."""
 
     signer = "auto"
 
@@ -63,6 +63,18 @@ class HardwareLab(Lab):
 
     def chain(self) -> list[dict[str, Any]]:
         return self.ask("GET", "/api/root/chain")["chain"]
+
+    @property
+    def both(self) -> tuple[Host, ...]:
+        """The servers that are there from the beginning."""
+        return self.plan.servers[:2]
+
+    def let_server_in(self) -> None:
+        """Have a third server join, whose certificate the newest key signs."""
+        third = self.plan.servers[2]
+        token = self.invite(self.first, "server")
+        self.seipd(third, "join", token, *self.address_flags(third))
+        self.start_server(third)
 
     def let_in(self, number: int) -> None:
         """Have an endpoint join at the second server, which knows the root by the chain alone."""
@@ -87,7 +99,7 @@ class LabPlace(Place):
 def lab() -> Iterator[HardwareLab]:
     prefix = f"h{os.getpid() % 100000}"
     plan = LabPlan(
-        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=2, endpoint_count=2
+        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=3, endpoint_count=2
     )
     built = HardwareLab(plan)
     try:
@@ -140,7 +152,7 @@ def wait_for_end_of(hardware: Hardware, key_id: str) -> str:
 
 def rotate(lab: HardwareLab) -> None:
     """Rotate the root; the second server goes by the new key without a word from anybody."""
-    pids = [lab.daemon_pid(host) for host in lab.plan.servers]
+    pids = [lab.daemon_pid(host) for host in lab.both]
     lab.seipd(lab.first, "root", "rotate", "--overlap", f"{OVERLAP_S}s")
     wanted = [one["public_key"] for one in lab.chain()]
     deadline = time.monotonic() + 30
@@ -148,7 +160,7 @@ def rotate(lab: HardwareLab) -> None:
         wanted
     ):
         assert time.monotonic() < deadline
-    assert [lab.daemon_pid(host) for host in lab.plan.servers] == pids
+    assert [lab.daemon_pid(host) for host in lab.both] == pids
 
 
 def everything_is_as_it_should_be(lab: HardwareLab, hardware: Hardware) -> None:
@@ -159,7 +171,7 @@ def everything_is_as_it_should_be(lab: HardwareLab, hardware: Hardware) -> None:
     assert len(sign(hardware, f"root-{newest}")) == 64
     assert wait_for_end_of(hardware, f"root-{newest - 1}") == "key_retired"
     mesh_id = lab.status(lab.first)["mesh_id"]
-    for host in lab.plan.servers:
+    for host in lab.both:
         file = host.data_root / "identity" / "root_chain.json"
         status, told = auditor("chain", file, "--root", mesh_id)
         assert (status, told.get("generation")) == (0, newest), told
@@ -172,11 +184,12 @@ def test_a_mesh_whose_root_was_never_in_a_file_rotates_and_lets_in(request, lab,
     assert hardware.keygen().returncode == 0
     hardware.start()
     lab.signer = str(hardware.place.socket)
-    lab.start_servers(lambda line: None, founding=FOUNDING)
+    lab.start_servers(lambda line: None, server_count=2, founding=FOUNDING)
     assert lab.chain()[0]["fingerprint"] == lab.status(lab.first)["mesh_id"]
     lab.let_in(0)
     rotate(lab)
     lab.let_in(1)
+    lab.let_server_in()
     everything_is_as_it_should_be(lab, hardware)
     assert not (hardware.place.state / "keys").exists()
     assert not hardware.place.unlock_file.exists()
@@ -184,7 +197,7 @@ def test_a_mesh_whose_root_was_never_in_a_file_rotates_and_lets_in(request, lab,
 
 @needs_softhsm
 def test_a_root_moves_from_a_sealed_file_into_a_token_by_the_next_rotation(lab) -> None:
-    lab.start_servers(lambda line: None)
+    lab.start_servers(lambda line: None, server_count=2)
     lab.let_in(0)
     lab.stop_server(lab.first)
     place = LabPlace(lab)
@@ -199,8 +212,7 @@ def test_a_root_moves_from_a_sealed_file_into_a_token_by_the_next_rotation(lab) 
         shutil.rmtree(place.state / "keys")
         hardware.start()
         lab.let_in(1)
-        token = lab.invite(lab.first, "server")
-        assert token
+        lab.let_server_in()
         assert len(sign(hardware, "root-2")) == 64
     finally:
         place.close()

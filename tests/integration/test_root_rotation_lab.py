@@ -76,7 +76,12 @@ class RotatingLab(Lab):
         return self.ask(host, "GET", "/api/root/chain")["chain"]
 
     def generations(self) -> list[int]:
-        return [len(self.chain(host)) for host in self.plan.servers]
+        return [len(self.chain(host)) for host in self.five]
+
+    @property
+    def five(self) -> tuple[Host, ...]:
+        """The servers that are there from the beginning."""
+        return self.plan.servers[:5]
 
 
 class Joining:
@@ -127,12 +132,12 @@ def lab() -> Iterator[RotatingLab]:
         pytest.skip("network namespaces need root")
     prefix = f"r{os.getpid() % 100000}"
     plan = LabPlan(
-        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=5, endpoint_count=3
+        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=6, endpoint_count=3
     )
     built = RotatingLab(plan)
     try:
         built.prepare()
-        built.start_servers(lambda line: None, founding=(*FOUNDING, *MANY_REQUESTS))
+        built.start_servers(lambda line: None, server_count=5, founding=(*FOUNDING, *MANY_REQUESTS))
         yield built
     finally:
         built.down()
@@ -170,7 +175,7 @@ def certificate_of(lab: RotatingLab, host: Host, file: Path) -> Path:
 
 def sign_by(lab: RotatingLab, key_id: str) -> bytes:
     """Have the signer of the first server sign with a root key."""
-    socket = lab.plan.servers[0].data_root.with_name("data-signer") / "run" / "signer.sock"
+    socket = lab.five[0].data_root.with_name("data-signer") / "run" / "signer.sock"
     signer = GrpcSigner(str(socket))
     return asyncio.run(signer.sign(MESSAGE, scope="platform", key_id=key_id))
 
@@ -178,13 +183,17 @@ def sign_by(lab: RotatingLab, key_id: str) -> bytes:
 def test_a_rotation_under_joins_fails_no_join_and_restarts_nothing(
     lab, tmp_path, record_property
 ) -> None:
-    first, *others = lab.plan.servers
-    pids = [lab.daemon_pid(host) for host in lab.plan.servers]
-    tokens = [lab.invite(host, "endpoint", "--uses", "10000") for host in lab.plan.servers]
-    for number, host in enumerate(lab.plan.servers):
+    first, *others = lab.five
+    pids = [lab.daemon_pid(host) for host in lab.five]
+    tokens = [lab.invite(host, "endpoint", "--uses", "10000") for host in lab.five]
+    for number, host in enumerate(lab.five):
         certificate_of(lab, host, lab.plan.folder / f"certificate-{number}.json")
     joining = Joining(lab, lab.plan.endpoints, tokens, "first")
     joining.wait_for_more(10)
+    sixth = lab.plan.servers[5]
+    words = ("join", lab.invite(first, "server"), *lab.address_flags(sixth))
+    newcomer = threading.Thread(target=lab.seipd, args=(sixth, *words))
+    newcomer.start()
     rotated = lab.ask(first, "POST", "/api/root/rotate", {"overlap_seconds": OVERLAP_S})
     in_force_s = time.monotonic()
     assert rotated["chain"][-1]["generation"] == 2
@@ -194,15 +203,18 @@ def test_a_rotation_under_joins_fails_no_join_and_restarts_nothing(
     assert took_s < WITHIN_S
     joining.wait_for_more(20)
     joining.end()
+    newcomer.join()
+    lab.start_server(sixth)
+    assert until(lambda: len(lab.chain(sixth)) == 2)
     record_property("joins", joining.count())
     assert joining.failures() == []
-    assert [lab.daemon_pid(host) for host in lab.plan.servers] == pids
+    assert [lab.daemon_pid(host) for host in lab.five] == pids
     assert [verified(tmp_path, lab, host) for host in (first, others[2])] == [2, 2]
     assert sign_by(lab, "root-1") != sign_by(lab, "root-2")
 
 
 def test_after_the_window_the_old_key_is_refused_and_everything_verifies(lab, tmp_path) -> None:
-    servers = lab.plan.servers
+    servers = lab.five
     assert until(lambda: [lab.chain(host)[0]["state"] for host in servers] == ["retired"] * 5)
     with pytest.raises(ForbiddenError) as refused:
         sign_by(lab, "root-1")
@@ -220,9 +232,9 @@ def test_after_the_window_the_old_key_is_refused_and_everything_verifies(lab, tm
 
 
 def test_it_rotates_by_itself_on_a_short_interval_and_no_join_fails(lab, tmp_path) -> None:
-    first, other = lab.plan.servers[0], lab.plan.servers[4]
+    first, other = lab.five[0], lab.five[4]
     # Made long before the key that will be in force when they are used.
-    tokens = [lab.invite(host, "endpoint", "--uses", "10000") for host in lab.plan.servers[1:]]
+    tokens = [lab.invite(host, "endpoint", "--uses", "10000") for host in lab.five[1:]]
     lab.stop_server(first)
     assert until(lambda: lab.daemon_pid(first) is None)
     lab.interval_s = str(INTERVAL_S)
@@ -232,7 +244,7 @@ def test_it_rotates_by_itself_on_a_short_interval_and_no_join_fails(lab, tmp_pat
     joining.wait_for_more(3)
     joining.end()
     assert joining.failures() == []
-    assert verified(tmp_path, lab, lab.plan.servers[1]) >= 4
+    assert verified(tmp_path, lab, lab.five[1]) >= 4
     assert [one["state"] for one in lab.chain(other)][-1] == "active"
-    refused = lab._run("seipd", lab.plan.servers[1], "root", "rotate")
+    refused = lab._run("seipd", lab.five[1], "root", "rotate")
     assert refused.returncode == 7
