@@ -20,8 +20,14 @@ from services.base.ledger.ticks import StateWord, decode_word
 from services.kernel.errors import WireError
 from services.kernel.ids import b64u_decode, server_id_of
 from services.mesh.facts.envelope import open_envelope
-from services.mesh.facts.kinds import LOAD, RELEASE
-from services.mesh.facts.payloads import LoadPayload, ReleasePayload, decode_payload
+from services.mesh.facts.kinds import CHALLENGE, LOAD, RELEASE
+from services.mesh.facts.payloads import (
+    Challenge,
+    ChallengePayload,
+    LoadPayload,
+    ReleasePayload,
+    decode_payload,
+)
 from services.mesh.gossip import messages as wire
 from services.mesh.gossip.codec import (
     Box,
@@ -149,6 +155,7 @@ def test_the_pages_dump_every_message_and_datagram_that_there_is() -> None:
         "ALIVE",
         "LOAD_FACT",
         "RELEASE_FACT",
+        "CHALLENGE_FACT",
         "STATE_WORD",
     }
     assert set(DUMPS) == MESSAGES.keys() | others
@@ -268,6 +275,15 @@ def test_the_fact_tells_what_its_signer_runs() -> None:
         platform="linux-x86_64",
         python="3.11.2",
         measurement=hashlib.sha256(b"a release").digest(),
+    )
+
+
+def test_the_fact_tells_what_a_ca_will_look_for() -> None:
+    fact = open_envelope(DUMPS["CHALLENGE_FACT"], MESH)
+    assert (fact.kind, fact.server_id) == (CHALLENGE, A_ID)
+    assert (fact.issued_ms, fact.expires_ms) == (TIME_MS, TIME_MS + 900_000)
+    assert decode_payload(fact.payload, ChallengePayload).challenges == (
+        Challenge(name=f"{A_ID}.eu-west.seip", digest=hashlib.sha256(b"a token").digest()),
     )
 
 

@@ -9,6 +9,7 @@ from services.kernel.errors import WireError
 from services.mesh.facts.payloads import (
     MAX_PAYLOAD_BYTES,
     AddressPayload,
+    ChallengePayload,
     LatencyPayload,
     LinksPayload,
     LoadPayload,
@@ -63,6 +64,7 @@ STATE: Final = 2
 LATENCY: Final = 3
 LINKS: Final = 4
 RELEASE: Final = 5
+CHALLENGE: Final = 6
 
 KINDS: Final = {
     kind.number: kind
@@ -86,6 +88,12 @@ KINDS: Final = {
         FactKind(number=LINKS, name="links", max_lifetime_ms=2 * _HOUR_MS, payload=LinksPayload),
         FactKind(
             number=RELEASE, name="release", max_lifetime_ms=1 * _DAY_MS, payload=ReleasePayload
+        ),
+        FactKind(
+            number=CHALLENGE,
+            name="challenges",
+            max_lifetime_ms=15 * _MINUTE_MS,
+            payload=ChallengePayload,
         ),
     )
 }

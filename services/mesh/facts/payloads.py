@@ -6,6 +6,8 @@
     3 latency  [[[server, ms], ...]]   round trips, smoothed, by the signer; ids in order
     4 links    [[server, ...]]         with whom the signer has a WireGuard session; in order
     5 release  [version, platform, python, measurement (32)]   what is installed there
+    6 challenge [[[name, digest (32)], ...]]   what a CA will look for at _acme-challenge.<name>.
+               <domain>: the digest's base64url as a TXT record; names below the mesh's domain
 
 A CPU may have more to do than it can: the first number of a load goes beyond 1000.
 """
@@ -26,6 +28,7 @@ MAX_LATENCIES: Final = 16
 MAX_LATENCY_MS: Final = 60_000
 MAX_LINKS: Final = 32
 MAX_PERMILLE: Final = 100_000
+MAX_CHALLENGES: Final = 8
 
 # Where an IPv6 address holds an IPv4 one: compatible, mapped, translated (RFC 4291, 6052, 3056).
 _EMBEDDING: Final = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96")))
@@ -40,6 +43,9 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=MAX_LATENCY_MS)]
 _Build = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,63}\Z")]
 _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+_Name = Annotated[
+    str, msgspec.Meta(max_length=190, pattern=r"\A[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){1,8}\Z")
+]
 _RawId = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 
 
@@ -93,6 +99,19 @@ class ReleasePayload(Payload, frozen=True):
     platform: _Build
     python: _Build
     measurement: _Digest
+
+
+class Challenge(Payload, frozen=True):
+    """What a CA looks for under one name."""
+
+    name: _Name
+    digest: _Digest
+
+
+class ChallengePayload(Payload, frozen=True):
+    """The orders for certificates that the signer has open."""
+
+    challenges: Annotated[tuple[Challenge, ...], msgspec.Meta(max_length=MAX_CHALLENGES)]
 
 
 P = TypeVar("P", bound=Payload)
@@ -169,6 +188,10 @@ def _check(payload: Payload) -> None:
         _check_order([one.server for one in payload.latencies])
     elif isinstance(payload, LinksPayload):
         _check_order(list(payload.servers))
+    elif isinstance(payload, ChallengePayload):
+        pairs = [(one.name, one.digest) for one in payload.challenges]
+        if pairs != sorted(set(pairs)):
+            raise InputError("challenges out of order or twice")
 
 
 def _check_order(servers: list[bytes]) -> None:

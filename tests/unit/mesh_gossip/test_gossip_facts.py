@@ -22,9 +22,20 @@ from services.mesh.facts.envelope import (
     parse_envelope,
     sign_envelope,
 )
-from services.mesh.facts.kinds import ADDRESS, KINDS, LATENCY, LINKS, LOAD, RELEASE, STATE
+from services.mesh.facts.kinds import (
+    ADDRESS,
+    CHALLENGE,
+    KINDS,
+    LATENCY,
+    LINKS,
+    LOAD,
+    RELEASE,
+    STATE,
+)
 from services.mesh.facts.payloads import (
     AddressPayload,
+    Challenge,
+    ChallengePayload,
     Latency,
     LatencyPayload,
     LinksPayload,
@@ -54,6 +65,9 @@ SAID = {
     LATENCY: encode_payload(FAR),
     LINKS: encode_payload(LinksPayload(servers=(raw_server_id(id_of("bob")),))),
     RELEASE: encode_payload(INSTALLED),
+    CHALLENGE: encode_payload(
+        ChallengePayload(challenges=(Challenge(name="ann.eu-west.seip", digest=bytes(32)),))
+    ),
 }
 
 
