@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 from services.base.attestation.chains import load_pem_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from cryptography import x509
 
+TRIES = 50
+PORT = 2321
+"""In a network of its own."""
 PROGRAMS = ("swtpm", "swtpm_setup", "swtpm_localca", "certtool", "tpm2_quote")
 
 
@@ -32,37 +35,58 @@ class SoftwareTpm:
     tcti: str
     authority: tuple[x509.Certificate, ...]
     """The chain above its EK's certificate, root last."""
+    enter: Sequence[str] = ()
+    """The words that run a command where the TPM is."""
 
     def extend(self, pcr: int, digest: str) -> None:
         self._tool("tpm2_pcrextend", f"{pcr}:sha256={digest}")
 
+    def wait(self) -> None:
+        self._tool("tpm2_getcap", "properties-fixed")
+
     def _tool(self, *words: str) -> None:
-        subprocess.run(words, check=True, env={**os.environ, "TPM2TOOLS_TCTI": self.tcti})
+        for _ in range(TRIES):
+            # It speaks with one at a time, and another user's tool may be in the way.
+            done = subprocess.run(
+                [*self.enter, *words],
+                env={**os.environ, "TPM2TOOLS_TCTI": self.tcti},
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode == 0:
+                return
+            time.sleep(0.2)
+        raise AssertionError(done.stderr)
 
 
 @contextmanager
-def software_tpm(folder: Path) -> Iterator[SoftwareTpm]:
+def software_tpm(folder: Path, enter: Sequence[str] = ()) -> Iterator[SoftwareTpm]:
     """Make a TPM below a folder, run it, and end it."""
     state, authority = folder / "tpm", folder / "authority"
     for path in (state, authority):
         path.mkdir(parents=True)
     _manufacture(folder, state, authority)
-    port = _free_pair()
+    port = PORT if enter else _free_pair()
     process = subprocess.Popen(
         [
+            *enter,
             *("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}"),
             *("--server", f"type=tcp,port={port},bindaddr=127.0.0.1"),
             *("--ctrl", f"type=tcp,port={port + 1},bindaddr=127.0.0.1"),
             *("--flags", "not-need-init,startup-clear"),
         ]
     )
+    tcti = f"swtpm:host=127.0.0.1,port={port}"
     try:
-        _wait_for(port)
+        if enter:
+            SoftwareTpm(tcti=tcti, authority=(), enter=enter).wait()
+        else:
+            _wait_for(port)
         chain = [
             *load_pem_chain(_pem_only(authority / "issuercert.pem")),
             *load_pem_chain(_pem_only(authority / "swtpm-localca-rootca-cert.pem")),
         ]
-        yield SoftwareTpm(tcti=f"swtpm:host=127.0.0.1,port={port}", authority=tuple(chain))
+        yield SoftwareTpm(tcti=tcti, authority=tuple(chain), enter=enter)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=10)
