@@ -33,7 +33,6 @@ from services.mesh.gossip.messages import (
     Entries,
     FactCounter,
     FactCounters,
-    FeedSize,
     Peers,
     Pull,
     Summary,
@@ -43,15 +42,10 @@ from services.mesh.gossip.messages import (
 from services.mesh.gossip.session import HANDSHAKE_TIMEOUT_S
 from services.mesh.membership.messages import Ack, Nack, Ping, PingReq, Rumours, Suspicion
 from tests.unit.mesh_gossip.gossip_kit import MESH_ID, START_MS, Host, World, id_of, key_of
+from tests.unit.mesh_gossip.packets_kit import ADDRESS, RAW, box_from, receive, silent, size_of
 
 # The order of the Ed25519 group: S + L is the same scalar in another spelling.
 GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
-ADDRESS = ("203.0.113.1", 9102)
-RAW = bytes(range(8))
-
-
-def size_of(server: bytes, size: int, epoch: int = 1) -> FeedSize:
-    return FeedSize(server=server, epoch=epoch, size=size, root=bytes(8))
 
 
 MESSAGES = [
@@ -87,41 +81,11 @@ def hello_to(receiver: str, sender: str = "ann", *, time_ms: int = START_MS, **c
     return encode_hello(hello)[:-64] + key.sign(hello_signed_bytes(hello, MESH_ID))
 
 
-def receive(host: Host, data: bytes, address=ADDRESS) -> list:
-    return host.node.datagram(data, address, host.now())
-
-
-def silent(host: Host, data: bytes, address=ADDRESS) -> bool:
-    """Deliver a datagram; say whether it was dropped, counted, and led to nothing."""
-    before = host.node.counters.dropped_count
-    effects = receive(host, data, address)
-    return not effects and host.node.counters.dropped_count == before + 1
-
-
 def flipped(data: bytes):
     for position in range(len(data) * 8):
         changed = bytearray(data)
         changed[position // 8] ^= 1 << position % 8
         yield bytes(changed)
-
-
-def same_feed(world: World, author: str, holder: str) -> bool:
-    contents = [world[name].ledger.contents().get(id_of(author)) for name in (author, holder)]
-    return contents[0] == contents[1]
-
-
-@pytest.fixture
-def pair() -> World:
-    """Two servers in session."""
-    world = World("ann", "bob")
-    world.introduce()
-    world.run(3)
-    return world
-
-
-def box_from(world: World, sender: str, receiver: str, message) -> bytes:
-    session = world[sender].node.sessions.current(id_of(receiver))
-    return session.seal(encode_message(message))
 
 
 def fresh_ack() -> tuple[Host, bytes]:
@@ -375,100 +339,6 @@ def test_gos_12_errors_are_never_answered_with_errors(pair):
         data = b"sg\x01" + bytes([rng.randrange(1, 4)]) + rng.randbytes(rng.randrange(1200))
         assert silent(bob, data, ann.public)
         assert silent(ann, data, bob.public)
-
-
-def test_gos_15_a_source_that_never_finishes_fills_64_kib_and_no_more(pair):
-    ann, bob = pair["ann"], pair["bob"]
-    server = bytes.fromhex(ann.id.removeprefix("server-"))
-    pair.partition("ann")
-    offer = Digest(feeds=(size_of(server, 200),), asks=False)
-    bob.run(receive(bob, box_from(pair, "ann", "bob", offer), ann.public))
-    for index in range(1, 250):
-        part = Entries(
-            server=server,
-            epoch=1,
-            start=index * 3 % 2**40,
-            size=2**50,
-            entries=(b"x" * 1000,),
-            checkpoint=None,
-            last=index % 5 == 0,
-        )
-        bob.run(receive(bob, box_from(pair, "ann", "bob", part), ann.public))
-        assert bob.node._talk.replicator.buffered_bytes(ann.id) <= 64 * 1024
-    assert bob.ledger.contents() == {}
-
-
-def news(host: Host, *given: bytes, start: int = 0, checkpoint: bytes | None) -> Entries:
-    return Entries(
-        server=bytes.fromhex(host.id.removeprefix("server-")),
-        epoch=1,
-        start=start,
-        size=start + len(given),
-        entries=given,
-        checkpoint=checkpoint,
-        last=True,
-    )
-
-
-def test_gos_15_news_whose_checkpoint_does_not_sign_them_are_not_kept(pair):
-    ann, bob = pair["ann"], pair["bob"]
-    forged = news(ann, b"x", checkpoint=b"note")
-    bob.run(receive(bob, box_from(pair, "ann", "bob", forged), ann.public))
-    assert bob.ledger.contents() == {}
-    assert bob.node.counters[Count.INGEST_FAILED] == 1
-    assert receive(bob, box_from(pair, "ann", "bob", forged), ann.public) == []
-
-
-def test_gos_15_news_without_what_was_before_them_are_not_kept_but_asked_for(pair):
-    ann, bob = pair["ann"], pair["bob"]
-    later = news(ann, b"x", start=3, checkpoint=b"note")
-    (pull,) = receive(bob, box_from(pair, "ann", "bob", later), ann.public)
-    assert len(pull.data) < 100
-    assert bob.node._talk.replicator.buffered_bytes(ann.id) == 0
-
-
-def test_news_of_a_server_that_the_roster_does_not_name_are_dropped_and_counted(pair):
-    ann, bob = pair["ann"], pair["bob"]
-    stranger = Entries(
-        server=RAW, epoch=1, start=0, size=1, entries=(b"x",), checkpoint=b"note", last=True
-    )
-    assert receive(bob, box_from(pair, "ann", "bob", stranger), ann.public) == []
-    assert bob.node.counters[Count.UNKNOWN_FEED] == 1
-
-
-def test_a_made_up_size_or_epoch_costs_only_who_says_it():
-    world = World("ann", "bob", "liar")
-    world.introduce()
-    world.run(3)
-    server = bytes.fromhex(id_of("ann").removeprefix("server-"))
-    for epoch, size in ((2**32 - 1, 5), (1, 2**53 - 1)):
-        lie = Digest(feeds=(size_of(server, size, epoch),), asks=False)
-        bob = world["bob"]
-        bob.run(receive(bob, box_from(world, "liar", "bob", lie), world["liar"].public))
-        world["ann"].append(b"the truth")
-        world.run_until(lambda: same_feed(world, "ann", "bob"), at_most_s=10)
-
-
-def test_one_that_asks_is_told_what_it_lacks(pair):
-    ann, bob = pair["ann"], pair["bob"]
-    bob.ledger.append(b"news")
-    server = bytes.fromhex(bob.id.removeprefix("server-"))
-    for asks, answers in ((False, 0), (True, 1)):
-        digest = Digest(feeds=(size_of(server, 0),), asks=asks)
-        sent = receive(bob, box_from(pair, "ann", "bob", digest), ann.public)
-        assert len(sent) == answers
-
-
-def test_a_greedy_server_does_not_keep_another_busy(pair):
-    ann, bob = pair["ann"], pair["bob"]
-    bob.append(*(b"." * 900 for _ in range(60)))
-    server = bytes.fromhex(bob.id.removeprefix("server-"))
-    sent = 0
-    for _ in range(300):
-        pull = Pull(server=server, epoch=1, start=0, stop=2**53 - 1)
-        sent += len(receive(bob, box_from(pair, "ann", "bob", pull), ann.public))
-    assert sent * 900 < 600 * 1024
-    assert bob.node.counters[Count.PULLS_REFUSED] > 200
 
 
 def test_the_largest_message_fills_a_datagram_and_one_byte_more_is_refused():

@@ -7,8 +7,8 @@ import pytest
 from services.mesh.membership.messages import Ping
 from services.mesh.membership.ports import Tell
 from services.mesh.membership.schedule import Schedule
+from tests.unit.mesh_membership.membership_alone import PEER, alone
 from tests.unit.mesh_membership.membership_kit import MESH_ID, START_MS, At
-from tests.unit.mesh_membership.test_membership_parts import PEER, alone
 
 
 @pytest.mark.parametrize("index", range(5))
