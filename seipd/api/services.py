@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from services.authority.serversecrets.service import SecretsService
     from services.authority.trust.enrolments import Enrolments
     from services.authority.trust.service import TrustService
+    from services.base.attestation.certifying import CertifiedHere, Certifier
     from services.base.attestation.service import AttestationService
     from services.base.ledger.author import Author
     from services.base.ledger.service import LedgerService
@@ -93,6 +94,8 @@ class ApiServices:
     trust: TrustService
     attestation: AttestationService
     enrolments: Enrolments
+    certified_here: CertifiedHere
+    certifier: Certifier
     refused_quotes: QuoteAudit
     release: ReleaseService
     secrets: SecretsService

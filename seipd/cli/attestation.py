@@ -15,7 +15,7 @@ from seipd.cli.output import print_facts, print_json, print_table, utc
 from services.kernel import canonical
 from services.kernel.errors import ConfigError, ConflictError, NotFoundError, TooLargeError
 
-MAX_FILE_BYTES = 64 * 1024
+MAX_FILE_BYTES = 32 * 1024
 SHORT_ID_CHARS = 12
 MIN_PREFIX_CHARS = 4
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -92,6 +92,29 @@ def enroll(
 
 @attestation.command()
 @click.argument("server")
+@click.argument("makers", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--pcr", "pins", multiple=True, metavar="N", help="it has to stay as it is now")
+@click.pass_context
+def certify(context: click.Context, *, server: str, makers: Path, pins: tuple[str, ...]) -> None:
+    """Have SERVER's TPM prove its key, then say that it is SERVER's.
+
+    MAKERS has the certificates of the TPM's maker, PEM: its root, and those between. No file is
+    carried over: a secret is sealed so that only a TPM of that maker with this very key opens it.
+    """
+    body = {
+        "server": server,
+        "makers": _read(makers).decode("ascii", "replace"),
+        "registers": [f"pcr{one}" for one in pins],
+    }
+    found = ask(settings_of(context), "POST", "/api/attestation/certify", body)
+    if wants_json(context):
+        print_json(found)
+    else:
+        _print_enrolled([found])
+
+
+@attestation.command()
+@click.argument("server")
 @click.argument("entry")
 @click.pass_context
 def approve(context: click.Context, *, server: str, entry: str) -> None:
@@ -152,7 +175,7 @@ def _print_enrolled(found: list[dict[str, Any]]) -> None:
     )
 
 
-def _device_in(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
@@ -160,6 +183,11 @@ def _device_in(file: Path) -> dict[str, Any]:
         raise NotFoundError(f"{file} can't be read: {error.strerror}") from error
     if len(data) > MAX_FILE_BYTES:
         raise TooLargeError(f"{file} is over {MAX_FILE_BYTES} bytes")
+    return data
+
+
+def _device_in(file: Path) -> dict[str, Any]:
+    data = _read(file)
     if data.lstrip().startswith(b"{"):
         found = canonical.decode_object(data)
         named = {"server": None, "hardware": None, "registers": {}, **found}

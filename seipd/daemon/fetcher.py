@@ -94,17 +94,15 @@ class HttpTileFetcher:
                 await self._ledger.learn_roster(records)
                 return
 
-    async def quote(self, place: Place, challenge: bytes) -> bytes:
-        """Send a challenge to a server; return what that very server answers, unread.
+    async def attest(self, place: Place, path: str, sent: bytes) -> bytes:
+        """Ask a server about its hardware; return what that very server answers, unread.
 
         Raises:
             SeipdError: it can't be reached, or what it refuses with.
         """
-        body = canonical.decode_object(challenge)
+        body = canonical.decode_object(sent)
         try:
-            answer = await self._ask(
-                place, "POST", "/api/attestation/challenge", body, max_bytes=MAX_QUOTE_BYTES
-            )
+            answer = await self._ask(place, "POST", path, body, max_bytes=MAX_QUOTE_BYTES)
         except UnreachableError:
             self.forget(place)
             raise

@@ -29,6 +29,7 @@ from services.authority.serversecrets.store import SecretStore
 from services.authority.trust.enrolments import Enrolments
 from services.authority.trust.service import TrustService
 from services.base.attestation.anchors import vendor_roots
+from services.base.attestation.certifying import CertifiedHere, Certifier
 from services.base.attestation.service import AttestationService
 from services.base.crypto.agreement import generate_x25519
 from services.base.crypto.signatures import SigningKey, generate_signing_key
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
     from services.authority.rootkeys.auditing import AuditSource
     from services.authority.trust.tiers import TrustRules
+    from services.base.attestation.certifying import Tpm
     from services.base.attestation.quoters import Quoter
     from services.kernel.records import Record
 
@@ -190,6 +192,7 @@ class OneServer:
         self.kept: list[Sequence[Record]] = []
         self.audit_source: AuditSource | None = None
         self.quoter: Quoter | None = None
+        self.tpm: Tpm | None = None
 
     @classmethod
     async def start(
@@ -341,6 +344,8 @@ class OneServer:
             trust=self.trust,
             attestation=self.attestation,
             enrolments=self.enrolments,
+            certified_here=CertifiedHere(tpm=self.tpm, clock=self.clock),
+            certifier=Certifier(wire=NobodyThere(), clock=self.clock),
             refused_quotes=self.refused_quotes,
             release=self._release(),
             secrets=self.secrets,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from seipd.lab import net
 from seipd.lab.mesh import Lab
@@ -206,3 +207,20 @@ def test_a_server_is_promoted_by_a_real_quote_and_demoted_when_its_register_chan
     lab.seipd(first, *enroll, server, str(device_file(lab, second)), "--pcr", "7")
     for host in lab.plan.servers:
         assert until(lambda host=host: tiers(lab, host)[server] == 1), peer(lab, host, server)
+
+    # The third one's own TPM proves its key over the wire; two are in tier 1, and both say so.
+    makers = lab.folder / "makers.pem"
+    authority = lab.tpms[third.name].authority
+    makers.write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in authority))
+    words = ("attestation", "certify", other, str(makers), "--pcr", "7")
+    said = lab.seipd_json(first, *words)
+    (entry,) = (one["id"] for one in said["entries"] if one["held_by"] == [founder])
+    assert said["in_force"] != entry
+    assert until(lambda: entry in str(lab.seipd_json(second, "attestation", "show", other)))
+    lab.seipd(second, "attestation", "approve", other, entry[:12])
+    for host in lab.plan.servers:
+        assert until(lambda host=host: set(tiers(lab, host).values()) == {1}), peer(
+            lab, host, other
+        )
+    shown = lab.seipd(second, "trust", "peer", other)
+    assert "tpm2 vouches for it" in shown

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from seipd.api.routes import Access, Route
-from services.kernel.errors import InputError
+from services.kernel.errors import InputError, NotFoundError
 from services.kernel.ids import parse_decimal, parse_server_id
 
 if TYPE_CHECKING:
@@ -39,6 +39,35 @@ async def _enroll(call: Call) -> Reply:
         "registers": body.registers,
     }
     return await call.services.enrolments.say(parse_server_id(body.server), entry)
+
+
+class CertifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A server, its TPM's maker (PEM), and which registers are to stay as they are."""
+
+    server: str
+    makers: str
+    registers: list[str]
+
+
+async def _certify(call: Call) -> Reply:
+    body: CertifyRequest = call.body
+    server_id = parse_server_id(body.server)
+    key = call.services.ledger.charter.key_of(server_id)
+    if key is None:
+        raise NotFoundError(f"there is no server {server_id}")
+    quote = await call.services.certifier.certify(key, body.makers.encode())
+    missing = [one for one in body.registers if one not in quote.registers]
+    if missing:
+        raise InputError(
+            f"{server_id} does not quote {', '.join(missing)[:80]}",
+            mend="name it in its setting tpm_pcrs",
+        )
+    entry = {
+        "platform": quote.platform.value,
+        "hardware": quote.hardware,
+        "registers": {name: [quote.registers[name]] for name in body.registers},
+    }
+    return await call.services.enrolments.say(server_id, entry)
 
 
 async def _enrolled(call: Call) -> Reply:
@@ -77,6 +106,15 @@ ROUTES = (
         summary="Say which hardware is a server's, in the name of this server",
         access=Access.OPERATOR,
         body=EnrollRequest,
+        status=201,
+    ),
+    Route(
+        method="POST",
+        path="/api/attestation/certify",
+        handler=_certify,
+        summary="Have a server's TPM prove its key, then say that it is that server's",
+        access=Access.OPERATOR,
+        body=CertifyRequest,
         status=201,
     ),
     Route(

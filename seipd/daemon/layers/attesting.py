@@ -11,6 +11,7 @@ from seipd.daemon.refused_quotes import RefusedQuotes
 from services.authority.trust.enrolments import Enrolments
 from services.authority.trust.tiers import rules_in
 from services.base.attestation.anchors import vendor_roots
+from services.base.attestation.certifying import CertifiedHere, Certifier
 from services.base.attestation.conversation import ASK_AGAIN_MS, Pace
 from services.base.attestation.devices import GRAMINE, TSM_REPORTS, GramineQuoter, TsmQuoter
 from services.base.attestation.service import LOOK_EVERY_S, AttestationService
@@ -39,6 +40,8 @@ class Attesting:
 
     service: AttestationService
     enrolments: Enrolments
+    certified_here: CertifiedHere
+    certifier: Certifier
     refused: RefusedQuotes
     asked: Callable[[], Collection[bytes]]
     """The keys of the servers that this one asks."""
@@ -47,12 +50,12 @@ class Attesting:
 class Wire(Protocol):
     """The way to a server whose place is known."""
 
-    async def quote(self, place: Place, challenge: bytes) -> bytes:
+    async def attest(self, place: Place, path: str, sent: bytes) -> bytes:
         """See HttpTileFetcher."""
 
 
 class OverHttps:
-    """Finds servers by what they tell of their address; satisfies Asker."""
+    """Finds servers by what they tell of their address; satisfies Asker and Wire of certifying."""
 
     def __init__(self, *, gossip: GossipService, wire: Wire) -> None:
         self._gossip = gossip
@@ -65,12 +68,31 @@ class OverHttps:
             UnreachableError: nobody knows where it is.
             SeipdError: it can't be reached.
         """
+        return await self._ask(server_key, "/api/attestation/challenge", challenge)
+
+    async def device(self, server_key: bytes) -> bytes:
+        """Ask for the keys of a server's TPM.
+
+        Raises:
+            SeipdError: it can't be reached, or has none.
+        """
+        return await self._ask(server_key, "/api/attestation/device", b"{}")
+
+    async def open(self, server_key: bytes, credential: bytes) -> bytes:
+        """Have a server's TPM open a credential.
+
+        Raises:
+            SeipdError: it can't be reached, or the TPM refuses.
+        """
+        return await self._ask(server_key, "/api/attestation/credential", credential)
+
+    async def _ask(self, server_key: bytes, path: str, sent: bytes) -> bytes:
         name = server_id_of(server_key)
         fact = self._gossip.addresses().get(name)
         if fact is None:
             raise UnreachableError(f"{name} has not told where it is")
         place = Place(server_id=name, host=fact.host, port=fact.http_port)
-        return await self._wire.quote(place, challenge)
+        return await self._wire.attest(place, path, sent)
 
 
 def attesting_of(ground: Ground, base: BaseLayer, gossip: GossipService, wire: Wire) -> Attesting:
@@ -89,12 +111,14 @@ def attesting_of(ground: Ground, base: BaseLayer, gossip: GossipService, wire: W
             return ()
         return [one.key for one in charter.servers().values()]
 
+    quoter = quoter_of(settings, demanded, folder=ground.paths.run)
+    asker = OverHttps(gossip=gossip, wire=wire)
     refused = RefusedQuotes(folder=ground.paths.attestation, clock=ground.clock)
     interval_ms = int(settings.attestation_interval_s * 1000)
     service = AttestationService(
         own_key=ground.identity.signing_key.public_key,
-        quoter=quoter_of(settings, demanded, folder=ground.paths.run),
-        asker=OverHttps(gossip=gossip, wire=wire),
+        quoter=quoter,
+        asker=asker,
         servers=servers,
         policy=enrolments.policy_of,
         journal=refused,
@@ -103,7 +127,16 @@ def attesting_of(ground: Ground, base: BaseLayer, gossip: GossipService, wire: W
         look_every_s=min(LOOK_EVERY_S, settings.attestation_interval_s / 5),
     )
     enrolments.subscribe(service.hurry)
-    return Attesting(service=service, enrolments=enrolments, refused=refused, asked=servers)
+    return Attesting(
+        service=service,
+        enrolments=enrolments,
+        certified_here=CertifiedHere(
+            tpm=quoter if isinstance(quoter, TpmTools) else None, clock=ground.clock
+        ),
+        certifier=Certifier(wire=asker, clock=ground.clock),
+        refused=refused,
+        asked=servers,
+    )
 
 
 def quoter_of(settings: Settings, demanded: Collection[str], *, folder: Path) -> Quoter | None:

@@ -72,6 +72,8 @@ def front_of(
         trust=mesh.trust,
         attestation=mesh.attesting.service,
         enrolments=mesh.attesting.enrolments,
+        certified_here=mesh.attesting.certified_here,
+        certifier=mesh.attesting.certifier,
         refused_quotes=mesh.attesting.refused,
         release=base.release,
         secrets=mesh.secrets,

@@ -33,6 +33,7 @@ from tests.fakes.neighbour import Neighbour, hand_over
 from tests.fakes.one_server import OneServer
 from tests.fakes.signing_tpm import SigningTpm, sized
 
+CHALLENGE = "/api/attestation/challenge"
 NONCE = bytes(range(32))
 
 
@@ -111,7 +112,7 @@ async def test_a_server_of_the_mesh_gets_a_quote_that_is_good_for_its_challenge(
 ) -> None:
     challenge = challenge_for(server)
     fetcher = fetcher_of(other.ledger, other.key)
-    answer = decode_answer(await fetcher.quote(place, encode_challenge(challenge)))
+    answer = decode_answer(await fetcher.attest(place, CHALLENGE, encode_challenge(challenge)))
     policy = HardwarePolicy(
         anchors={Platform.TPM2: ()}, enrolled_aks={name_of(server.quoter.tpm.public)}
     )
@@ -119,14 +120,14 @@ async def test_a_server_of_the_mesh_gets_a_quote_that_is_good_for_its_challenge(
     assert quote.registers["pcr7"] == "00" * 32
     for_another = Challenge(nonce=NONCE, server_key=other.key.public_key)
     with pytest.raises(SeipdError) as caught:
-        await fetcher.quote(place, encode_challenge(for_another))
+        await fetcher.attest(place, CHALLENGE, encode_challenge(for_another))
     assert caught.value.code == "quote_other_key"
 
 
 async def test_att_01_a_stranger_can_t_make_the_device_quote(server, place) -> None:
     stranger = fetcher_of(server.ledger, generate_signing_key())
     with pytest.raises(SeipdError):
-        await stranger.quote(place, encode_challenge(challenge_for(server)))
+        await stranger.attest(place, CHALLENGE, encode_challenge(challenge_for(server)))
     async with TestClient(TestServer(server.app("public"))) as client:
         body = encode_challenge(challenge_for(server))
         answer = await client.post("/api/attestation/challenge", data=body)
@@ -138,11 +139,11 @@ async def test_a_server_without_hardware_or_with_another_question_says_so(
 ) -> None:
     fetcher = fetcher_of(other.ledger, other.key)
     with pytest.raises(SeipdError) as caught:
-        await fetcher.quote(place, b'{"nonce":"AA","server_key":"AA"}')
+        await fetcher.attest(place, CHALLENGE, b'{"nonce":"AA","server_key":"AA"}')
     assert caught.value.code == "quote_malformed"
     server.attestation._quoter = None
     with pytest.raises(SeipdError) as caught:
-        await fetcher.quote(place, encode_challenge(challenge_for(server)))
+        await fetcher.attest(place, CHALLENGE, encode_challenge(challenge_for(server)))
     assert caught.value.code == "attestation_unavailable"
 
 
