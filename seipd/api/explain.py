@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from services.base.ledger.changes import record_hash
+from services.edge.peering.carriers import carrier_of
 from services.kernel.errors import InputError, NotFoundError
 from services.kernel.hlc import hlc_ms
 from services.kernel.ids import ServerId, b64u_encode, node_id_of, parse_key, server_id_of
@@ -61,14 +61,9 @@ async def explain_pair(services: ApiServices, one: str, other: str) -> dict[str,
 
 
 def _home_of(services: ApiServices, node_id: str) -> ServerId:
-    """Return the server that carries a node: the holder of its address's slice."""
+    """Return the server that carries a node, or the one that enrolled it."""
     node = services.ledger.state.get("tree", node_id)
-    if "address" in node:
-        address = IPv4Address(node["address"])
-        for server_id, certificate in services.ledger.charter.servers().items():
-            if any(address in IPv4Network(text) for text in certificate.slices):
-                return server_id
-    return ServerId(node["server"])
+    return carrier_of(services.ledger.charter, node) or ServerId(node["server"])
 
 
 def _find_server(services: ApiServices, text: str) -> dict[str, Any] | None:

@@ -206,6 +206,11 @@ def assignable(network: IPv4Network, address: IPv4Address) -> bool:
     return RESERVED_OFFSETS <= offset < network.num_addresses - 1
 
 
+def slice_of(address: IPv4Address) -> IPv4Network:
+    """Return the slice that a tunnel address is of."""
+    return IPv4Network((int(address) & -SLICE_SIZE, SLICE_PREFIX))
+
+
 def own_tunnel_address(slices: tuple[str, ...]) -> IPv4Address:
     """Return a server's own tunnel address: offset 2 of its first slice."""
     return IPv4Network(slices[0])[OWN_TUNNEL_OFFSET]

@@ -32,7 +32,7 @@ MAX_FACT_CHARS = 1024
 
 
 class JoinRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The ``auth.redeem`` record of the endpoint's own key."""
+    """The ``auth.redeem`` or ``tree.attach`` record of the endpoint's own key."""
 
     record: dict[str, Any]
 
@@ -87,6 +87,12 @@ def endpoint_configuration(call: Call, node: dict[str, Any]) -> dict[str, Any]:
         "keepalive_seconds": KEEPALIVE_S,
         "authority_pem": services.tls.authority_pem.decode("ascii"),
     }
+
+
+async def _attach(call: Call) -> Reply:
+    body: JoinRequest = call.body
+    node = await call.services.enroll.attach(record_from_value(body.record))
+    return endpoint_configuration(call, node)
 
 
 async def _join_server(call: Call) -> Reply:
@@ -163,6 +169,14 @@ ROUTES = (
         access=Access.ANYONE,
         body=JoinRequest,
         status=201,
+    ),
+    Route(
+        method="POST",
+        path="/api/attach",
+        handler=_attach,
+        summary="An endpoint moves here: its signed record in, its WireGuard configuration out",
+        access=Access.ANYONE,
+        body=JoinRequest,
     ),
     Route(
         method="POST",

@@ -182,6 +182,32 @@ class EnrollService:
         node: Json = self._ledger.state.get("tree", node_id)
         return {"node_id": node_id, **node}
 
+    async def attach(self, record: Record) -> Json:
+        """Carry an endpoint from now on, by the ``tree.attach`` record that its own key signed.
+
+        Asked again with the same record it answers the same.
+
+        Returns:
+            The endpoint's node.
+
+        Raises:
+            InputError: no such record, or it names another server.
+            ForbiddenError: ``bad_signature``.
+            UnauthenticatedError: ``revoked``: the mesh knows no such endpoint.
+            RejectedError: ``stale``: it moved since.
+        """
+        if record.kind != "tree.attach" or record.body.get("server") != self._ledger.server_id:
+            raise InputError("an endpoint moves with a tree.attach record that names this server")
+        self._require_signed(record)
+        node_id = node_id_of(record.actor)
+        node: Json | None = self._ledger.state.get("tree", node_id)
+        if node is None or record.body.get("node") != node_id or "address" not in node:
+            raise UnauthenticatedError("this key is not in the mesh", code="revoked")
+        moved = {**node, "at": record.body["server"], "moves": record.body.get("moves")}
+        if moved != node:
+            await self._ledger.submit([record])
+        return {"node_id": node_id, **moved}
+
     async def admit_server(
         self, candidate: Candidate, *, invite_id: str, signature: str, redeem: Record
     ) -> ServerCertificate:

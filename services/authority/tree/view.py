@@ -1,15 +1,16 @@
 """The permission tree: a root, customers below it, endpoints below customers.
 
     tree/<node>            {kind, name, parent, record, …}; an endpoint also has key, wireguard_key,
-                           server (who enrolled it) and, once assigned, address
+                           server (who enrolled it), once assigned address, and once it moved
+                           at (the server that carries it) and moves (how often it did)
     kids/<node>            {count, height}: children, and an upper bound of the levels below
     name/<parent>/<name>   the node of that name
     wg/<wireguard key>     the node that holds it
     grant/<node>/<key>     {capability, made, record}; made is the record that made the node
     admins/<node>          how many keys are granted admin there
 
-Kinds: ``tree.create``, ``tree.move``, ``tree.rename``, ``tree.remove``, ``tree.grant``,
-``tree.revoke``. Endpoints are born by ``auth.redeem``; this module makes their node.
+Kinds: ``tree.create``, ``tree.move``, ``tree.rename``, ``tree.remove``, ``tree.attach``,
+``tree.grant``, ``tree.revoke``. Endpoints are born by ``auth.redeem``; their node is made here.
 """
 
 from __future__ import annotations
@@ -232,6 +233,21 @@ def _remove(context: FoldContext, body: dict[str, Any]) -> None:
     remove_node(state, node_id, node)
 
 
+def _attach(context: FoldContext, body: dict[str, Any]) -> None:
+    """Let an endpoint go to another server; its own key says so, in the feed of that server."""
+    state, moves = context.state, body.get("moves")
+    if body.keys() != {"node", "server", "moves"} or type(moves) is not int:
+        raise InputError("tree.attach has the fields node, server and moves, a number")
+    node = node_of(state, str(body["node"]))
+    if node.get("key") != b64u_encode(context.record.actor):
+        raise RejectedError("an endpoint moves by its own key", code="rejected_unauthorised")
+    if body["server"] != context.author.server_id:
+        raise RejectedError("a server takes in for itself alone", code="rejected_scope")
+    if moves <= node.get("moves", 0):
+        raise RejectedError("it moved since", code="stale")
+    state.put("tree", body["node"], {**node, "at": body["server"], "moves": moves})
+
+
 def _grant(context: FoldContext, body: dict[str, Any]) -> None:
     state = context.state
     node_id, key_text, name = fields(body, "node", "key", "capability")
@@ -287,6 +303,7 @@ APPLIERS: Appliers = {
     "tree.move": _move,
     "tree.rename": _rename,
     "tree.remove": _remove,
+    "tree.attach": _attach,
     "tree.grant": _grant,
     "tree.revoke": _revoke,
 }

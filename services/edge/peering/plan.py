@@ -1,9 +1,9 @@
 """From certificates and nodes to what WireGuard should hold: pure arithmetic.
 
-A server's peer has its backbone /32, its slices and their IPv6 kin, and those of the servers that
-are reached through it; an endpoint's has its own two addresses. Mesh routes carry this server's
-backbone address as source, the own slices its own tunnel address; the gateway address is answered
-and never chosen.
+A server's peer has its backbone /32, its slices and their IPv6 kin, the addresses of its guests,
+and those of the servers that are reached through it; an endpoint's has its own two addresses. Mesh
+routes carry this server's backbone address as source, the own slices its own tunnel address; the
+gateway address is answered and never chosen.
 """
 
 from __future__ import annotations
@@ -62,9 +62,14 @@ def server_peer(
     server: ServerCertificate,
     endpoint: tuple[str, int] | None,
     carried: Sequence[ServerCertificate],
+    guests: Sequence[IPv4Address],
 ) -> PeerConfig:
-    """Return the peer that another server is; it carries what is for these, itself or not."""
+    """Return the peer that another server is: it carries what is for these, itself or not.
+
+    ``guests`` are the tunnel addresses of endpoints outside of the slices of those servers.
+    """
     prefixes = [prefix for one in carried for prefix in _prefixes(mesh_id, one)]
+    prefixes += [prefix for one in guests for prefix in _both(mesh_id, one)]
     return PeerConfig(
         public_key=server.wireguard_key,
         endpoint=endpoint,
@@ -83,12 +88,15 @@ def _prefixes(mesh_id: MeshId, server: ServerCertificate) -> list[str]:
 
 def endpoint_peer(mesh_id: MeshId, node: dict[str, Any]) -> PeerConfig:
     """Return the peer that an endpoint of this server is; it comes to us, so no address of its."""
-    address = IPv4Address(node["address"])
     return PeerConfig(
         public_key=parse_key(node["wireguard_key"]),
         endpoint=None,
-        allowed_ips=canonical_prefixes([f"{address}/32", f"{tunnel6(mesh_id, address)}/128"]),
+        allowed_ips=canonical_prefixes(_both(mesh_id, IPv4Address(node["address"]))),
     )
+
+
+def _both(mesh_id: MeshId, address: IPv4Address) -> list[str]:
+    return [f"{address}/32", f"{tunnel6(mesh_id, address)}/128"]
 
 
 def is_ours(slices: tuple[str, ...], node: dict[str, Any] | None) -> bool:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from services.edge.peering.carriers import Guests, carrier_of
 from services.edge.peering.plan import endpoint_peer, interface_plan, is_ours, server_peer
 from services.edge.peering.wishes import Wishes
 from services.edge.wireguard.model import InterfacePlan
@@ -16,7 +17,7 @@ from services.kernel.service import Health, HealthState
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from services.authority.ports import Json, Ledger
@@ -62,6 +63,7 @@ class PeeringService:
         self._tunnels = tunnels
         self._endpoint_of = endpoint_of
         self._wishes = Wishes()
+        self._guests = Guests(lambda: ledger.charter)
         self._news = asyncio.Event()
         self._tasks = TaskOwner("peering")
         self._peers: set[bytes] = set()
@@ -147,21 +149,25 @@ class PeeringService:
         for other, middle in self._through.items():
             if middle == server_id and (one := charter.server(other)) is not None:
                 carried.append(one)
+        guests = [address for one in carried for address in self._guests.of(one.server_id)]
         endpoint = self._endpoint_of(server_id)
-        return server_peer(self._ledger.mesh_id, certificate, endpoint, carried)
+        return server_peer(self._ledger.mesh_id, certificate, endpoint, carried, guests)
 
     def _all_peers(self) -> dict[bytes, PeerConfig]:
         mesh_id, own = self._ledger.mesh_id, self._own()
-        peers = {
-            one.wireguard_key: self._server_peer(one)
-            for one in self._ledger.charter.servers().values()
-            if one.server_id != own.server_id
-        }
-        for _, _, node in self._ledger.state.scan("tree"):
-            if is_ours(own.slices, node):
+        peers = {}
+        for _, node_id, node in self._ledger.state.scan("tree"):
+            self._guests.note(node_id, None, node)
+            if self._is_here(node):
                 peer = endpoint_peer(mesh_id, node)
                 peers[peer.public_key] = peer
+        for one in self._ledger.charter.servers().values():
+            if one.server_id != own.server_id:
+                peers[one.wireguard_key] = self._server_peer(one)
         return peers
+
+    def _is_here(self, node: Json | None) -> bool:
+        return carrier_of(self._ledger.charter, node) == self._ledger.server_id
 
     def _on_changes(self, changes: list[Change]) -> None:
         own = self._ledger.charter.server(self._ledger.server_id)
@@ -171,7 +177,7 @@ class PeeringService:
             return
         for change in changes:
             if change.view == "tree":
-                self._on_node(own, change.old, change.new)
+                self._on_node(change)
             elif change.key == own.server_id:
                 self._on_own(own, change.old)
             elif change.key != "head":
@@ -184,8 +190,10 @@ class PeeringService:
         for key in self._peers:
             self._wishes.remove(key)
 
-    def _on_node(self, own: ServerCertificate, old: Json | None, new: Json | None) -> None:
-        was, now = is_ours(own.slices, old), is_ours(own.slices, new)
+    def _on_node(self, change: Change) -> None:
+        old, new = change.old, change.new
+        was, now = self._is_here(old), self._is_here(new)
+        self._want_servers(self._carrying(self._guests.note(change.key, old, new)))
         if was and old is not None and (not now or _key(old) != _key(new)):
             self._wishes.remove(parse_key(old["wireguard_key"]))
         if now and new is not None:
@@ -198,7 +206,7 @@ class PeeringService:
             return
         self._wishes.plan(self.plan())
         for _, _, node in self._ledger.state.scan("tree"):
-            if is_ours(fresh, node):
+            if is_ours(fresh, node) and self._is_here(node):
                 self._wishes.want(endpoint_peer(self._ledger.mesh_id, node))
 
     def _on_server(self, change: Change) -> None:
@@ -208,13 +216,21 @@ class PeeringService:
             self._wishes.remove(parse_key(change.old["wireguard_key"]))
         server_id = ServerId(change.key)
         if change.new is None:
+            self._take_back(self._guests.turned_out(server_id))
             self._forget_detours(server_id)
         else:
-            self._want_servers({server_id, *self._middle(server_id)})
+            self._want_servers(self._carrying({server_id}))
 
-    def _middle(self, server_id: ServerId) -> tuple[ServerId, ...]:
-        middle = self._through.get(server_id)
-        return () if middle is None else (middle,)
+    def _carrying(self, servers: AbstractSet[ServerId]) -> set[ServerId]:
+        """Return these servers and those through which they are reached."""
+        return {*servers, *(self._through[one] for one in servers if one in self._through)}
+
+    def _take_back(self, node_ids: Sequence[str]) -> None:
+        """Carry the endpoints of own slices again whose server is gone."""
+        for node_id in node_ids:
+            node = self._ledger.state.get("tree", node_id)
+            if self._is_here(node):
+                self._wishes.want(endpoint_peer(self._ledger.mesh_id, node))
 
     def _forget_detours(self, gone: ServerId) -> None:
         """Nothing goes to or through a server that was removed."""

@@ -7,54 +7,11 @@ import asyncio
 import pytest
 
 from services.authority.ipam.service import IpamService
-from services.edge.peering.service import PeeringService
-from services.kernel.errors import StartError, UnavailableError
+from services.kernel.errors import StartError
 from services.kernel.service import HealthState
 from tests.fakes.neighbour import Neighbour, hand_over
 from tests.fakes.one_server import OneServer
-
-ENDPOINT = ("192.0.2.7", 51940)
-
-
-class Device:
-    """Takes what it is told, at once; refuses what a test says."""
-
-    def __init__(self) -> None:
-        self.peers = {}
-        self.plans = []
-        self.refuses: set[bytes] = set()
-        self.holds: dict[bytes, asyncio.Event] = {}
-        self.told = asyncio.Event()
-
-    async def set_plan(self, plan) -> None:
-        self.plans.append(plan)
-
-    async def replace_peers(self, peers) -> None:
-        self.peers = dict(peers)
-
-    async def set_peer(self, peer) -> None:
-        self.told.set()
-        if (hold := self.holds.get(peer.public_key)) is not None:
-            await hold.wait()
-        if peer.public_key in self.refuses:
-            raise UnavailableError("the device is busy")
-        self.peers[peer.public_key] = peer
-
-    async def remove_peer(self, public_key) -> None:
-        self.peers.pop(public_key, None)
-
-
-async def settled() -> None:
-    """Let the queue run dry; nothing here waits for a timer."""
-    for _ in range(50):
-        await asyncio.sleep(0)
-
-
-async def peering_of(ledger):
-    device = Device()
-    peering = PeeringService(ledger=ledger, tunnels=device, endpoint_of=lambda _: ENDPOINT)
-    await peering.start()
-    return peering, device
+from tests.fakes.peering import peering_of, settled, wireguard_key_of
 
 
 @pytest.fixture
@@ -199,7 +156,3 @@ async def test_the_heir_releases_blocks_that_the_revoked_server_gave(one, others
     await one.services.root_keys.revoke(third.server_id, heir=one.ledger.server_id)
     await one.ipam.release_block(given["block"])
     assert one.ledger.state.get("block", given["block"]) is None
-
-
-def wireguard_key_of(one: OneServer) -> bytes:
-    return one.ledger.charter.server(one.ledger.server_id).wireguard_key
