@@ -11,6 +11,8 @@ from seipd.cli.output import print_facts, print_json, print_table
 from seipd.cli.recovery import recover
 from seipd.cli.shares import shares
 
+RECORDS = ("record", "named_recovery_key")
+
 
 @click.group()
 def root() -> None:
@@ -41,7 +43,7 @@ def show(context: click.Context) -> None:
     if wants_json(context):
         print_json(newest)
     else:
-        print_facts([(name, value) for name, value in newest.items() if name != "record"])
+        print_facts([(name, value) for name, value in newest.items() if name not in RECORDS])
 
 
 @root.command()
@@ -60,4 +62,4 @@ def rotate(context: click.Context, overlap: str | None) -> None:
     if wants_json(context):
         print_json(newest)
     else:
-        print_facts([(name, value) for name, value in newest.items() if name != "record"])
+        print_facts([(name, value) for name, value in newest.items() if name not in RECORDS])

@@ -97,7 +97,7 @@ def _known(walk: RootWalk, fingerprint: str) -> Any:  # noqa: ANN401 (a Generati
 
 
 def _records(file: Path) -> list[Record]:
-    """Read a record, a list of them, or of objects that hold one each as ``record``."""
+    """Read a record, a list of them, or of what ``seipd root chain --json`` prints."""
     from services.base.ledger.rootchain import RootChainError
     from services.kernel import canonical
     from services.kernel.errors import SeipdError
@@ -111,12 +111,18 @@ def _records(file: Path) -> list[Record]:
             value = value.get("chain", value.get("charter", [value]))
         if not isinstance(value, list):
             raise RootChainError("it is no list of records", code="root_malformed")
-        held = [one.get("record", one) if isinstance(one, dict) else one for one in value]
-        return [record_from_value(one) for one in held]
+        return [record_from_value(one) for held in value for one in _held(held)]
     except RootChainError:
         raise
     except SeipdError as error:
         raise RootChainError(str(error), code="root_malformed") from error
+
+
+def _held(row: object) -> list[object]:
+    if not isinstance(row, dict) or "record" not in row:
+        return [row]
+    named = row.get("named_recovery_key")
+    return [row["record"]] if named is None else [named, row["record"]]
 
 
 def _parse_time(text: str | None) -> int:

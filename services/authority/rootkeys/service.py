@@ -16,6 +16,7 @@ from services.authority.rootkeys.witnesses import choose_witnesses
 from services.base.ledger.author import sign_by_root
 from services.base.ledger.changes import CHANGE_KIND, EpochEnd, Removal
 from services.base.ledger.merkle import EMPTY_ROOT
+from services.base.ledger.rootwalk import naming_number
 from services.kernel.addr import pick_backbone
 from services.kernel.certificates import ServerCertificate
 from services.kernel.errors import ConflictError, NotFoundError, SeipdError, UnavailableError
@@ -223,8 +224,17 @@ class RootKeysService:
         return self._turn
 
     def describe(self) -> list[Json]:
-        """Return the root key chain, the genesis key first."""
+        """Return the root key chain, the genesis key first.
+
+        Of a generation that a recovery key endorsed ``named_recovery_key`` is the change that had
+        named that key: with ``record`` it is what anybody can follow the chain by.
+        """
         charter, now_ms = self._ledger.charter, self._clock.now_ms()
+
+        def naming(one: Generation) -> Json | None:
+            number = naming_number(charter.chain, one)
+            return None if number is None else charter.records[number].value()
+
         return [
             {
                 "generation": one.generation,
@@ -236,6 +246,7 @@ class RootKeysService:
                 "expires_at": _utc(one.expires_ms),
                 "closes_at": None if one.closes_ms is None else _utc(one.closes_ms),
                 "record": charter.records[one.number].value(),
+                "named_recovery_key": naming(one),
             }
             for one in charter.chain.generations
         ]

@@ -1,7 +1,8 @@
 """Follows the root key chain for somebody who knows a mesh's id alone. Pure.
 
-What is shown is the chain as a server has it: the genesis, the links, and the changes that name a
-recovery key; all else of the roster may be left out. Each record is believed by those before it.
+What is shown is the chain as a server has it: the genesis, the links, and of each link that a
+recovery key endorsed the change that named that key; all else of the roster may be left out. Each
+record is believed by those before it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from services.kernel.records import record_from_value
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from services.base.ledger.rootchain import Generation
     from services.base.ledger.roster import Charter
     from services.kernel.ids import MeshId
     from services.kernel.records import Record
@@ -33,9 +35,22 @@ MAX_SHOWN: Final = 2048
 
 def shown_chain(charter: Charter) -> list[Record]:
     """Return the records by which anybody can follow the chain."""
-    numbers = {one.number for one in charter.chain.generations}
-    numbers |= {number for number, _ in charter.chain.recovery_keys}
+    chain = charter.chain
+    numbers = {one.number for one in chain.generations}
+    named = (naming_number(chain, one) for one in chain.generations)
+    numbers |= {number for number in named if number is not None}
     return [charter.records[number] for number in sorted(numbers)]
+
+
+def naming_number(chain: RootChain, generation: Generation) -> int | None:
+    """Return the number of the change that named the recovery key which endorsed a generation.
+
+    None where the key before it endorsed it.
+    """
+    if generation.endorser != "recovery":
+        return None
+    named = (number for number, _ in reversed(chain.recovery_keys) if number < generation.number)
+    return next(named, None)
 
 
 def chain_from_values(values: object, mesh_id: MeshId) -> RootWalk:
