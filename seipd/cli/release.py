@@ -10,7 +10,7 @@ import click
 from seipd.cli.daemon_client import ask
 from seipd.cli.exits import NO
 from seipd.cli.options import settings_of, wants_json
-from seipd.cli.output import print_facts, print_json, print_table
+from seipd.cli.output import print_facts, print_json, print_table, utc
 from services.kernel import canonical
 from services.kernel.errors import NotFoundError, TooLargeError
 
@@ -82,3 +82,18 @@ def fetch(context: click.Context) -> None:
         print_json(found)
     else:
         click.echo(f"{found['new_count']} new manifests")
+
+
+@release.command()
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, help="so many [100]")
+@click.pass_context
+def refused(context: click.Context, *, limit: int) -> None:
+    """Print which manifests were refused here, when, and why; oldest first."""
+    path = f"/api/attestation/manifests/refused?limit={limit}"
+    found = ask(settings_of(context), "GET", path)["refused"]
+    if wants_json(context):
+        print_json(found)
+        return
+    columns = ("source", "code", "what")
+    rows = [(utc(one["at_ms"]), *(one[column] for column in columns)) for one in found]
+    print_table(("at", "from", *columns[1:]), rows)

@@ -43,6 +43,7 @@ def compose(ground: Ground) -> Composition:
         *([base.signer_process] if base.signer_process else []),
         base.ledger,
         base.release,
+        authority.releases,
         mesh.trust,
         authority.governance,
         authority.ipam,

@@ -13,6 +13,7 @@ from services.authority.governance import view as governance
 from services.authority.ipam import view as ipam
 from services.authority.names import view as names
 from services.authority.recovery import view as recovery
+from services.authority.releases import view as releases
 from services.authority.rootkeys import view as rootkeys
 from services.authority.serversecrets import view as serversecrets
 from services.authority.tree import view as tree
@@ -41,6 +42,7 @@ APPLIERS = {
     **trust.APPLIERS,
     **names.APPLIERS,
     **recovery.APPLIERS,
+    **releases.APPLIERS,
     **serversecrets.APPLIERS,
     **governance.APPLIERS,
     **ballots.APPLIERS,

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from seipd.api.routes import Access, Route
 from services.base.release.manifest import version_text
-from services.kernel.errors import ForbiddenError, UnavailableError
+from services.kernel.errors import ForbiddenError, InputError, UnavailableError
 from services.kernel.ids import b64u_encode
 
 if TYPE_CHECKING:
     from seipd.api.routes import Call, Reply
     from services.base.release.manifest import Manifest
     from services.base.release.service import ReleaseService
+
+
+MAX_REFUSED = 1000
 
 
 def _shown(manifest: Manifest) -> dict[str, Any]:
@@ -63,6 +66,13 @@ async def _add(call: Call) -> Reply:
     return {"new": is_new, **_shown(manifest)}
 
 
+async def _refused(call: Call) -> Reply:
+    text = call.query("limit", "100")
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= MAX_REFUSED:
+        raise InputError(f"a limit is 1 to {MAX_REFUSED}")
+    return {"refused": await call.services.release.refused(int(text))}
+
+
 async def _fetch(call: Call) -> Reply:
     return {"new_count": await call.services.release.fetch()}
 
@@ -82,6 +92,13 @@ ROUTES = (
         summary="Take a release manifest, as it was signed",
         access=Access.OPERATOR,
         is_text=True,
+    ),
+    Route(
+        method="GET",
+        path="/api/attestation/manifests/refused",
+        handler=_refused,
+        summary="Which release manifests were refused here, when and with which code",
+        access=Access.OPERATOR,
     ),
     Route(
         method="POST",

@@ -13,6 +13,7 @@ from services.authority.governance import parameters
 from services.authority.governance.service import GovernanceService
 from services.authority.ipam.service import IpamService
 from services.authority.names.service import NamesService
+from services.authority.releases.service import SharedReleases
 from services.authority.rootkeys.auditcopy import AuditCopy
 from services.authority.rootkeys.auditing import AuditService
 from services.authority.rootkeys.rotating import DAY_MS
@@ -39,6 +40,7 @@ class AuthorityLayer:
     audit: AuditService
     enroll: EnrollService
     names: NamesService
+    releases: SharedReleases
 
 
 def authority_of(ground: Ground, base: BaseLayer) -> AuthorityLayer:
@@ -71,6 +73,7 @@ def authority_of(ground: Ground, base: BaseLayer) -> AuthorityLayer:
             clock=clock,
         ),
         names=NamesService(ledger=ledger, author=author, rng=secrets.SystemRandom()),
+        releases=SharedReleases(ledger=ledger, author=author, release=base.release),
     )
 
 

@@ -9,11 +9,13 @@ from seipd.daemon.genesis import save_charter
 from seipd.daemon.layers.releasing import release_of
 from seipd.daemon.signer_process import SignerProcess
 from services.authority.ballots import view as ballots_view
+from services.authority.dnsnames import view as dns_view
 from services.authority.enroll import view as enroll_view
 from services.authority.governance import view as governance_view
 from services.authority.ipam import view as ipam_view
 from services.authority.names import view as names_view
 from services.authority.recovery import view as recovery_view
+from services.authority.releases import view as releases_view
 from services.authority.rootkeys import view as rootkeys_view
 from services.authority.serversecrets import view as secrets_view
 from services.authority.tree import view as tree_view
@@ -87,7 +89,9 @@ def appliers() -> Appliers:
         **trust_view.APPLIERS,
         **ballots_view.APPLIERS,
         **names_view.APPLIERS,
+        **dns_view.APPLIERS,
         **recovery_view.APPLIERS,
+        **releases_view.APPLIERS,
         **secrets_view.APPLIERS,
         **governance_view.APPLIERS,
         **rootkeys_view.APPLIERS,

@@ -11,6 +11,7 @@ from services.authority.trust.released import ReleaseBook
 from services.base.release.manifest import ReleaseKeys
 from services.base.release.service import ReleaseService
 from services.base.release.store import ManifestStore
+from services.base.storage.journal import JournalFile
 from services.kernel.errors import ForbiddenError, UnavailableError
 from services.mesh.facts.kinds import RELEASE
 from services.runtime.outbound import HttpClient
@@ -63,6 +64,7 @@ def release_of(
         releases_url=settings.releases_url,
         measure_after_s=MEASURE_AFTER_S,
         client=lambda: HttpClient(may_reach=may_reach),
+        journal=JournalFile(folder=paths.releases, stem="refused", clock=clock),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from services.base.release.approval import Running, approve
 from services.base.release.fetch import check_url, fetch_manifests
@@ -27,6 +27,17 @@ logger = logging.getLogger(__name__)
 
 FETCH_EVERY_S = 6 * 3600.0
 RETRY_AFTER_S = 600.0
+MAX_WHAT_CHARS = 400
+
+
+class Journal(Protocol):
+    """The audit of manifests that were refused."""
+
+    async def write(self, entry: dict[str, Any]) -> None:
+        """Keep an entry; trouble with the disk is told in the log."""
+
+    async def newest(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest entries, oldest first."""
 
 
 class ReleaseService:
@@ -44,6 +55,7 @@ class ReleaseService:
         measure_after_s: float = 0.0,
         measure_here: Callable[[], Measurement] = lambda: measure(this_installation()),
         client: Callable[[], HttpClient] = HttpClient,
+        journal: Journal | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -52,6 +64,8 @@ class ReleaseService:
         self._measure = measure_here
         self._measure_after_s = measure_after_s
         self._client = client
+        self._journal = journal
+        self._taken: list[Callable[[bytes], None]] = []
         self._measured: Measurement | None = None
         self._unmeasured = "still measuring"
         self._unreadable = ""
@@ -96,6 +110,19 @@ class ReleaseService:
         return self._store.manifests
 
     @property
+    def documents(self) -> tuple[bytes, ...]:
+        """The same, as they were signed."""
+        return self._store.documents
+
+    def believes(self, data: bytes) -> bool:
+        """Say whether a manifest is signed by a key that is trusted here."""
+        return self._store.believes(data)
+
+    def on_taken(self, callback: Callable[[bytes], None]) -> None:
+        """Call ``callback`` with each manifest that is new here."""
+        self._taken.append(callback)
+
+    @property
     def running(self) -> Running:
         """What this server tells others that it runs.
 
@@ -118,21 +145,39 @@ class ReleaseService:
         """
         return approve(running, self._store.manifests, now_ms=self._clock.now_ms())
 
-    async def add(self, data: bytes) -> tuple[Manifest, bool]:
-        """Check and keep a manifest; say whether it is a new one.
+    async def add(self, data: bytes, *, source: str = "import") -> tuple[Manifest, bool]:
+        """Check and keep a manifest; say whether it is a new one. A refusal goes into the audit.
 
         Raises:
             WireError: no manifest.
             ManifestRefusedError: it is not believed.
+            ReleaseRefusedError: ``release_below_minimum``: another manifest ended that release.
             ConflictError: ``too_many``.
             StorageError: the disk refused.
         """
-        return await asyncio.to_thread(self._store.add, data)
+        try:
+            manifest, is_new = await asyncio.to_thread(
+                self._store.add, data, now_ms=self._clock.now_ms()
+            )
+        except SeipdError as error:
+            logger.warning("a manifest is refused: %s", error, extra={"code": error.code})
+            if self._journal is not None:
+                told = {"code": error.code, "source": source, "what": str(error)[:MAX_WHAT_CHARS]}
+                await self._journal.write(told)
+            raise
+        if is_new:
+            for callback in self._taken:
+                callback(data)
+        return manifest, is_new
+
+    async def refused(self, limit: int) -> list[dict[str, Any]]:
+        """Return which manifests were refused here, when and why, oldest first."""
+        return [] if self._journal is None else await self._journal.newest(limit)
 
     async def fetch(self) -> int:
         """Fetch from the releases URL now; return how many manifests are new.
 
-        One that is not believed is told and passed over: it must not keep others away.
+        One that is not believed is passed over: it must not keep others away.
 
         Raises:
             ConfigError: ``no_releases_url``.
@@ -146,9 +191,8 @@ class ReleaseService:
         async with self._client() as client:
             async for data in fetch_manifests(client, self._url):
                 try:
-                    _, is_new = await self.add(data)
-                except SeipdError as error:
-                    logger.warning("a manifest is refused: %s", error, extra={"code": error.code})
+                    _, is_new = await self.add(data, source="fetch")
+                except SeipdError:
                     continue
                 new_count += is_new
         return new_count

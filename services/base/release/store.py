@@ -6,6 +6,7 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING
 
+from services.base.release.approval import ReleaseRefusedError, minimum_of
 from services.base.release.manifest import MAX_MANIFEST_BYTES, open_manifest, version_text
 from services.base.storage import files
 from services.kernel.errors import ConflictError, SeipdError
@@ -27,6 +28,12 @@ class ManifestStore:
         self._folder = folder
         self._keys = keys
         self._held: dict[str, Manifest] = {}
+        self._documents: dict[str, bytes] = {}
+
+    @property
+    def documents(self) -> tuple[bytes, ...]:
+        """The same, as they were signed."""
+        return tuple(self._documents.values())
 
     @property
     def manifests(self) -> tuple[Manifest, ...]:
@@ -39,22 +46,32 @@ class ManifestStore:
         Raises:
             StorageError: the disk refused.
         """
-        self._held = {}
+        self._held, self._documents = {}, {}
         files.make_private_dir(self._folder)
         for path in sorted(self._folder.glob("*.json")):
             try:
-                manifest = open_manifest(files.read_file(path, MAX_MANIFEST_BYTES), self._keys)
+                data = files.read_file(path, MAX_MANIFEST_BYTES)
+                manifest = open_manifest(data, self._keys)
             except SeipdError as error:
                 logger.warning("%s is not used: %s", path.name, error, extra={"code": error.code})
                 continue
-            self._held[path.name] = manifest
+            self._held[path.name], self._documents[path.name] = manifest, data
 
-    def add(self, data: bytes) -> tuple[Manifest, bool]:
+    def believes(self, data: bytes) -> bool:
+        """Say whether a manifest is signed by a key that is trusted here."""
+        try:
+            open_manifest(data, self._keys)
+        except SeipdError:
+            return False
+        return True
+
+    def add(self, data: bytes, *, now_ms: int) -> tuple[Manifest, bool]:
         """Check and keep a manifest; say whether it is a new one.
 
         Raises:
             WireError: no manifest.
             ManifestRefusedError: it is not believed.
+            ReleaseRefusedError: ``release_below_minimum``: another manifest ended that release.
             ConflictError: ``too_many``: there are 256 already.
             StorageError: the disk refused.
         """
@@ -63,6 +80,13 @@ class ManifestStore:
         name = f"{version_text(manifest.version)}-{manifest.platform}-{digest}.json"
         if name in self._held:
             return manifest, False
+        minimum = minimum_of(self.manifests, now_ms=now_ms)
+        if manifest.version < minimum:
+            raise ReleaseRefusedError(
+                f"{version_text(manifest.version)} was ended: "
+                f"{version_text(minimum)} is the oldest that may run",
+                code="release_below_minimum",
+            )
         if len(self._held) >= MAX_MANIFESTS:
             raise ConflictError(
                 f"there are {MAX_MANIFESTS} manifests already",
@@ -70,5 +94,5 @@ class ManifestStore:
                 mend=f"remove those of old releases from {self._folder} and restart the daemon",
             )
         files.write_atomic(self._folder / name, data)
-        self._held[name] = manifest
+        self._held[name], self._documents[name] = manifest, data
         return manifest, True

@@ -140,11 +140,11 @@ def test_manifests_outlive_a_restart_and_damaged_ones_are_left_aside(tmp_path: P
     folder = tmp_path / "releases"
     store = ManifestStore(folder=folder, keys=KEYS)
     store.load()
-    kept, is_new = store.add(manifest())
+    kept, is_new = store.add(manifest(), now_ms=NOW_MS)
     assert is_new
-    assert store.add(manifest()) == (kept, False)
+    assert store.add(manifest(), now_ms=NOW_MS) == (kept, False)
     with pytest.raises(SeipdError):
-        store.add(manifest(OLD_KEY))
+        store.add(manifest(OLD_KEY), now_ms=NOW_MS)
     (folder / "damaged.json").write_bytes(manifest()[:-9])
     again = ManifestStore(folder=folder, keys=KEYS)
     again.load()

@@ -1,0 +1,1 @@
+"""Release manifests in the ledger: what one server took, all have."""
