@@ -5,21 +5,7 @@ from __future__ import annotations
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from tests.fakes.one_server import OneServer
 from tests.fakes.signer_audit import AuditedSigner
-
-
-@pytest.fixture
-async def server(tmp_path):
-    one = await OneServer.start(tmp_path / "one")
-    yield one
-    await one.stop()
-
-
-@pytest.fixture
-async def operator(server):
-    async with TestClient(TestServer(server.app("operator"))) as client:
-        yield client
 
 
 async def told(client, query: str = ""):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
@@ -16,20 +17,9 @@ from services.edge.auth import sessions
 from services.edge.auth.sessions import auth_input
 from services.kernel.addr import own_tunnel_address
 from services.kernel.ids import b64u_decode, b64u_encode
-from tests.fakes.one_server import OneServer
 
-
-@pytest.fixture
-async def server(tmp_path):
-    one = await OneServer.start(tmp_path)
-    yield one
-    await one.stop()
-
-
-@pytest.fixture
-async def public(server):
-    async with TestClient(TestServer(server.app("public"))) as client:
-        yield client
+if TYPE_CHECKING:
+    from tests.fakes.one_server import OneServer
 
 
 class Tunnel:

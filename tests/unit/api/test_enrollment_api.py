@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
-import subprocess
-import sys
+from typing import TYPE_CHECKING
 
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from services.authority.enroll import view as enroll_view
@@ -20,8 +19,10 @@ from services.base.crypto.signatures import SigningKey, generate_signing_key
 from services.base.ledger.author import Author
 from services.kernel.ids import b64u_encode, server_id_of
 from services.kernel.invitations import decode_token
-from tests.fakes.neighbour import Neighbour, hand_over
-from tests.fakes.one_server import OneServer
+from tests.fakes.neighbour import hand_over
+
+if TYPE_CHECKING:
+    from tests.fakes.one_server import OneServer
 
 
 class Newcomer:
@@ -63,8 +64,8 @@ class Newcomer:
 
 
 @pytest.fixture
-async def one(tmp_path, monkeypatch):
-    server = await OneServer.start(tmp_path / "one")
+async def server(server, monkeypatch):
+    """A mesh whose servers vote on who is let in."""
     proposal = await server.governance.propose(
         Wish(parameter=parameters.ENROLLMENT, new_value="quorum", expires_s=60)
     )
@@ -72,25 +73,7 @@ async def one(tmp_path, monkeypatch):
     # A minute is what a test says it is, however slow the machine.
     now_ms = server.clock.now_ms()
     monkeypatch.setattr(server.clock, "now_ms", lambda: now_ms + server.clock.shift_ms)
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def others(one, tmp_path):
-    found = [await Neighbour.join(one, tmp_path / name) for name in ("two", "three")]
-    for other in found:
-        await hand_over(one.ledger, other.ledger)
-        await hand_over(other.ledger, one.ledger)
-    yield found
-    for other in found:
-        await other.stop()
-
-
-@pytest.fixture
-async def public(one):
-    async with TestClient(TestServer(one.app("public"))) as client:
-        yield client
+    return server
 
 
 @pytest.fixture
@@ -201,40 +184,27 @@ async def test_where_the_policy_is_open_nobody_votes(one, public, newcomer) -> N
     assert list(one.ledger.state.scan("ballot")) == []
 
 
-async def test_the_command_line(one, others, public, newcomer) -> None:
-    (one.folder / "run").mkdir()
-    runner = web.AppRunner(one.app("operator"))
-    await runner.setup()
-    await web.UnixSite(runner, str(one.folder / "run/seipd.sock")).start()
-
-    async def server(*arguments):
-        command = [sys.executable, "-m", "seipd", f"--data-root={one.folder}", "server"]
-        return await asyncio.to_thread(
-            subprocess.run, [*command, *arguments], capture_output=True, text=True
-        )
-
-    try:
-        await newcomer.join(public)
-        rows = json.loads((await server("ls", "--json")).stdout)
-        row = next(row for row in rows if row["server_id"] == newcomer.server_id)
-        assert (row["state"], row["ballot"]["state"], row["ballot"]["needed"]) == (
-            "newcomer",
-            "open",
-            2,
-        )
-        done = await server("enroll", "approve", newcomer.server_id)
-        assert (done.returncode, done.stderr) == (0, "")
-        again = await server("enroll", "deny", newcomer.server_id)
-        assert again.returncode == 6
-        unknown = await server("enroll", "approve", "server-0000000000000000")
-        assert unknown.returncode == 5
-        shown = json.loads((await server("enroll", "--json")).stdout)
-        assert (shown["policy"], shown["ballots"][0]["approvals"]) == ("quorum", 1)
-        assert newcomer.server_id in (await server("enroll")).stdout
-        assert "ballot on" in (await server("ls")).stdout
-        await votes(one, others[0], newcomer, approve=True)
-        assert (await newcomer.join(public))[0] == 201
-        rows = json.loads((await server("ls", "--json")).stdout)
-        assert [row["ballot"]["state"] for row in rows if row["ballot"]] == ["approved"]
-    finally:
-        await runner.cleanup()
+async def test_the_command_line(one, others, public, newcomer, seipd) -> None:
+    server_command = functools.partial(seipd, "server")
+    await newcomer.join(public)
+    rows = json.loads((await server_command("ls", "--json")).stdout)
+    row = next(row for row in rows if row["server_id"] == newcomer.server_id)
+    assert (row["state"], row["ballot"]["state"], row["ballot"]["needed"]) == (
+        "newcomer",
+        "open",
+        2,
+    )
+    done = await server_command("enroll", "approve", newcomer.server_id)
+    assert (done.returncode, done.stderr) == (0, "")
+    again = await server_command("enroll", "deny", newcomer.server_id)
+    assert again.returncode == 6
+    unknown = await server_command("enroll", "approve", "server-0000000000000000")
+    assert unknown.returncode == 5
+    shown = json.loads((await server_command("enroll", "--json")).stdout)
+    assert (shown["policy"], shown["ballots"][0]["approvals"]) == ("quorum", 1)
+    assert newcomer.server_id in (await server_command("enroll")).stdout
+    assert "ballot on" in (await server_command("ls")).stdout
+    await votes(one, others[0], newcomer, approve=True)
+    assert (await newcomer.join(public))[0] == 201
+    rows = json.loads((await server_command("ls", "--json")).stdout)
+    assert [row["ballot"]["state"] for row in rows if row["ballot"]] == ["approved"]

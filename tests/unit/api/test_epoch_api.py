@@ -7,7 +7,6 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 
 from seipd.daemon.restored import Restored, read_restored, write_restored
 from seipd.daemon.restoring import RestoringService
@@ -31,25 +30,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def one(tmp_path):
-    server = await OneServer.start(tmp_path / "one")
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
 async def other(one, tmp_path):
     found = await Neighbour.join(one, tmp_path / "other")
     await hand_over(one.ledger, found.ledger)
     await hand_over(found.ledger, one.ledger)
     yield found
     await found.stop()
-
-
-@pytest.fixture
-async def public(one):
-    async with TestClient(TestServer(one.app("public"))) as client:
-        yield client
 
 
 async def token_of(public, one, key) -> str:

@@ -2,63 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import itertools
 import json
-import subprocess
-import sys
 
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from services.authority.governance import parameters
 from services.authority.governance.service import GovernanceService, Wish
 from services.kernel.errors import RejectedError
 from tests.fakes.neighbour import Neighbour, hand_over
-from tests.fakes.one_server import OneServer
 
 
 @pytest.fixture
-async def one(tmp_path):
-    server = await OneServer.start(tmp_path / "one")
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def others(one, tmp_path):
-    found = [await Neighbour.join(one, tmp_path / name) for name in ("two", "three")]
-    for other in found:
-        await hand_over(one.ledger, other.ledger)
-        await hand_over(other.ledger, one.ledger)
-    yield found
-    for other in found:
-        await other.stop()
-
-
-@pytest.fixture
-async def operator(one):
-    async with TestClient(TestServer(one.app("operator"))) as client:
-        yield client
-
-
-@pytest.fixture
-async def seipd(one):
-    """Run ``seipd governance`` against the daemon's own socket."""
-    (one.folder / "run").mkdir()
-    runner = web.AppRunner(one.app("operator"))
-    await runner.setup()
-    await web.UnixSite(runner, str(one.folder / "run/seipd.sock")).start()
-
-    async def run(*arguments):
-        command = [sys.executable, "-m", "seipd", f"--data-root={one.folder}", "governance"]
-        return await asyncio.to_thread(
-            subprocess.run, [*command, *arguments], capture_output=True, text=True
-        )
-
-    yield run
-    await runner.cleanup()
+def governance(seipd):
+    """Run ``seipd governance``."""
+    return functools.partial(seipd, "governance")
 
 
 def seat(other: Neighbour) -> GovernanceService:
@@ -142,7 +102,7 @@ async def test_votes_that_have_no_effect_are_told(one, others, operator) -> None
 
 
 async def test_a_vote_that_lost_its_ground_is_shown_with_its_reason(
-    one, others, operator, seipd, monkeypatch
+    one, others, operator, governance, monkeypatch
 ) -> None:
     """Two voted on the other proposal before it heard that the first had passed."""
     # Stamps are in the order of what happens here, whatever the machine's clock does meanwhile.
@@ -164,7 +124,7 @@ async def test_a_vote_that_lost_its_ground_is_shown_with_its_reason(
     ]
     await hand_over(others[1].ledger, two.ledger)
     assert await seat(two).proposals() == rows
-    printed = (await seipd("proposals")).stdout.split("votes without effect:")[1]
+    printed = (await governance("proposals")).stdout.split("votes without effect:")[1]
     assert [two.server_id, "stale_value"] == printed.split("\n")[2].split()[1:3]
 
 
@@ -204,30 +164,32 @@ async def test_the_door_to_vote_is_the_operator_s_alone(one) -> None:
     assert list(one.ledger.state.scan("proposal")) == []
 
 
-async def test_the_command_line(one, seipd) -> None:
-    listed = json.loads((await seipd("params", "--json")).stdout)
+async def test_the_command_line(one, governance) -> None:
+    listed = json.loads((await governance("params", "--json")).stdout)
     assert {row["name"]: row["value"] for row in listed}[parameters.ENROLLMENT] == "open"
-    made = await seipd("propose", parameters.ENROLLMENT, "quorum", "--reason", "new site", "--json")
+    made = await governance(
+        "propose", parameters.ENROLLMENT, "quorum", "--reason", "new site", "--json"
+    )
     assert made.returncode == 0, made.stderr
     proposal = json.loads(made.stdout)["id"]
     assert f"seipd governance vote {proposal[:12]} approve" in made.stderr
-    done = await seipd("vote", proposal[:12], "approve")
+    done = await governance("vote", proposal[:12], "approve")
     assert (done.returncode, done.stderr) == (0, "")
     assert "passed" in done.stdout
     assert one.ledger.state.get("param", parameters.ENROLLMENT)["value"] == "quorum"
-    again = await seipd("vote", proposal[:12], "deny")
+    again = await governance("vote", proposal[:12], "deny")
     assert (again.returncode, again.stderr.count("\n")) == (6, 1)
-    wrong = await seipd("propose", parameters.ROTATION, "0")
+    wrong = await governance("propose", parameters.ROTATION, "0")
     assert (wrong.returncode, wrong.stderr) == (
         2,
         f"error: {parameters.ROTATION} is 1-90\n",
     )
-    unknown = await seipd("propose", "colour", "7")
+    unknown = await governance("propose", "colour", "7")
     assert unknown.returncode == 5
     assert "seipd governance params" in unknown.stderr
-    shown = await seipd("proposals")
+    shown = await governance("proposals")
     assert proposal[:12] in shown.stdout
-    assert json.loads((await seipd("proposals", "--json")).stdout)[0]["state"] == "passed"
+    assert json.loads((await governance("proposals", "--json")).stdout)[0]["state"] == "passed"
 
 
 async def test_a_wish_is_refused_where_the_value_has_changed_meanwhile(one) -> None:

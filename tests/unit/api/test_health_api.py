@@ -6,27 +6,12 @@ import json
 import shutil
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 
 from seipd.config.model import Settings
 from seipd.daemon.doctor import examine
 from services.base.storage.root import DataRoot
 from services.base.storage.service import StorageService
 from services.kernel.service import Health, HealthState
-from tests.fakes.one_server import OneServer
-
-
-@pytest.fixture
-async def server(tmp_path):
-    one = await OneServer.start(tmp_path)
-    yield one
-    await one.stop()
-
-
-@pytest.fixture
-async def public(server):
-    async with TestClient(TestServer(server.app("public"))) as client:
-        yield client
 
 
 async def health(public):

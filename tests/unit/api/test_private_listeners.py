@@ -19,7 +19,6 @@ from seipd.api.listeners import has_address
 from seipd.api.server import HttpService
 from services.kernel.errors import StartError
 from services.kernel.service import HealthState
-from tests.fakes.one_server import OneServer
 
 GATEWAY, BACKBONE = "127.0.0.61", "127.0.0.62"
 
@@ -32,13 +31,6 @@ class Machine:
 
     def has(self, address: str) -> bool:
         return address in self.addresses
-
-
-@pytest.fixture
-async def one(tmp_path):
-    server = await OneServer.start(tmp_path)
-    yield server
-    await server.stop()
 
 
 @pytest.fixture

@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import json
-import subprocess
-import sys
+from typing import TYPE_CHECKING
 
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from services.base.ledger.ticks import StateWord
 from services.kernel import versions
 from services.kernel.errors import UnavailableError
 from services.kernel.service import HealthState
-from tests.fakes.one_server import OneServer
+
+if TYPE_CHECKING:
+    from tests.fakes.one_server import OneServer
 
 
 @pytest.fixture
-async def one(tmp_path):
-    server = await OneServer.start(tmp_path / "data")
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def seipd(one):
-    """Run ``seipd migrate`` against the daemon's own socket."""
-    (one.folder / "run").mkdir()
-    runner = web.AppRunner(one.app("operator"))
-    await runner.setup()
-    await web.UnixSite(runner, str(one.folder / "run/seipd.sock")).start()
-
-    async def run(*arguments):
-        command = [sys.executable, "-m", "seipd", f"--data-root={one.folder}", "migrate"]
-        return await asyncio.to_thread(
-            subprocess.run, [*command, *arguments], capture_output=True, text=True
-        )
-
-    yield run
-    await runner.cleanup()
+def migrate(seipd):
+    """Run ``seipd migrate``."""
+    return functools.partial(seipd, "migrate")
 
 
 def neighbour_says(one: OneServer, protocol: int | None) -> None:
@@ -51,14 +32,14 @@ def neighbour_says(one: OneServer, protocol: int | None) -> None:
     ]
 
 
-async def test_it_is_activated_once_all_know_it(one, seipd, monkeypatch) -> None:
+async def test_it_is_activated_once_all_know_it(one, migrate, monkeypatch) -> None:
     monkeypatch.setattr(versions, "KNOWN_VERSION", 2)
     neighbour_says(one, 2)
-    done = await seipd("--activate", "2", "--yes", "--json")
+    done = await migrate("--activate", "2", "--yes", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["in_force"] == 2
     assert one.ledger.state.get("mesh", "protocol") == {"version": 2}
-    shown = json.loads((await seipd("--json")).stdout)
+    shown = json.loads((await migrate("--json")).stdout)
     assert (shown["in_force"], shown["known"]) == (2, 2)
     # The mesh goes on writing.
     assert await one.token()
@@ -66,27 +47,27 @@ async def test_it_is_activated_once_all_know_it(one, seipd, monkeypatch) -> None
 
 @pytest.mark.parametrize("says", [1, None])
 async def test_a_server_that_lacks_it_is_named_and_left_behind_by_force_alone(
-    one, seipd, monkeypatch, says
+    one, migrate, monkeypatch, says
 ) -> None:
     monkeypatch.setattr(versions, "KNOWN_VERSION", 2)
     neighbour_says(one, says)
-    refused = await seipd("--activate", "2", "--yes")
+    refused = await migrate("--activate", "2", "--yes")
     assert refused.returncode == 6
     assert "server-neighbour" in refused.stderr
     assert one.ledger.state.get("mesh", "protocol") is None
-    assert (await seipd("--activate", "2", "--yes", "--force")).returncode == 0
+    assert (await migrate("--activate", "2", "--yes", "--force")).returncode == 0
     assert one.ledger.state.get("mesh", "protocol") == {"version": 2}
 
 
-async def test_a_version_that_this_server_lacks_is_refused_even_by_force(one, seipd) -> None:
-    refused = await seipd("--activate", "2", "--yes", "--force")
+async def test_a_version_that_this_server_lacks_is_refused_even_by_force(one, migrate) -> None:
+    refused = await migrate("--activate", "2", "--yes", "--force")
     assert refused.returncode == 6
     assert "knows protocol versions up to 1" in refused.stderr
     assert one.ledger.state.get("mesh", "protocol") is None
 
 
-async def test_nobody_is_asked_where_nobody_is(one, seipd) -> None:
-    refused = await seipd("--activate", "2")
+async def test_nobody_is_asked_where_nobody_is(one, migrate) -> None:
+    refused = await migrate("--activate", "2")
     assert refused.returncode == 2
     assert "--yes" in refused.stderr
 

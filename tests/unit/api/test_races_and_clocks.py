@@ -12,28 +12,8 @@ from services.base.crypto.signatures import generate_signing_key
 from services.base.ledger.author import Author
 from services.edge.auth.sessions import auth_input
 from services.kernel.ids import b64u_decode, b64u_encode
-from tests.fakes.one_server import OneServer
 
 YEARS_56_MS = 56 * 365 * 86_400_000
-
-
-@pytest.fixture
-async def server(tmp_path):
-    one = await OneServer.start(tmp_path)
-    yield one
-    await one.stop()
-
-
-@pytest.fixture
-async def public(server):
-    async with TestClient(TestServer(server.app("public"))) as client:
-        yield client
-
-
-@pytest.fixture
-async def operator(server):
-    async with TestClient(TestServer(server.app("operator"))) as client:
-        yield client
 
 
 async def append(operator, record):

@@ -2,68 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import pty
-import subprocess
-import sys
 
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from services.authority.enroll.service import Wanted
-from tests.fakes.neighbour import Neighbour, hand_over
-from tests.fakes.one_server import OneServer
+from tests.fakes.neighbour import hand_over
 
 NOBODY = "server-0000000000000000"
-
-
-@pytest.fixture
-async def one(tmp_path):
-    server = await OneServer.start(tmp_path / "one")
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def others(one, tmp_path):
-    found = [await Neighbour.join(one, tmp_path / name) for name in ("two", "three")]
-    for other in found:
-        await hand_over(one.ledger, other.ledger)
-        await hand_over(other.ledger, one.ledger)
-    yield found
-    for other in found:
-        await other.stop()
-
-
-@pytest.fixture
-async def operator(one):
-    async with TestClient(TestServer(one.app("operator"))) as client:
-        yield client
-
-
-@pytest.fixture
-async def seipd(one):
-    """Run ``seipd`` against the daemon's own socket, with nobody at the keyboard."""
-    (one.folder / "run").mkdir()
-    runner = web.AppRunner(one.app("operator"))
-    await runner.setup()
-    await web.UnixSite(runner, str(one.folder / "run/seipd.sock")).start()
-
-    async def run(*arguments, stdin=subprocess.DEVNULL):
-        command = [sys.executable, "-m", "seipd", f"--data-root={one.folder}"]
-        return await asyncio.to_thread(
-            subprocess.run,
-            [*command, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            stdin=stdin,
-        )
-
-    yield run
-    await runner.cleanup()
 
 
 async def revoke(operator, server_id, **options):

@@ -6,7 +6,6 @@ import json
 
 import msgspec
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 
 from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import Wanted
@@ -71,12 +70,6 @@ async def server(tmp_path):
     one.services.mesh.addresses = lambda: (f"{OWN}:9100",)
     yield one
     await one.stop()
-
-
-@pytest.fixture
-async def public(server):
-    async with TestClient(TestServer(server.app("public"))) as client:
-        yield client
 
 
 @pytest.fixture

@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from aiohttp.test_utils import TestClient, TestServer
-
-from tests.fakes.one_server import OneServer
-
-
-@pytest.fixture
-async def one(tmp_path):
-    server = await OneServer.start(tmp_path / "one")
-    yield server
-    await server.stop()
 
 
 async def test_a_small_mesh_gets_a_file_when_asked_for_and_says_so(one) -> None:

@@ -11,8 +11,6 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
 
 from seipd.config.model import Settings
 from seipd.daemon.mesh_info import DaemonInfo
@@ -44,30 +42,6 @@ async def server(tmp_path):
     await one.ledger.name_roster()
     yield one
     await one.stop()
-
-
-@pytest.fixture
-async def operator(server):
-    async with TestClient(TestServer(server.app("operator"))) as client:
-        yield client
-
-
-@pytest.fixture
-async def seipd(server):
-    """Run ``seipd`` against the daemon's own socket."""
-    (server.folder / "run").mkdir()
-    runner = web.AppRunner(server.app("operator"))
-    await runner.setup()
-    await web.UnixSite(runner, str(server.folder / "run/seipd.sock")).start()
-
-    async def run(*arguments):
-        command = [sys.executable, "-m", "seipd", f"--data-root={server.folder}"]
-        return await asyncio.to_thread(
-            subprocess.run, [*command, *map(str, arguments)], capture_output=True, text=True
-        )
-
-    yield run
-    await runner.cleanup()
 
 
 def proof_against(server: OneServer) -> dict:

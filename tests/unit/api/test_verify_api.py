@@ -10,20 +10,6 @@ from aiohttp.test_utils import TestClient, TestServer
 from services.base.crypto.signatures import generate_signing_key
 from services.kernel.ids import b64u_encode
 from tests.fakes.neighbour import Neighbour, hand_over
-from tests.fakes.one_server import OneServer
-
-
-@pytest.fixture
-async def server(tmp_path):
-    one = await OneServer.start(tmp_path / "one")
-    yield one
-    await one.stop()
-
-
-@pytest.fixture
-async def public(server):
-    async with TestClient(TestServer(server.app("public"))) as client:
-        yield client
 
 
 async def said(public, thing):

@@ -24,18 +24,10 @@ from services.base.ledger.note import NoteVerifier, parse_vkey
 from services.kernel.errors import CorruptError
 from services.kernel.service import HealthState
 from tests.fakes.neighbour import Neighbour, hand_over
-from tests.fakes.one_server import OneServer
 from tests.vectors.test_witness_vectors import VECTOR, vector_log, vector_witness
 
 ADD = "/witness/add-checkpoint"
 INVITES = 3
-
-
-@pytest.fixture
-async def one(tmp_path):
-    server = await OneServer.start(tmp_path / "data")
-    yield server
-    await server.stop()
 
 
 @pytest.fixture
@@ -137,7 +129,7 @@ async def test_what_is_new_is_signed_once_gossip_has_brought_it(one, author, cli
 
 
 async def test_what_nobody_has_seen_is_not_signed(one, author, client) -> None:
-    one.services.ledger.witness._arrival_s = 0.2
+    one.ledger.witness._logs._arrival_s = 0.2
     old = author.log.size
     await author.write()
     answer = await client.post(ADD, data=author.request(old))
