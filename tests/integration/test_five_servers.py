@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,8 +101,19 @@ def test_gov_01_two_of_five_change_nothing_three_do_and_a_cut_changes_no_result(
     refused(lab.run(five, "governance", "vote", many, "approve"), CONFLICT, "passed")
 
 
-def test_a_voted_rate_limit_binds_every_server(lab) -> None:
-    lab.decree(RATE, "30")
+def test_gov_09_what_the_last_voter_made_pass_outlives_its_crash_and_binds_every_server(
+    lab,
+) -> None:
+    first, second, third = lab.five[:3]
+    limit = lab.seipd_json(first, "governance", "propose", RATE, "30")["id"]
+    lab.each((first, second), lambda host: lab.vote(host, limit))
+    until(lambda: (lab.proposal(third, limit) or {}).get("approvals") == 2)
+    assert lab.vote(third, limit)["state"] == "passed"
+    os.kill(lab.daemon_pid(third), signal.SIGKILL)
+    lab.start_server(third)
+    until(lambda: lab.values(RATE) == [30] * 5)
+    assert lab.proposal(third, limit)["approvals"] == 3
+
     host, server = lab.plan.host("e1"), lab.plan.host("s5")
     many = f"https://{server.address}:9100/api/health?[1-35]"
     done = subprocess.run(
@@ -162,6 +175,11 @@ def test_rkc_09_and_13_four_of_five_bring_back_a_root_whose_signer_is_destroyed_
     lab.start_server(second)
     # The key that was used is followed by another, and endpoints join at any server.
     until(lambda: lab.dealing(first).get("recovery_key") not in {None, dealt["recovery_key"]})
+    chain = tmp_path / "chain.json"
+    chain.write_text(lab.seipd(fifth, "root", "chain", "--json"))
+    mesh = lab.status(fifth)["mesh_id"]
+    command = [sys.executable, "-m", "seipd.cli.verify", "chain", str(chain), "--root", mesh]
+    assert subprocess.run(command, check=False).returncode == 0
     lab.join_endpoint(lab.plan.host("e1"), third)
     assert lab.tunnel_address("e1")
 
