@@ -1,0 +1,116 @@
+"""Which server an endpoint should be at, and when it moves to another. Pure: time comes in.
+
+The best server is the one of the lowest score, in milliseconds. An endpoint moves when its server
+is silent, at once, or when it is slow for long and another is much nearer, once a minute at most:
+two servers of about the same distance do not play ball with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+ALPHA: Final = 0.3
+SLOW_MS: Final = 200.0
+BETTER: Final = 0.7
+HOLD_MS: Final = 60_000
+SILENT_MS: Final = 15_000
+FRESH_MS: Final = 60_000
+TEN_TENTHS: Final = 10.0
+
+
+def score(latency_ms: float, load: float) -> float:
+    """Return how good a server is, in ms; less is better.
+
+    Args:
+        latency_ms: the round trip to it.
+        load: how busy its processors are, in tenths: 10 is wholly.
+    """
+    return latency_ms + 10 * min(max(load, 0.0), TEN_TENTHS)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Seen:
+    load: float = 0.0
+    latency_ms: float | None = None
+    at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Go to this server, and why, as ``seip status`` tells it."""
+
+    server_id: str
+    why: str
+
+
+class Chooser:
+    """What is measured of the servers, and what follows."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Seen] = {}
+        self._moved_ms: int | None = None
+
+    def know(self, loads: dict[str, float]) -> None:
+        """Choose among exactly these servers; each with its load, in tenths."""
+        self._seen = {name: self._seen.get(name) or _Seen() for name in loads}
+        for name, load in loads.items():
+            self._seen[name].load = load
+
+    def measured(self, server_id: str, latency_ms: float | None, *, now_ms: int) -> None:
+        """Take a round trip; None: the server did not answer."""
+        seen = self._seen.get(server_id)
+        if seen is None:
+            return
+        if latency_ms is None:
+            seen.latency_ms = None
+            return
+        before = seen.latency_ms
+        seen.latency_ms = (
+            latency_ms if before is None else ALPHA * latency_ms + (1 - ALPHA) * before
+        )
+        seen.at_ms = now_ms
+
+    def latency_ms(self, server_id: str) -> float | None:
+        """Return the moving average of a server's round trips."""
+        seen = self._seen.get(server_id)
+        return None if seen is None else seen.latency_ms
+
+    def best(self, *, now_ms: int, but: Collection[str] = ()) -> str | None:
+        """Return the server of the lowest score among those that answered in the last minute."""
+        scores = [
+            (score(seen.latency_ms, seen.load), name)
+            for name, seen in self._seen.items()
+            if name not in but and seen.latency_ms is not None and now_ms - seen.at_ms < FRESH_MS
+        ]
+        return min(scores)[1] if scores else None
+
+    def moved(self, *, now_ms: int) -> None:
+        """Note that the endpoint went to another server, or tried to."""
+        self._moved_ms = now_ms
+
+    def decide(self, at: str, *, silent_ms: int, now_ms: int) -> Move | None:
+        """Return where to go from the server that the endpoint is at.
+
+        Args:
+            at: the server now.
+            silent_ms: for how long nothing of it came through the tunnel.
+            now_ms: monotonic.
+        """
+        if silent_ms >= SILENT_MS:
+            target = self.best(now_ms=now_ms, but=(at,))
+            why = f"{at} was silent for {silent_ms // 1000} s"
+            return None if target is None else Move(server_id=target, why=why)
+        if self._moved_ms is not None and now_ms - self._moved_ms < HOLD_MS:
+            return None
+        target, own_ms = self.best(now_ms=now_ms), self.latency_ms(at)
+        if own_ms is None or own_ms <= SLOW_MS or target in (None, at):
+            return None
+        other_ms = self.latency_ms(target or "")
+        if target is None or other_ms is None or other_ms > BETTER * own_ms:
+            return None
+        why = f"{at} takes {own_ms:.0f} ms, {target} {other_ms:.0f} ms"
+        return Move(server_id=target, why=why)
