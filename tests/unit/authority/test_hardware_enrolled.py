@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.authority.trust.enrolled import digest_of, enrolled_of
+from services.authority.trust.enrolled import digest_of, enrolled_of, entry_in
 from services.base.attestation.verified import Platform
 from services.base.ledger.fold import HorizonError
+from services.kernel.errors import SeipdError
 from tests.fakes.world import World
 
 QUICK = settings(
@@ -138,6 +140,21 @@ def test_an_entry_that_nobody_holds_any_more_is_forgotten() -> None:
         say(world, 0, 1, entry(ak))
     held = world.folded().state.get("hardware", world.servers[1].id)
     assert list(held["entries"]) == [digest_of(entry(2))]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just(PCR),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys((*entry(), "server"), JSON)))
+def test_any_body_is_an_entry_or_an_error_of_ours(body) -> None:
+    with contextlib.suppress(SeipdError):
+        _, found = entry_in({"server": "server-0000000000000000", **entry(), **body})
+        assert set(found) == set(entry())
+        assert entry_in({"server": "server-0000000000000000", **found})[1] == found
 
 
 def shuffled(world: World, seed: int):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.base.attestation.binding import binding
 from services.base.attestation.certifying import PER_MINUTE, CertifiedHere, Certifier
@@ -139,3 +142,12 @@ async def test_a_tpm_is_asked_seldom_and_what_is_no_credential_is_refused() -> N
     assert caught.value.code == "rate_limited"
     with pytest.raises(UnavailableError):
         await CertifiedHere(tpm=None, clock=Clock()).device(asker=B)
+
+
+TEXTS = st.fixed_dictionaries({"credential": st.text(max_size=9), "seed": st.text(max_size=9)})
+
+
+@given(st.one_of(st.binary(max_size=200), TEXTS.map(canonical.encode)))
+async def test_whatever_is_sent_as_a_credential_is_opened_or_refused(sent: bytes) -> None:
+    with contextlib.suppress(SeipdError):
+        await CertifiedHere(tpm=Opener(), clock=Clock()).open(sent, asker=B)
