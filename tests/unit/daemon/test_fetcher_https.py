@@ -95,7 +95,7 @@ async def test_a_server_of_the_mesh_gets_the_whole_feed(server, place, copy):
     # The server may have signed another attest meanwhile.
     assert own.size >= held.size > INVITES
     assert held.root == own.root_at(held.size)
-    assert held.read(0, own.size) == own.read(0, own.size)
+    assert held.read(0, held.size) == own.read(0, held.size)
 
 
 async def test_what_came_since_is_added_to_what_is_held(server, place, copy):
