@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from services.authority.governance import parameters
 from services.authority.recovery import planning
 from services.authority.recovery.view import numbers, threshold_of
 from services.base.ledger.state import State
@@ -20,6 +21,7 @@ from services.kernel.ids import b64u_encode
 from services.kernel.service import HealthState
 from tests.fakes.recovering import DeskInProcess, SharedMesh, service_of
 from tests.fakes.world import key_of
+from tests.unit.authority.test_governance_view import propose, vote
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -87,6 +89,24 @@ async def test_rkc_15_the_key_is_dealt_anew_when_the_holders_change(tmp_path: Pa
     shown = services[0].describe()["in_force"]
     assert shown["recovery_key"] != first
     assert (shown["threshold"], len(shown["holders"])) == (3, 4)
+
+
+async def test_the_key_is_dealt_anew_when_another_quorum_was_voted(tmp_path: Path) -> None:
+    mesh = SharedMesh(5)
+    services = services_of(mesh, tmp_path)
+    quorum = {"parameter": parameters.SHARE_QUORUM, "old_value": 75, "new_value": 51}
+    async with running(services):
+        await until(lambda: numbers(mesh.fold.state) == (1, 1))
+        await until(lambda: services[0].describe()["named"])
+        first = services[0].describe()["in_force"]["recovery_key"]
+        proposal = propose(mesh.world, 0, **quorum)
+        for voter in range(3):
+            vote(mesh.world, voter, proposal)
+        mesh.take(mesh.world.servers[0], [])
+        await until(lambda: numbers(mesh.fold.state) == (2, 2))
+    shown = services[0].describe()["in_force"]
+    assert (shown["threshold"], len(shown["holders"])) == (3, 5)
+    assert shown["recovery_key"] != first
 
 
 async def test_rkc_10_a_share_that_is_not_good_is_told_by_its_holder_and_shown(
