@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from seipd.cli.judging import NOT_GOOD, judge, say
+from seipd.cli.verify_audit import audit_command
 from seipd.cli.verify_root import certificate, chain
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def cli() -> None:
 
 cli.add_command(chain)
 cli.add_command(certificate)
+cli.add_command(audit_command(_parse_key))
 
 
 @cli.command()

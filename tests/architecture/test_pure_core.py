@@ -67,6 +67,7 @@ ALSO = frozenset(
         *(f"base/ledger/{name}.py" for name in ("holding", "intake", "telling", "upkeep")),
         "base/ledger/witnessed.py",
         "authority/recovery/recovering.py",
+        "authority/rootkeys/auditchain.py",
         "authority/rootkeys/auditcopy.py",
         "authority/rootkeys/auditing.py",
         "authority/rootkeys/rotation.py",

@@ -141,7 +141,8 @@ def test_the_audit_of_the_signer_is_shown_and_verified_with_no_daemon(lab) -> No
     assert ("sign", "root-2", "granted") in calls
     assert shown["behind"] == ""
     for one in shown["logs"]:
-        status, told = auditor("ledger", first.data_root / one["path"], "--key", one["vkey"])
+        folder = (first.data_root / one["path"]).parent
+        status, told = auditor("audit", folder, "--key", one["vkey"])
         assert (status, told.get("good")) == (0, True), told
     assert "root-2" in lab.seipd(first, "ledger", "audit", "--since", "1h")
     verified = lab.seipd(first, "ledger", "verify")

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 PAGE: Final = 256
 PATH: Final = "ledger/audit"
+MONTH: Final = re.compile(r"\d{4}-\d{2}\Z")
 
-_MONTH: Final = re.compile(r"\d{4}-\d{2}")
 _NAME: Final = re.compile(r"seipd-signer-[0-9a-f]{16}")
 
 
@@ -60,10 +60,15 @@ def audit_month(month: str, vkey: str) -> AuditMonth:
         WireError: they are not as a signer calls them.
     """
     verifier = parse_vkey(vkey)
-    name = f"seipd-signer-{hashlib.sha256(verifier.public_key).hexdigest()[:16]}"
-    if not _MONTH.fullmatch(month) or verifier.name != f"{name}/audit/{month}":
+    name = signer_name(verifier.public_key)
+    if not MONTH.fullmatch(month) or verifier.name != f"{name}/audit/{month}":
         raise WireError("the signer calls its audit by a name that is not its own")
     return AuditMonth(name=name, month=month, verifier=verifier)
+
+
+def signer_name(public_key: bytes) -> str:
+    """Return what a signer calls itself in its audit: it follows from the key that signs it."""
+    return f"seipd-signer-{hashlib.sha256(public_key).hexdigest()[:16]}"
 
 
 class AuditCopy:
@@ -80,7 +85,7 @@ class AuditCopy:
         """
         found = []
         for signer in self._subfolders(self._folder, _NAME):
-            for folder in self._subfolders(signer, _MONTH):
+            for folder in self._subfolders(signer, MONTH):
                 try:
                     vkey = _key_file(folder).read_text(encoding="ascii").strip()
                     found.append(audit_month(folder.name, vkey))

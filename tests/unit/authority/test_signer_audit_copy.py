@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from click.testing import CliRunner
 
 from seipd.cli.verify import cli
 from services.authority.rootkeys.auditcopy import AuditCopy, audit_month
 from services.authority.rootkeys.auditing import AuditService
+from services.base.ledger.note import NoteVerifier
+from services.kernel import canonical
 from services.kernel.errors import ConflictError, NotFoundError, UnavailableError, WireError
 from services.kernel.service import HealthState
 from services.runtime.clock import SystemClock
@@ -80,6 +84,36 @@ async def test_months_follow_each_other_and_an_auditor_verifies_each(daemon) -> 
         folder = daemon.folder / one["path"].removeprefix("ledger/audit/")
         words = ["ledger", str(folder), "--key", one["vkey"]]
         assert CliRunner().invoke(cli, words, standalone_mode=False).exit_code == 0
+
+
+def judged(folder, vkey: str) -> dict:
+    words = ["audit", str(folder), "--key", vkey, "--json"]
+    done = CliRunner().invoke(cli, words, standalone_mode=False)
+    return canonical.decode_object(done.stdout.encode())
+
+
+async def test_an_auditor_follows_the_months_in_the_copy_and_at_the_signer(
+    daemon, tmp_path
+) -> None:
+    for _ in range(3):
+        daemon.signer.write("sign")
+        daemon.signer.now_ms += MONTH_MS
+    await daemon.service.refresh()
+    daemon.signer.log.publish()
+    shown = await daemon.service.shown(seconds=None, limit=1)
+    vkey = shown["logs"][-1]["vkey"]
+    (copy,) = daemon.folder.glob("seipd-signer-*")
+    for folder in (copy, tmp_path / "signer"):
+        told = judged(folder, vkey)
+        assert (told["good"], told["begins_after"]) == (True, "nothing")
+        assert told["months"] == ["2026-11", "2026-12", "2027-01", "2027-02"]
+    shutil.rmtree(copy / "2026-11")
+    assert judged(copy, vkey)["begins_after"] == "2026-11"
+    shutil.rmtree(copy / "2027-01")
+    told = judged(copy, vkey)
+    assert (told["good"], told["path"]) == (False, "2027-02")
+    assert not judged(copy, NoteVerifier(name="x", public_key=bytes(32)).vkey)["good"]
+    assert not judged(tmp_path, vkey)["good"]
 
 
 async def test_by_age_and_where_the_signer_is_away_the_copy_answers(daemon) -> None:
