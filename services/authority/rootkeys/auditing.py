@@ -68,7 +68,8 @@ class AuditService:
         """Say whether the signer tells another story than before."""
         if self._contradiction:
             return Health(state=HealthState.DEGRADED, detail=self._contradiction)
-        return Health(state=HealthState.OK, detail="")
+        detail = "the signer's audit is kept" if self._source() else "no signer is here"
+        return Health(state=HealthState.OK, detail=detail)
 
     async def shown(self, *, seconds: int | None, limit: int) -> dict[str, Any]:
         """Return the newest entries of the signer's audit, oldest first, as new as can be.
