@@ -100,6 +100,7 @@ def test_it_does_not_print_its_secrets(opened) -> None:
 
 def test_closing_twice_is_closing(opened) -> None:
     provider = opened()
-    provider.generate(ONE)
+    public_key = provider.generate(ONE)
     provider.close()
     provider.close()
+    assert verify(public_key, b"x", opened().sign(ONE, b"x"))

@@ -88,6 +88,7 @@ async def test_it_rotates_by_itself_when_the_interval_is_over(server) -> None:
     await until(lambda: server.ledger.charter.number > chain_of(server).newest.number)
     server.clock.shift_ms += MINUTE_MS + 1000
     await until(lambda: chain_of(server).generations[0].is_closed)
+    assert [row["state"] for row in server.root_keys.describe()] == ["retired", "active"]
 
 
 async def test_a_longer_interval_that_was_voted_lets_no_key_expire(server) -> None:

@@ -86,6 +86,7 @@ def test_with_a_third_of_all_lost_everybody_still_gets_everything(world):
         ),
         at_most_s=40,
     )
+    assert all(known(host) == known(world["ann"]) for host in world.hosts.values())
 
 
 def test_what_has_expired_is_neither_told_nor_argued_about(world):
@@ -114,6 +115,7 @@ def test_a_server_that_lost_its_memory_and_its_clock_is_still_listened_to(world)
     world.run_until(lambda: known(ann).get(ann.id) == load(900), at_most_s=30)
     publish(ann, 100)
     world.run_until(knows(world, ann, 100), at_most_s=2)
+    assert known(world["bob"])[ann.id] == load(100)
 
 
 def flood(world: World, count: int) -> None:

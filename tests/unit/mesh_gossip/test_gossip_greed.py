@@ -87,6 +87,7 @@ def test_a_made_up_size_or_epoch_costs_only_who_says_it():
         bob.run(receive(bob, box_from(world, "liar", "bob", lie), world["liar"].public))
         world["ann"].append(b"the truth")
         world.run_until(lambda: same_feed(world, "ann", "bob"), at_most_s=10)
+    assert world["bob"].ledger.contents()[id_of("ann")] == [b"the truth", b"the truth"]
 
 
 def test_one_that_asks_is_told_what_it_lacks(pair):

@@ -112,6 +112,7 @@ async def test_news_do_not_wait_for_the_next_round(tmp_path):
         for number in range(3):
             ledger.append(f"news {number}".encode())
             await until(lambda: copy.contents() == ledger.contents())
+        assert copy.contents()[ledger.own_id] == [b"news 0", b"news 1", b"news 2"]
     finally:
         await bob.stop()
         await ann.stop()
@@ -215,6 +216,7 @@ async def test_gos_04_the_newest_hello_is_on_disk_before_the_server_stops(tmp_pa
         try:
             await again.start()
             await until(lambda: newest_ms() > before_ms)
+            assert in_session(ann) == 1
         finally:
             await again.stop()
     finally:

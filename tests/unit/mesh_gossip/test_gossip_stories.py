@@ -135,6 +135,7 @@ def test_a_copy_serves_for_an_author_that_is_away():
     world.introduce()
     world["ann"].append(*entries("ann", 30))
     world.run_until(world.agree, at_most_s=10)
+    assert world["cid"].ledger.contents()[id_of("ann")] == entries("ann", 30)
 
 
 def test_a_source_that_lies_about_entries_is_left_aside_and_the_honest_one_heard():
@@ -148,6 +149,7 @@ def test_a_source_that_lies_about_entries_is_left_aside_and_the_honest_one_heard
     world.run_until(
         lambda: world["bob"].ledger.contents().get(id_of("ann")) == original.entries, at_most_s=30
     )
+    assert world["bob"].ledger.contents()[id_of("ann")] == entries("ann", 10)
 
 
 def test_the_only_source_is_asked_less_and_less_often_while_it_lies():

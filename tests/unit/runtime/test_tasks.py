@@ -52,6 +52,7 @@ async def test_a_task_nobody_else_holds_outlives_the_garbage_collector():
     gc.collect()
     gate.set()
     await asyncio.wait_for(reached.wait(), 5)
+    assert reached.is_set()
 
 
 async def test_close_ends_all_and_waits_for_what_they_release():
