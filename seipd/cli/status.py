@@ -96,9 +96,14 @@ def servers(context: click.Context) -> None:
     columns = ("server_id", "region", "state", "address", "backbone_address", "ns", "lag_records")
     names = ("server", "region", "state", "address", "backbone", "ns", "lag", "latency")
     print_table(
-        (*names, "cpu", "endpoints"),
+        (*names, "cpu", "endpoints", "release"),
         [
-            [*(one[column] for column in columns), _ms(one["latency_ms"]), *_load(one["load"])]
+            [
+                *(one[column] for column in columns),
+                _ms(one["latency_ms"]),
+                *_load(one["load"]),
+                _release(one["release"]),
+            ]
             for one in found
         ],
     )
@@ -144,3 +149,10 @@ def _ms(milliseconds: int | None) -> str | None:
 
 def _ago(seconds: int | None) -> str:
     return "never" if seconds is None else f"{seconds} s ago"
+
+
+def _release(told: dict[str, Any] | None) -> str:
+    """Say what a server runs, and why it may not where it may not."""
+    if told is None:
+        return "-"
+    return f"{told['version']} ({told['code']})" if told["code"] else str(told["version"])

@@ -376,6 +376,7 @@ class OneServer:
             store=SecretStore(folder=folder, seed=key.seed, mesh_id=self.ledger.mesh_id),
             wire=NobodyThere(),
             journal=JournalFile(folder=folder, stem="audit", clock=self.clock),
+            clock=self.clock,
             rng=random.Random(1),  # noqa: S311 (failures repeat)
             retry_s=LOOK_S,
         )

@@ -107,21 +107,26 @@ class ReleasesSeen:
         )
 
     def shown(self, server_id: ServerId) -> dict[str, Any] | None:
-        """Return what a server tells that it runs, for people; None where it told nothing."""
+        """Return what a server tells that it runs, for people; None where it told nothing.
+
+        Without manifests here it is neither approved nor not.
+        """
         told = self._told(server_id)
         if told is None:
             return None
-        code = None
-        try:
-            self._release.approve(told)
-        except ForbiddenError as error:
-            code = error.code
+        approved, code = None, None
+        if self._release.manifests:
+            try:
+                self._release.approve(told)
+                approved = True
+            except ForbiddenError as error:
+                approved, code = False, error.code
         return {
             "version": told.version,
             "platform": told.platform,
             "python": told.python,
             "measurement": told.measurement,
-            "approved": code is None,
+            "approved": approved,
             "code": code,
         }
 

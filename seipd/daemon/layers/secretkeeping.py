@@ -63,4 +63,5 @@ def secrets_of(
         wire=OverHttps(gossip=gossip, asks=asks),
         journal=JournalFile(folder=ground.paths.secrets, stem="audit", clock=ground.clock),
         rng=secrets.SystemRandom(),
+        clock=ground.clock,
     )

@@ -26,7 +26,14 @@ from services.authority.serversecrets.messages import (
 )
 from services.authority.serversecrets.view import VIEW, meant_by, names, row_of
 from services.authority.trust.tiers import PROOF_VIEW, TIER_VIEW, Right, may
-from services.kernel.errors import ForbiddenError, NotFoundError, SeipdError, UnavailableError
+from services.kernel.budget import Budget
+from services.kernel.errors import (
+    ForbiddenError,
+    NotFoundError,
+    RateLimitedError,
+    SeipdError,
+    UnavailableError,
+)
 from services.kernel.service import Health, HealthState
 from services.runtime.tasks import TaskOwner
 
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
     from services.authority.serversecrets.store import SecretStore
     from services.base.crypto.signatures import SigningKey
     from services.base.ledger.author import Author
+    from services.kernel.clock import Clock
     from services.kernel.ids import ServerId
 
 logger = logging.getLogger(__name__)
@@ -46,6 +54,9 @@ RETRY_S: Final = 2.0
 MAX_RETRY_S: Final = 60.0
 ASKED_AT_ONCE: Final = 5
 """So many are asked for one secret before a pause."""
+BURST: Final = 128
+REFILL_S: Final = 2.0
+"""A server may ask for all secrets twice at once, and then once in so long."""
 
 
 class Wire(Protocol):
@@ -84,6 +95,7 @@ class SecretsService:
         wire: Wire,
         journal: Journal,
         rng: random.Random,
+        clock: Clock,
         retry_s: float = RETRY_S,
     ) -> None:
         self._ledger = ledger
@@ -93,6 +105,8 @@ class SecretsService:
         self._wire = wire
         self._journal = journal
         self._rng = rng
+        self._clock = clock
+        self._budgets: dict[ServerId, Budget] = {}
         self._retry_s = retry_s
         self._held: dict[str, Secret] = {}
         self._turn = asyncio.Lock()
@@ -204,7 +218,9 @@ class SecretsService:
             ForbiddenError: ``secret_not_allowed``: it, or this server, is not in tier 1.
             NotFoundError: ``no_secret``: this is not the newest version of anything.
             UnavailableError: ``secret_not_here``.
+            RateLimitedError: it asks too often.
         """
+        self._spend(asker)
         try:
             sealed = self._sealed_for(asker, meant)
         except SeipdError as error:
@@ -212,6 +228,15 @@ class SecretsService:
             raise
         await self._note(asker, meant, "granted")
         return sealed
+
+    def _spend(self, asker: ServerId) -> None:
+        """Charge a server for asking: it must not push others out of the audit."""
+        now_s, servers = self._clock.monotonic_s(), self._ledger.charter.servers()
+        self._budgets = {one: left for one, left in self._budgets.items() if one in servers}
+        if asker not in self._budgets:
+            self._budgets[asker] = Budget(rate_per_s=1 / REFILL_S, burst=BURST, now_s=now_s)
+        if not self._budgets[asker].spend(1, now_s):
+            raise RateLimitedError("asked for secrets too often", retry_after_s=int(REFILL_S))
 
     async def audit(self, limit: int) -> list[Json]:
         """Return who asked this server for which secret, oldest first."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from services.authority.serversecrets.service import SecretsService
+from services.authority.serversecrets.service import BURST, SecretsService
 from services.authority.serversecrets.store import SecretStore
 from services.authority.trust.tiers import Tier, TrustRules
 from services.authority.trust.verdicts import VERDICT_KIND, founder_verdict
@@ -57,6 +57,7 @@ class Pair:
             store=SecretStore(folder=self.folder, seed=key.seed, mesh_id=mesh_id),
             wire=self.wire,
             journal=JournalFile(folder=self.folder, stem="audit", clock=self.one.clock),
+            clock=self.one.clock,
             rng=random.Random(1),  # noqa: S311 (failures repeat)
             retry_s=LOOK_S,
         )
@@ -136,6 +137,23 @@ async def test_who_is_not_in_tier_1_is_refused_whatever_it_asks(pair: Pair) -> N
     assert outcomes == ["secret_not_allowed", "secret_not_allowed"]
     with pytest.raises(ForbiddenError):
         await pair.secrets.set("dns", b"another")
+
+
+async def test_who_asks_too_often_is_put_off_and_pushes_nothing_out_of_the_audit(
+    pair: Pair,
+) -> None:
+    await pair.one.secrets.set("dns", VALUE)
+    meant, codes = pair.one.secrets.get("dns").meant, []
+    while "rate_limited" not in codes:
+        with pytest.raises(SeipdError) as caught:
+            await pair.one.secrets.hand_out(pair.two.server_id, meant)
+        codes.append(caught.value.code)
+    assert BURST <= len(codes) - 1 < 2 * BURST
+    assert set(codes[:-1]) == {"secret_not_allowed"}
+    assert len(await pair.one.secrets.audit(1000)) == len(codes) - 1
+    pair.one.clock.shift_ms += 4_000
+    with pytest.raises(ForbiddenError):
+        await pair.one.secrets.hand_out(pair.two.server_id, meant)
 
 
 async def test_a_demoted_server_uses_nothing_and_gets_no_new_version(pair: Pair) -> None:
