@@ -209,6 +209,8 @@ class AttestationService:
         platform = self._quoter.platform.value if self._quoter is not None else "no hardware here"
         count = sum(self.believed(key) is not None for key in self._watched)
         detail = f"{platform}; {count} of {len(self._watched)} other servers attested"
+        if self._quoter is not None and self._policy(self._own_key) is None:
+            detail += "; the hardware of this one is not enrolled"
         return Health(state=HealthState.OK, detail=detail)
 
     async def _look_forever(self) -> None:

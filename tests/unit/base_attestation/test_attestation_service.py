@@ -124,6 +124,9 @@ async def test_a_server_is_believed_by_its_quote_and_no_more_when_a_register_cha
     assert believed.server_key == B
     assert one.believed(B) == believed.quote
     assert one.health().detail == "tpm2; 1 of 1 other servers attested"
+    name = mesh.enrolled.pop(A)
+    assert one.health().detail.endswith("; the hardware of this one is not enrolled")
+    mesh.enrolled[A] = name
     mesh.tpms[B].pcrs[7] = b"\1" * 32
     mesh.clock.ms += 46 * 60_000
     refused = await mesh.until(Disbelieved)
