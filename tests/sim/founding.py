@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 START_MS = 1_800_000_000_000
 LIFETIME_MS = 30 * 86_400_000
 GOSSIP_PORT = 9102
+CUSTOMER = "00000000-0000-4000-8000-000000000001"
 CHANGE_SERVERS = 20  # so many fit in one record
 
 
@@ -79,72 +80,84 @@ def found(server_count: int, witness_count: int, spare_count: int = 0) -> Foundi
     """Found a mesh; the spare servers have keys and nothing else yet."""
     root = key_of("root")
     mesh_id = mesh_id_of(root.public_key)
+    root_node = node_id_of(root.public_key)
     keys = tuple(key_of(f"server {number}") for number in range(server_count + spare_count))
     names = tuple(server_id_of(key.public_key) for key in keys)
-    ranges = default_ranges()
-    slices = tuple(str(ranges.slice_at(number)) for number in range(len(keys)))
-    genesis = signed_record(
-        mesh_id,
-        root,
-        "root.genesis",
-        {
-            "generation": 1,
-            "public_key": b64u_encode(root.public_key),
-            "domain": "mesh.internal",
-            "ranges": ranges.value(),
-            "activated_ms": START_MS,
-            "expires_ms": START_MS + LIFETIME_MS,
-            "version": 1,
-        },
-        f"{1:032x}",
-    )
-    charter = Charter(genesis)
-    certificates = []
-    taken: set[str] = set()
-    for number, key in enumerate(keys):
-        backbone = str(pick_backbone(key.public_key, ranges, frozenset(taken)))
-        taken.add(backbone)
-        certificates.append(certificate_of(key, backbone, (slices[number],)))
-    changes = []
-    for start in range(0, server_count, CHANGE_SERVERS):
-        body = {
-            "number": charter.number + 1,
-            "prev": charter.head,
-            "servers": [one.value() for one in certificates[start:server_count][:CHANGE_SERVERS]],
-            "removed": [],
-            "witnesses": list(names[:witness_count]),
-        }
-        change = signed_record(mesh_id, root, "roster.change", body, f"{2 + len(changes):032x}")
-        charter.offer(change)
-        changes.append(change)
-    customer = "00000000-0000-4000-8000-000000000001"
-    root_node = node_id_of(root.public_key)
-    first = (
-        ("tree.create", {"node": root_node, "kind": "root"}),
-        (
-            "tree.create",
-            {"node": customer, "kind": "customer", "parent": root_node, "name": "default"},
-        ),
-    )
+    certificates = _certificates_of(keys)
+    genesis = _genesis_of(root)
     return Founding(
         root=root,
         mesh_id=mesh_id,
         root_node=root_node,
-        customer=customer,
+        customer=CUSTOMER,
         genesis=genesis,
-        changes=tuple(changes),
-        first_records=tuple(
-            signed_record(mesh_id, root, kind, body, f"{1000 + number:032x}")
-            for number, (kind, body) in enumerate(first)
+        changes=_changes_of(root, genesis, certificates[:server_count], names[:witness_count]),
+        first_records=(
+            signed_record(
+                mesh_id, root, "tree.create", {"node": root_node, "kind": "root"}, f"{1000:032x}"
+            ),
+            signed_record(
+                mesh_id,
+                root,
+                "tree.create",
+                {"node": CUSTOMER, "kind": "customer", "parent": root_node, "name": "default"},
+                f"{1001:032x}",
+            ),
         ),
         keys=keys,
         names=names,
-        slices=slices,
+        slices=tuple(one.slices[0] for one in certificates),
         backbones=tuple(one.backbone for one in certificates),
         facts=tuple(
             fact_of(mesh_id, key, number) for number, key in enumerate(keys[:server_count])
         ),
     )
+
+
+def _genesis_of(root: SigningKey) -> Record:
+    body = {
+        "generation": 1,
+        "public_key": b64u_encode(root.public_key),
+        "domain": "mesh.internal",
+        "ranges": default_ranges().value(),
+        "activated_ms": START_MS,
+        "expires_ms": START_MS + LIFETIME_MS,
+        "version": 1,
+    }
+    return signed_record(mesh_id_of(root.public_key), root, "root.genesis", body, f"{1:032x}")
+
+
+def _certificates_of(keys: tuple[SigningKey, ...]) -> list[ServerCertificate]:
+    ranges = default_ranges()
+    certificates: list[ServerCertificate] = []
+    for number, key in enumerate(keys):
+        taken = frozenset(one.backbone for one in certificates)
+        backbone = str(pick_backbone(key.public_key, ranges, taken))
+        certificates.append(certificate_of(key, backbone, (str(ranges.slice_at(number)),)))
+    return certificates
+
+
+def _changes_of(
+    root: SigningKey,
+    genesis: Record,
+    certificates: list[ServerCertificate],
+    witnesses: tuple[ServerId, ...],
+) -> tuple[Record, ...]:
+    """Return the changes that let all of them in, as many at once as fit."""
+    mesh_id = mesh_id_of(root.public_key)
+    charter, changes = Charter(genesis), []
+    for start in range(0, len(certificates), CHANGE_SERVERS):
+        body = {
+            "number": charter.number + 1,
+            "prev": charter.head,
+            "servers": [one.value() for one in certificates[start : start + CHANGE_SERVERS]],
+            "removed": [],
+            "witnesses": list(witnesses),
+        }
+        change = signed_record(mesh_id, root, "roster.change", body, f"{2 + len(changes):032x}")
+        charter.offer(change)
+        changes.append(change)
+    return tuple(changes)
 
 
 def certificate_of(

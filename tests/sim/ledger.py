@@ -103,8 +103,7 @@ class SimLedger(Shelf):
             held=self.held,
             retain_settled=retain_settled,
         )
-        loader = self._loader
-        self.fold = loader.load() if charter is None else loader.bare(charter, State())
+        self.fold = self._loader.load() if charter is None else self._loader.bare(charter, State())
         self._pen = Pen(
             server_id=self.server_id,
             fold=self.fold,
@@ -118,15 +117,20 @@ class SimLedger(Shelf):
             waits=waits,
         )
         self.writer = self._pen.writer
-        self.attestor = Attestor(
-            key=key,
-            fold=self.fold,
-            clock=clock,
-            submit=self._submit,
-            witness_key=WitnessKey(key=key, clock=clock),
-        )
         self._author = SeededAuthor(key, founding.mesh_id, clock, rng)
-        self.attestor._author = self._author  # type: ignore[assignment]
+        self.attestor = self._attestor()
+
+    def _attestor(self) -> Attestor:
+        """Return what speaks for this server in words that are the same from the same seed."""
+        attestor = Attestor(
+            key=self._key,
+            fold=self.fold,
+            clock=self._clock,
+            submit=self._submit,
+            witness_key=WitnessKey(key=self._key, clock=self._clock),
+        )
+        attestor._author = self._author  # type: ignore[assignment]
+        return attestor
 
     @property
     def size(self) -> int:
