@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -43,22 +44,41 @@ class Asked:
 
 
 def entry_of(asked: Asked, *, at_ms: int, refusal: SeipdError | None = None) -> bytes:
-    """Return the entry of a call that was granted, or refused for a reason."""
-    return canonical.encode(
-        {
-            "v": ENTRY_VERSION,
-            "at_ms": at_ms,
-            "call": asked.call,
-            "caller": asked.caller,
-            # What a stranger wrote is kept as far as a good name could go.
-            "scope": asked.scope[:MAX_NAME_CHARS],
-            "key_id": asked.key_id[:MAX_NAME_CHARS],
-            "sha256": asked.digest,
-            "size_bytes": asked.size_bytes,
-            "outcome": outcome_of(refusal).value,
-            "reason": refusal.code if refusal is not None else "",
-        }
+    """Return the entry of a call that was granted, or refused for a reason.
+
+    Raises:
+        WireError: a name is no text.
+    """
+    named = _named(
+        asked.call,
+        asked.caller,
+        # What a stranger wrote is kept as far as a good name could go.
+        asked.key_id[:MAX_NAME_CHARS],
+        outcome_of(refusal).value,
+        refusal.code if refusal is not None else "",
+        asked.scope[:MAX_NAME_CHARS],
     )
+    return b'{"at_ms":%d,%b,"sha256":"%b","size_bytes":%d,"v":%d}' % (
+        at_ms,
+        named,
+        asked.digest.encode(),
+        asked.size_bytes,
+        ENTRY_VERSION,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _named(call: str, caller: str, key_id: str, outcome: str, reason: str, scope: str) -> bytes:
+    """Return the middle of an entry, which is the same over and over."""
+    value = {
+        "call": call,
+        "caller": caller,
+        "key_id": key_id,
+        "outcome": outcome,
+        "reason": reason,
+        "scope": scope,
+    }
+    return canonical.encode(value)[1:-1]
 
 
 def outcome_of(refusal: SeipdError | None) -> Outcome:

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 KEY_FILE = "audit.key"
 MAX_BATCH = 256
 MAX_WAITING = 4096
-PUBLISH_AFTER = 1024
+PUBLISH_AFTER = 4096
 PUBLISH_IDLE_S = 2.0
 
 

@@ -110,6 +110,24 @@ def test_an_entry_keeps_no_more_of_a_stranger_s_words_than_a_name_has() -> None:
     assert len(entry_of(long, at_ms=NOW)) < 600
 
 
+@pytest.mark.parametrize("name", ["", "a", '","outcome":"granted', "ü\u2028€\x00\n\\", "%s%d{}"])
+def test_an_entry_is_canonical_whatever_stands_in_it(name: str) -> None:
+    asked = Asked(call="sign", caller=name, scope=name, key_id=name, digest="0" * 64, size_bytes=7)
+    refusal = ForbiddenError("no", code="key_retired")
+    assert canonical.decode_canonical(entry_of(asked, at_ms=NOW, refusal=refusal)) == {
+        "at_ms": NOW,
+        "call": "sign",
+        "caller": name,
+        "key_id": name,
+        "outcome": "caveat_violation",
+        "reason": "key_retired",
+        "scope": name,
+        "sha256": "0" * 64,
+        "size_bytes": 7,
+        "v": 1,
+    }
+
+
 def test_outcomes() -> None:
     assert outcome_of(None).value == "granted"
     assert outcome_of(ForbiddenError("x", code="wrong_scope")).value == "insufficient_relation"
