@@ -155,7 +155,7 @@ async def server(tmp_path):
         wireguard=None,
         names=SimpleNamespace(slots=dict),
         trust=one.trust,
-        release_of=lambda _: None,
+        release_of=lambda _: {"version": "1.2.2", "code": None},
         words=WordKeeper(lambda: None),
         through=dict,
         clock=one.clock,
@@ -170,6 +170,7 @@ async def test_anyone_sees_the_load_of_each_server(server) -> None:
     async with TestClient(TestServer(server.app("public"))) as client:
         (listed,) = (await (await client.get("/api/servers")).json())["servers"]
     assert listed["load"] == {"cpu_percent": 73, "endpoints": 12, "version": "1.2.3", "protocol": 1}
+    assert "release" not in listed
 
 
 async def test_seipd_servers_shows_it_as_a_table_and_as_json(server) -> None:
@@ -188,8 +189,8 @@ async def test_seipd_servers_shows_it_as_a_table_and_as_json(server) -> None:
     table, document = await seipd("servers"), json.loads(await seipd("servers", "--json"))
     await runner.cleanup()
     heads, row = (line.split() for line in table.splitlines() if line.strip())
-    assert heads[-2:] == ["cpu", "endpoints"]
-    assert row[-3:] == ["73", "%", "12"]
+    assert heads[-3:] == ["cpu", "endpoints", "release"]
+    assert row[-4:] == ["73", "%", "12", "1.2.2"]
     assert [one["load"]["endpoints"] for one in document] == [12]
 
 
