@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from services.base.release.approval import Running
     from services.kernel.clock import Clock
     from services.kernel.ids import ServerId
+    from services.mesh.facts.envelope import Fact
     from services.mesh.gossip.service import GossipService
 
 # A second or two of work that nobody waits for, and much else is to be done at the start.
@@ -88,13 +89,15 @@ class ReleasesSeen:
     ) -> None:
         self._own_id = own_id
         self._release = release
-        self._gossip = gossip
         self._clock = clock
         self._book = ReleaseBook()
+        self._heard: dict[str, Fact] = {}
+        gossip.subscribe_facts(self._hear)
 
     def watch(self, servers: Collection[ServerId]) -> None:
         """Go by these servers."""
         self._book.watch(servers)
+        self._heard = {one: fact for one, fact in self._heard.items() if one in servers}
 
     def of(self, server_id: ServerId) -> Released:
         """Return what is known of what a server runs."""
@@ -136,5 +139,11 @@ class ReleasesSeen:
                 return self._release.running
             except UnavailableError:
                 return None
-        fact = self._gossip.facts(RELEASE).get(server_id)
-        return told_in(fact) if fact is not None else None
+        fact = self._heard.get(server_id)
+        if fact is None or not fact.holds(self._clock.now_ms()):
+            return None
+        return told_in(fact)
+
+    def _hear(self, fact: Fact) -> None:
+        if fact.kind == RELEASE:
+            self._heard[fact.server_id] = fact
