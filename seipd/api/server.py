@@ -18,6 +18,7 @@ from seipd.api.openapi import openapi_document
 from seipd.api.private import (
     attestation,
     credentials,
+    dns,
     enrollment,
     governance,
     hardware,
@@ -66,6 +67,7 @@ PRIVATE_ROUTES: tuple[Route, ...] = (
     *status.ROUTES,
     *tree.ROUTES,
     *ipam.ROUTES,
+    *dns.ROUTES,
     *mesh.ROUTES,
     *invite.ROUTES,
     *trust.ROUTES,

@@ -26,6 +26,7 @@ COMMANDS: Commands = {
     "trust": ("seipd.cli.trust:trust", "which servers are trusted, and the proof where not"),
     "tree": ("seipd.cli.tree:tree", "the permission tree"),
     "ipam": ("seipd.cli.ipam:ipam", "addresses and blocks"),
+    "dns": ("seipd.cli.dns:dns", "records in the mesh's zone"),
     "acl": ("seipd.cli.tree:acl", "may X do Y here, and why"),
     "attestation": (
         "seipd.cli.attestation:attestation",

@@ -22,7 +22,7 @@ _NETWORK = (
     ("--gossip-port", "PORT", "gossip, udp [9102]"),
     ("--relay-port", "PORT", "kept for the relay, udp [9103]"),
     ("--stun-port", "PORT", "kept for STUN, udp [3478]"),
-    ("--dns-port", "PORT", "kept for DNS [53]"),
+    ("--dns-port", "PORT", "DNS, udp and tcp [53]"),
     ("--wireguard-port", "PORT", "WireGuard, udp [51940]"),
     ("--hole-punch-port", "PORT", "kept for hole punching, udp [51941]"),
     ("--wireguard-interface", "NAME", "the tunnel's interface [seip0]"),

@@ -61,6 +61,11 @@ class Paths:
         return self.root / "attestation"
 
     @property
+    def dns_serial(self) -> Path:
+        """The serial of the zone that was told last."""
+        return self.root / "dns" / "serial"
+
+    @property
     def secrets(self) -> Path:
         """Secrets for servers, sealed; and the audit of who asked for them."""
         return self.root / "secrets"

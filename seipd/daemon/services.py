@@ -59,6 +59,8 @@ def compose(ground: Ground) -> Composition:
         mesh.attesting.service,
         mesh.restoring,
         mesh.alarm,
+        edge.dns,
+        edge.port_teller,
         edge.auth,
         edge.acl,
         edge.wireguard,

@@ -78,6 +78,7 @@ ALSO = frozenset(
         *(f"base/release/{name}.py" for name in ("installed", "store")),
         *(f"base/signing/{name}.py" for name in ("asking", "client", "recovery_client", "remote")),
         "base/signing/svidfiles.py",
+        "edge/dns/streams.py",
         *(f"edge/wireguard/{name}.py" for name in ("kernel", "links", "network", "genetlink")),
         *(f"edge/wireguard/{name}.py" for name in ("process", "connection", "requests", "ports")),
         *(f"edge/wireguard/{name}.py" for name in ("choose", "ownership", "userspace")),

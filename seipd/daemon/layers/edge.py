@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from seipd.daemon.layers.mesh import backbone_of
+from seipd.daemon.layers.naming import dns_of, port_teller_of
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
 from services.edge.peering.plan import interface_plan
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from seipd.daemon.layers.base import BaseLayer
     from seipd.daemon.layers.ground import Ground
     from seipd.daemon.layers.mesh import MeshLayer
+    from seipd.daemon.telling_ports import PortTeller
     from services.base.ledger.service import LedgerService
+    from services.edge.dns.service import DnsService
     from services.mesh.gossip.service import GossipService
 
 
@@ -34,6 +37,8 @@ class EdgeLayer:
     wireguard: WireGuardService
     peering: PeeringService
     reach: ReachService
+    dns: DnsService
+    port_teller: PortTeller
 
 
 def edge_of(ground: Ground, base: BaseLayer, mesh: MeshLayer) -> EdgeLayer:
@@ -44,6 +49,7 @@ def edge_of(ground: Ground, base: BaseLayer, mesh: MeshLayer) -> EdgeLayer:
         ledger=ledger, tunnels=wireguard, endpoint_of=endpoint_of(ledger, gossip)
     )
     gossip.subscribe_addresses(lambda server_id: peering.address_learnt(ServerId(server_id)))
+    dns = dns_of(ground, base, gossip)
     return EdgeLayer(
         auth=AuthService(
             ledger=ledger, session_key=ground.identity.session_signing_key, clock=clock
@@ -52,6 +58,8 @@ def edge_of(ground: Ground, base: BaseLayer, mesh: MeshLayer) -> EdgeLayer:
         wireguard=wireguard,
         peering=peering,
         reach=reach_of(ground, base, gossip, wireguard, peering),
+        dns=dns,
+        port_teller=port_teller_of(ground, gossip, dns),
     )
 
 

@@ -14,6 +14,7 @@ from services.mesh.facts.payloads import (
     LinksPayload,
     LoadPayload,
     Payload,
+    PortsPayload,
     ReleasePayload,
     decode_payload,
 )
@@ -65,6 +66,7 @@ LATENCY: Final = 3
 LINKS: Final = 4
 RELEASE: Final = 5
 CHALLENGE: Final = 6
+PORTS: Final = 7
 
 KINDS: Final = {
     kind.number: kind
@@ -95,6 +97,7 @@ KINDS: Final = {
             max_lifetime_ms=15 * _MINUTE_MS,
             payload=ChallengePayload,
         ),
+        FactKind(number=PORTS, name="ports", max_lifetime_ms=1 * _DAY_MS, payload=PortsPayload),
     )
 }
 

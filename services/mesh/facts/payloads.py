@@ -8,6 +8,7 @@
     5 release  [version, platform, python, measurement (32)]   what is installed there
     6 challenge [[[name, digest (32)], ...]]   what a CA will look for at _acme-challenge.<name>.
                <domain>: the digest's base64url as a TXT record; names below the mesh's domain
+    7 ports    [private HTTPS, STUN, relay, DNS, hole punch]   0 for what is not served
 
 A CPU may have more to do than it can: the first number of a load goes beyond 1000.
 """
@@ -35,6 +36,7 @@ _EMBEDDING: Final = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::
 _SIX_TO_FOUR: Final = IPv6Network("2002::/16")
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+_PortOrNone = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
 _Version = Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z.+_-]{1,32}\Z")]
 _Protocol = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -112,6 +114,16 @@ class ChallengePayload(Payload, frozen=True):
     """The orders for certificates that the signer has open."""
 
     challenges: Annotated[tuple[Challenge, ...], msgspec.Meta(max_length=MAX_CHALLENGES)]
+
+
+class PortsPayload(Payload, frozen=True):
+    """Where the services of a server are found that its address does not tell of."""
+
+    private_http: _PortOrNone
+    stun: _PortOrNone
+    relay: _PortOrNone
+    dns: _PortOrNone
+    hole_punch: _PortOrNone
 
 
 P = TypeVar("P", bound=Payload)

@@ -29,6 +29,7 @@ from services.mesh.facts.kinds import (
     LATENCY,
     LINKS,
     LOAD,
+    PORTS,
     RELEASE,
     STATE,
 )
@@ -40,6 +41,7 @@ from services.mesh.facts.payloads import (
     LatencyPayload,
     LinksPayload,
     LoadPayload,
+    PortsPayload,
     ReleasePayload,
     decode_payload,
     encode_payload,
@@ -67,6 +69,9 @@ SAID = {
     RELEASE: encode_payload(INSTALLED),
     CHALLENGE: encode_payload(
         ChallengePayload(challenges=(Challenge(name="ann.eu-west.seip", digest=bytes(32)),))
+    ),
+    PORTS: encode_payload(
+        PortsPayload(private_http=9101, stun=3478, relay=9103, dns=53, hole_punch=0)
     ),
 }
 

@@ -1,0 +1,125 @@
+"""The name server as the daemon runs it: a zone made of the ledger and of what gossip heard."""
+
+from __future__ import annotations
+
+import secrets
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from seipd.daemon.layers.mesh import host_of
+from seipd.daemon.network import HIDDEN
+from seipd.daemon.telling_ports import PortTeller
+from services.edge.acme.challenges import records_of
+from services.edge.dns.answering import Answerer, Soa
+from services.edge.dns.cookies import Cookies
+from services.edge.dns.publishing import Publisher
+from services.edge.dns.ratelimiting import ResponseRates
+from services.edge.dns.serials import Serials
+from services.edge.dns.service import DnsService, DnsSettings
+from services.kernel.addr import backbone6, is_inner, own_tunnel_address, tunnel6
+from services.kernel.dnsnames import name_of
+from services.mesh.facts.kinds import CHALLENGE
+from services.mesh.facts.payloads import PortsPayload
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from seipd.daemon.layers.base import BaseLayer
+    from seipd.daemon.layers.ground import Ground
+    from services.mesh.facts.envelope import Fact
+    from services.mesh.gossip.service import GossipService
+
+RESPONSES_PER_S = 100
+_SOFT_KINDS = frozenset({CHALLENGE})
+
+
+def dns_of(ground: Ground, base: BaseLayer, gossip: GossipService) -> DnsService:
+    """Return the name server; nothing is started."""
+    ledger, clock, domain = base.ledger, ground.clock, ground.charter.genesis.domain
+
+    def held_count() -> int:
+        return sum(head.size for head in ledger.feeds().values())
+
+    def challenges() -> Mapping[str, tuple[str, ...]]:
+        return records_of(
+            gossip.facts(CHALLENGE),
+            servers=ledger.charter.servers(),
+            state=ledger.state,
+            domain=domain,
+        )
+
+    serials = Serials(count=held_count, file=ground.paths.dns_serial)
+    publisher = Publisher(
+        ledger=ledger,
+        gossip=gossip,
+        mesh_id=ground.mesh_id,
+        ranges=ground.ranges,
+        domain=domain,
+        challenges=challenges,
+        moved=serials.moved,
+    )
+    answerer = Answerer(
+        zones=publisher.zones(),
+        soa=Soa(mname=name_of(f"ns1.{domain}"), rname=name_of(f"hostmaster.{domain}")),
+        serial=serials.current,
+        cookies=Cookies(secrets.token_bytes, now_s=clock.now_ms() // 1000),
+        rates=ResponseRates(per_second=RESPONSES_PER_S),
+    )
+    service = DnsService(
+        settings=settings_of(ground),
+        answerer=answerer,
+        publisher=publisher,
+        serials=serials,
+        clock=clock,
+    )
+
+    def heard(fact: Fact) -> None:
+        if fact.kind in _SOFT_KINDS:
+            service.hurry()
+
+    gossip.subscribe_facts(heard)
+    gossip.subscribe_addresses(lambda _: service.hurry())
+    gossip.subscribe_members(lambda *_: service.hurry())
+    return service
+
+
+def settings_of(ground: Ground) -> DnsSettings:
+    """Return where the name server listens."""
+    settings, own, mesh_id, ranges = ground.settings, ground.own, ground.mesh_id, ground.ranges
+    tunnel, backbone = own_tunnel_address(own.slices), ip_address(own.backbone)
+    hidden = settings.public_address == HIDDEN
+
+    def inside(address: str) -> bool:
+        return is_inner(mesh_id, ranges, ip_address(address.partition("%")[0]))
+
+    return DnsSettings(
+        bind_address=settings.bind_address,
+        public_address="" if hidden else host_of(settings, ground.charter, own),
+        port=settings.dns_port,
+        inner_addresses=(
+            str(ranges.gateway),
+            str(tunnel6(mesh_id, ranges.gateway)),
+            str(tunnel),
+            str(tunnel6(mesh_id, tunnel)),
+            own.backbone,
+            str(backbone6(mesh_id, backbone)),  # type: ignore[arg-type]  # an IPv4 address
+        ),
+        interface=settings.wireguard_interface,
+        is_inner=inside,
+    )
+
+
+def port_teller_of(ground: Ground, gossip: GossipService, dns: DnsService) -> PortTeller:
+    """Return what tells the other servers where this one's services are."""
+    settings = ground.settings
+
+    def ports() -> PortsPayload:
+        return PortsPayload(
+            private_http=settings.private_http_port,
+            stun=settings.stun_port,
+            relay=settings.relay_port,
+            dns=dns.port,
+            hole_punch=settings.hole_punch_port,
+        )
+
+    return PortTeller(ports=ports, tell=gossip, clock=ground.clock)

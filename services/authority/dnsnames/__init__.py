@@ -1,0 +1,1 @@
+"""What operators say in the mesh's zone."""

@@ -1,0 +1,1 @@
+"""The mesh's own name server: authoritative answers, made of the replicated state."""
