@@ -53,7 +53,7 @@ def test_an_approved_release_speaks_for_its_server():
         ({}, NEWER, "release_below_minimum"),
     ],
 )
-def test_att_02_what_is_not_approved_has_its_code_and_says_why(changed, manifests, code):
+def test_att_01_what_is_not_approved_has_its_code_and_says_why(changed, manifests, code):
     told = dataclasses.replace(RUNS, **changed)
     found = judged(ReleaseBook(), told, manifests=manifests)
     assert (found.outcome, found.code) == (Outcome.FAILED, code)
@@ -63,7 +63,7 @@ def test_att_02_what_is_not_approved_has_its_code_and_says_why(changed, manifest
     assert len(shown.what) > len("what it runs is not approved: ")
 
 
-def test_silence_is_waited_for_an_hour_and_then_counts_against_a_server():
+def test_att_02_silence_is_waited_for_an_hour_and_then_counts_against_a_server():
     book = ReleaseBook()
     assert judged(book, None).outcome is Outcome.WAITING
     assert judged(book, None, after_ms=SILENCE_MS - 1).outcome is Outcome.WAITING
