@@ -8,8 +8,10 @@ import grp
 import logging
 import os
 import signal
-from typing import TYPE_CHECKING
+import stat
+from typing import TYPE_CHECKING, NoReturn
 
+from seipd.signerd.auditing import Asked
 from seipd.signerd.auditlog import AuditLog, AuditWriter, audit_key
 from seipd.signerd.clock import GuardedClock
 from seipd.signerd.desk import Caller, Desk
@@ -19,7 +21,7 @@ from seipd.signerd.recovery import RecoveryDesk, recovery_handlers
 from seipd.signerd.server import AuditedHandler, SigningServicer, serve
 from seipd.signerd.state import AUDIT_FOLDER, FOLDER_MODE
 from services.base.storage.files import make_private_dir
-from services.kernel.errors import ConfigError
+from services.kernel.errors import ConfigError, SeipdError
 from services.runtime.clock import SystemClock
 from services.runtime.tasks import TaskOwner
 
@@ -61,11 +63,10 @@ async def run_signer(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    now_ms = SystemClock().now_ms()
-    await asyncio.to_thread(lambda: state.check(now_ms=now_ms))
     make_private_dir(socket.parent, mode=FOLDER_MODE)
-    socket.unlink(missing_ok=True)
     async with working_desk(state, folder=folder) as (desk, keys):
+        await _check_keys(state, desk)
+        _make_room(socket)
         servicer = SigningServicer(desk, local_caller)
         others = [
             key_handlers(keys, desk, local_caller),
@@ -81,6 +82,36 @@ async def run_signer(
                 await stop.wait()
                 tell_systemd("STOPPING=1")
     socket.unlink(missing_ok=True)
+
+
+async def _check_keys(state: SignerState, desk: Desk) -> None:
+    """Open all keys; a start that fails by them is written down: a wrong PIN, another token."""
+    now_ms = SystemClock().now_ms()
+    try:
+        await asyncio.to_thread(lambda: state.check(now_ms=now_ms))
+    except SeipdError as error:
+        refusal = error
+    else:
+        return
+
+    async def fail() -> NoReturn:
+        raise refusal
+
+    await desk.audited(Asked(call="start", caller="signer", scope="", key_id=""), fail)
+
+
+def _make_room(socket: Path) -> None:
+    """Remove the socket that a signer left who was killed, and nothing that is none."""
+    try:
+        if not stat.S_ISSOCK(socket.lstat().st_mode):
+            raise ConfigError(
+                f"{socket} is there and no socket",
+                code="bad_socket",
+                mend="choose another --socket",
+            )
+    except FileNotFoundError:
+        return
+    socket.unlink()
 
 
 @contextlib.asynccontextmanager

@@ -21,7 +21,7 @@ from services.base.crypto.signatures import SEED_BYTES, SigningKey
 from services.base.ledger.checkpoint import Checkpoint, sign_checkpoint
 from services.base.ledger.log import TileLog
 from services.base.ledger.note import NoteVerifier
-from services.base.storage.files import create_exclusive, make_private_dir, read_private
+from services.base.storage.files import make_private_dir, read_private, write_atomic
 from services.kernel.errors import CorruptError, NotFoundError, SeipdError, UnavailableError
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def audit_key(folder: Path) -> SigningKey:
     try:
         seed = read_private(path, SEED_BYTES + 1)
     except NotFoundError:
-        create_exclusive(path, secrets.token_bytes(SEED_BYTES))
+        write_atomic(path, secrets.token_bytes(SEED_BYTES))
         seed = read_private(path, SEED_BYTES + 1)
     if len(seed) != SEED_BYTES:
         raise CorruptError(

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING
 
 from seipd.signerd.core import KeyTable, handle_of, table_from_value
 from seipd.signerd.rows import KeyRow, KeyState, Rotation, parse_purposes
-from services.base.storage.files import make_private_dir, read_private, storage_error, write_atomic
+from services.base.storage.files import (
+    make_private_dir,
+    read_private,
+    storage_error,
+    sweep_temporaries,
+    write_atomic,
+)
 from services.kernel import canonical
 from services.kernel.errors import (
     ConflictError,
@@ -74,6 +80,8 @@ class SignerState:
                 f"another signer uses {self._folder}", code="locked", mend="end it first"
             ) from error
         self._lock = lock
+        # Of keys, too: what a signer left that ended while it wrote.
+        sweep_temporaries(self._folder)
 
     def table(self) -> KeyTable:
         """Return the key rows.

@@ -10,7 +10,7 @@ from seipd.signerd.providers.base import require_length
 from services.base.crypto.kdf import DEFAULT_COST, Argon2Cost
 from services.base.crypto.signatures import SigningKey, generate_signing_key
 from services.base.keywrap.wrap import MAX_SEALED_BYTES, SEAL_RANDOM_BYTES, open_sealed, seal
-from services.base.storage.files import create_exclusive, make_private_dir, read_private
+from services.base.storage.files import make_private_dir, read_private, write_atomic
 from services.kernel.errors import NotFoundError
 from services.kernel.signing import MAX_SIGNED_BYTES
 
@@ -48,7 +48,8 @@ class SoftwareProvider:
                 random=secrets.token_bytes(SEAL_RANDOM_BYTES),
                 cost=self._cost,
             )
-            create_exclusive(self._path(handle), sealed)
+            # Whole or not at all: half a file would stand in the way of this key for good.
+            write_atomic(self._path(handle), sealed)
         # Read back from the disk: a key that can't be opened again is found out now.
         return self._key(handle).public_key
 
