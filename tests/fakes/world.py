@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import random
 from typing import Any
 
 from services.authority.ballots import view as ballots
@@ -303,3 +304,20 @@ class World:
         except HorizonError:
             return self.folded()
         return fold
+
+
+def shuffled(world: World, seed: int) -> Fold:
+    """Deliver the feeds in pieces, in an order of their own."""
+    rng = random.Random(seed)  # noqa: S311 (a model's shuffle)
+    fold = world.fold()
+    fold.publish_charter()
+    waiting = list(world.servers)
+    while waiting:
+        server = rng.choice(waiting)
+        try:
+            world.deliver(fold, server, rng.randint(1, 4))
+        except HorizonError:
+            return world.folded()
+        if server.id in fold.feeds and fold.feeds[server.id].size == len(server.entries):
+            waiting.remove(server)
+    return fold

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.authority.governance import parameters
-from services.base.ledger.fold import HorizonError
 from services.kernel.addr import default_ranges
-from tests.fakes.world import START_MS, Server, World
+from tests.fakes.world import START_MS, Server, World, shuffled
 
 QUICK = settings(
     max_examples=int(os.environ.get("SEIPD_MODEL_EXAMPLES", "150")),
@@ -163,23 +161,6 @@ def counted(fold) -> tuple[Count, dict[str, bool]]:
         else:
             had_effect[item.record.id] = count.propose(item, sorted(roster.servers()))
     return count, had_effect
-
-
-def shuffled(world: World, seed: int):
-    """Deliver the feeds in pieces, in an order of their own."""
-    rng = random.Random(seed)  # noqa: S311 (a model's shuffle)
-    fold = world.fold()
-    fold.publish_charter()
-    waiting = list(world.servers)
-    while waiting:
-        server = rng.choice(waiting)
-        try:
-            world.deliver(fold, server, rng.randint(1, 4))
-        except HorizonError:
-            return world.folded()
-        if server.id in fold.feeds and fold.feeds[server.id].size == len(server.entries):
-            waiting.remove(server)
-    return fold
 
 
 @QUICK

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,9 +11,8 @@ from hypothesis import strategies as st
 
 from services.authority.trust.enrolled import digest_of, enrolled_of, entry_in
 from services.base.attestation.verified import Platform
-from services.base.ledger.fold import HorizonError
 from services.kernel.errors import SeipdError
-from tests.fakes.world import World
+from tests.fakes.world import World, shuffled
 
 QUICK = settings(
     max_examples=int(os.environ.get("SEIPD_MODEL_EXAMPLES", "100")),
@@ -155,23 +153,6 @@ def test_any_body_is_an_entry_or_an_error_of_ours(body) -> None:
         _, found = entry_in({"server": "server-0000000000000000", **entry(), **body})
         assert set(found) == set(entry())
         assert entry_in({"server": "server-0000000000000000", **found})[1] == found
-
-
-def shuffled(world: World, seed: int):
-    """Deliver the feeds in pieces, in an order of their own."""
-    rng = random.Random(seed)  # noqa: S311 (a model's shuffle)
-    fold = world.fold()
-    fold.publish_charter()
-    waiting = list(world.servers)
-    while waiting:
-        server = rng.choice(waiting)
-        try:
-            world.deliver(fold, server, rng.randint(1, 3))
-        except HorizonError:
-            return world.folded()
-        if server.id in fold.feeds and fold.feeds[server.id].size == len(server.entries):
-            waiting.remove(server)
-    return fold
 
 
 def by_hand(fold, world: World) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,8 +10,7 @@ from hypothesis import strategies as st
 
 from services.authority.governance.electorate import tier1
 from services.authority.trust.tiers import Right, Tier, may, tier_of
-from services.base.ledger.fold import HorizonError
-from tests.fakes.world import START_MS, World
+from tests.fakes.world import START_MS, World, shuffled
 
 STRICT = {"attestation": [], "checks": 100, "newcomers": 2}
 SEEN = {"checks": 128, "uptime_permille": 1000, "platform": None, "release": None}
@@ -246,23 +244,6 @@ def by_hand(fold, world: World) -> list[int]:
             if list(said[about].values()).count(one) > len(witnesses) / 2:
                 found[about] = one
     return [found[one.id] for one in world.servers]
-
-
-def shuffled(world: World, seed: int):
-    """Deliver the feeds in pieces, in an order of their own."""
-    rng = random.Random(seed)  # noqa: S311 (a model's shuffle)
-    fold = world.fold()
-    fold.publish_charter()
-    waiting = list(world.servers)
-    while waiting:
-        server = rng.choice(waiting)
-        try:
-            world.deliver(fold, server, rng.randint(1, 4))
-        except HorizonError:
-            return world.folded()
-        if server.id in fold.feeds and fold.feeds[server.id].size == len(server.entries):
-            waiting.remove(server)
-    return fold
 
 
 @QUICK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,27 +11,12 @@ from services.base.ledger.author import Author
 from services.kernel.errors import ForbiddenError, InputError, RejectedError, SeipdError
 from services.kernel.ids import node_id_of
 from services.kernel.records import record_from_value
-from tests.fakes.neighbour import Neighbour, hand_over
-from tests.fakes.one_server import OneServer
+from tests.fakes.neighbour import hand_over
 from tests.fakes.peering import peering_of, settled, wireguard_key_of
 from tests.fakes.world import key_of
 
-
-@pytest.fixture
-async def one(tmp_path):
-    server = await OneServer.start(tmp_path / "one")
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def others(one, tmp_path):
-    found = [await Neighbour.join(one, tmp_path / name) for name in ("two", "three")]
-    for other in found:
-        await hand_over(one.ledger, other.ledger)
-    yield found
-    for other in found:
-        await other.stop()
+if TYPE_CHECKING:
+    from tests.fakes.one_server import OneServer
 
 
 async def endpoint(one: OneServer, name: str) -> str:

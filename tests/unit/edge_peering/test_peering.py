@@ -9,26 +9,8 @@ import pytest
 from services.authority.ipam.service import IpamService
 from services.kernel.errors import StartError
 from services.kernel.service import HealthState
-from tests.fakes.neighbour import Neighbour, hand_over
-from tests.fakes.one_server import OneServer
+from tests.fakes.neighbour import hand_over
 from tests.fakes.peering import peering_of, settled, wireguard_key_of
-
-
-@pytest.fixture
-async def one(tmp_path):
-    server = await OneServer.start(tmp_path / "one")
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def others(one, tmp_path):
-    found = [await Neighbour.join(one, tmp_path / name) for name in ("two", "three")]
-    for other in found:
-        await hand_over(one.ledger, other.ledger)
-    yield found
-    for other in found:
-        await other.stop()
 
 
 async def test_a_revoked_server_has_no_peer_once_the_record_is_there(one, others) -> None:
