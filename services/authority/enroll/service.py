@@ -219,6 +219,7 @@ class EnrollService:
             UnauthenticatedError: the token is not valid here.
             ForbiddenError: ``bad_signature``, ``revoked``, ``enrollment_denied`` or
                 ``enrollment_refused``.
+            NotFoundError: ``no_root_key``: the signer here has another one.
             UnavailableError: the signer is away, or the mesh is full; ``enrollment_pending``,
                 ``enrollment_timeout``.
         """
@@ -234,7 +235,9 @@ class EnrollService:
                 mend="join with another data root, as a new server",
             )
         is_new = self._ledger.charter.server(server_id) is None
-        if is_new and self._root_keys.holds_root:
+        if is_new:
+            # Nobody votes, and no try is used up, where the certificate can't be signed.
+            await self._root_keys.require_key()
             await self._ballots.require_approval(_newcomer(candidate, invite_id, redeem))
         async with self._root_keys.turn():
             known = self._ledger.charter.server(server_id)

@@ -290,6 +290,15 @@ class RootKeysService:
             )
         return self._signer
 
+    async def require_key(self) -> None:
+        """Make sure that the signer here has the root key in force.
+
+        Raises:
+            NotFoundError: ``no_root_key``: it has another one.
+            UnavailableError: ``signer_unavailable``.
+        """
+        await key_id_of(self.require_signer(), self._ledger.charter.chain.newest)
+
     async def sign_record(self, kind: str, body: Json) -> Record:
         """Return a record that the root key in force signed; the caller holds the turn.
 

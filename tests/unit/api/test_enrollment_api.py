@@ -14,6 +14,7 @@ from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import Wanted
 from services.authority.governance import parameters
 from services.authority.governance.service import Wish
+from services.authority.rootkeys.service import ROOT_KEY_ID
 from services.base.crypto.agreement import generate_x25519
 from services.base.crypto.signatures import SigningKey, generate_signing_key
 from services.base.ledger.author import Author
@@ -173,6 +174,17 @@ async def test_nobody_is_asked_about_a_revoked_server_and_its_token_is_good_for_
     assert list(one.ledger.state.scan("ballot")) == []
     assert one.ledger.state.get("redeemed", gone.server_id) != newcomer.invite_id
     assert one.ledger.state.get("invite", newcomer.invite_id)["left"] == 1
+
+
+async def test_nobody_is_asked_where_the_signer_has_not_the_root_key_in_force(
+    one, others, public, newcomer
+) -> None:
+    kept = one.signer.keys.pop(ROOT_KEY_ID)
+    status, said = await newcomer.join(public)
+    assert (status, said["code"]) == (404, "no_root_key")
+    assert list(one.ledger.state.scan("ballot")) == []
+    one.signer.keys[ROOT_KEY_ID] = kept
+    assert (await newcomer.join(public))[1]["code"] == "enrollment_pending"
 
 
 async def test_where_the_policy_is_open_nobody_votes(one, public, newcomer) -> None:
