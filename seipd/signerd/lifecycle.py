@@ -12,6 +12,7 @@ from services.kernel.errors import ConfigError
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_NO_NEW_PRIVS = 38
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -20,6 +21,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def harden() -> None:
     """Let nobody read this process: no core, no ptrace, no readable file, no swap if allowed.
 
+    Nor does it, or a provider's library in it, gain rights by a program that it starts.
+
     Raises:
         ConfigError: ``not_hardened``: the kernel refused.
     """
@@ -27,6 +30,8 @@ def harden() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise ConfigError("the kernel refuses PR_SET_DUMPABLE", code="not_hardened")
+    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise ConfigError("the kernel refuses PR_SET_NO_NEW_PRIVS", code="not_hardened")
     # Best effort: without LimitMEMLOCK=infinity the kernel says no, and swap stays possible.
     _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
 

@@ -106,3 +106,30 @@ def test_two_kinds_of_output_of_keygen(tmp_path) -> None:
     assert signer("retire", *common).stdout.split()[2] == "retired"
     none = signer("retire", *common, "--key-id", "root-9")
     assert (none.returncode, none.stderr.count("\n")) == (5, 1)
+
+
+def test_sgn_13_it_leaves_no_core_is_read_by_nobody_and_gains_no_rights() -> None:
+    script = (
+        "import ctypes, os, re, resource\n"
+        "from seipd.signerd.lifecycle import harden\n"
+        "harden()\n"
+        "status = open('/proc/self/status').read()\n"
+        "print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0),"
+        " *re.findall(r'(?:NoNewPrivs|Umask):\\s*(\\d+)', status))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "(0, 0) 0 0077 1\n", done.stderr
+
+
+def test_what_lies_at_the_socket_s_path_and_is_none_is_left_alone(tmp_path) -> None:
+    unlock, precious = tmp_path / "unlock", tmp_path / "precious"
+    unlock.write_text("x" * 43)
+    unlock.chmod(0o600)
+    precious.write_text("a letter")
+    done = signer(
+        "--state", str(tmp_path / "s"), "--unlock-file", str(unlock), "--allow-insecure-same-user",
+        "--socket", str(precious),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "is there and no socket" in done.stderr
+    assert precious.read_text() == "a letter"
