@@ -20,6 +20,7 @@ COMMANDS: Commands = {
     "peers": ("seipd.agent.commands:peers", "the other endpoints of the mesh"),
     "ping": ("seipd.agent.commands:ping", "ping another endpoint by name"),
     "config": ("seipd.agent.commands:config", "a plain wg-quick file, --qr draws it"),
+    "cert": ("seipd.agent.cert_command:cert", "certificates for this endpoint's own name"),
     "doctor": ("seipd.agent.commands:doctor", "find what is wrong and say how to mend it"),
     "leave": ("seipd.agent.commands:leave", "leave the mesh; the address is free again"),
     "completion": ("seipd.agent.commands:completion", "shell completion for bash, zsh and fish"),

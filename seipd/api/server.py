@@ -17,6 +17,7 @@ from seipd.api.middleware import MAX_BODY_BYTES, Gate, refuse_unknown
 from seipd.api.openapi import openapi_document
 from seipd.api.private import (
     attestation,
+    certs,
     credentials,
     dns,
     enrollment,
@@ -24,6 +25,7 @@ from seipd.api.private import (
     hardware,
     invite,
     ipam,
+    jobs,
     mesh,
     protocol,
     recovery,
@@ -40,6 +42,7 @@ from seipd.api.public import credentials as public_credentials
 from seipd.api.public import ledger as public_ledger
 from seipd.api.routes import Access, Call, Reply, Route
 from seipd.api.tls import issue_leaf, server_context
+from seipd.api.tlsswitch import TlsSwitch
 from services.kernel.errors import ConflictError, SeipdError, StartError
 from services.kernel.service import Health, HealthState
 from services.runtime.tasks import TaskOwner
@@ -79,6 +82,8 @@ PRIVATE_ROUTES: tuple[Route, ...] = (
     *governance.ROUTES,
     *attestation.ROUTES,
     *credentials.ROUTES,
+    *certs.ROUTES,
+    *jobs.ROUTES,
     *hardware.ROUTES,
     *enrollment.ROUTES,
     *private_ledger.ROUTES,
@@ -138,6 +143,7 @@ class HttpService:
         private_addresses: Sequence[str],
         certificate_names: Sequence[str],
         socket_path: Path,
+        switch: TlsSwitch | None = None,
         has_address: Callable[[str], bool] = has_address,
         settle_interval_s: float = SETTLE_INTERVAL_S,
     ) -> None:
@@ -148,6 +154,7 @@ class HttpService:
         self._private_addresses = private_addresses
         self._certificate_names = certificate_names
         self._socket_path = socket_path
+        self._switch = switch or TlsSwitch()
         self._has_address = has_address
         self._settle_interval_s = settle_interval_s
         self._tasks = TaskOwner(self.name)
@@ -167,6 +174,7 @@ class HttpService:
         names = list(dict.fromkeys(self._certificate_names))
         await asyncio.to_thread(issue_leaf, services.tls, names=names, clock=services.clock)
         context = server_context(services.tls)
+        self._switch.install(context)
         try:
             await self._serve_socket()
             await self._serve_public(context)

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from services.authority.trust.service import TrustService
     from services.base.attestation.certifying import CertifiedHere, Certifier
     from services.base.attestation.service import AttestationService
+    from services.base.jobs.service import JobsService
     from services.base.ledger.author import Author
     from services.base.ledger.service import LedgerService
     from services.base.ledger.ticks import StateWord
     from services.base.release.service import ReleaseService
     from services.edge.acl.service import AclService
+    from services.edge.acme.service import AcmeService
     from services.edge.auth.service import AuthService
     from services.kernel.clock import Clock
     from services.kernel.service import Service
@@ -101,6 +103,8 @@ class ApiServices:
     secrets: SecretsService
     auth: AuthService
     acl: AclService
+    jobs: JobsService
+    acme: AcmeService
     mesh: MeshInfo
     tls: TlsIdentity
     clock: Clock

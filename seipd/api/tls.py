@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import ssl
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -19,10 +18,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from seipd.api.tlsswitch import new_context
 from services.base.storage.files import make_private_dir, read_private, write_atomic
 from services.kernel.errors import CorruptError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -130,8 +131,7 @@ def issue_leaf(identity: TlsIdentity, *, names: Sequence[str], clock: Clock) -> 
 
 def server_context(identity: TlsIdentity) -> ssl.SSLContext:
     """Return the TLS 1.3 context of the servers, with the newest leaf."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context = new_context()
     context.load_cert_chain(identity.leaf_path)
     return context
 

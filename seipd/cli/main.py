@@ -35,6 +35,8 @@ COMMANDS: Commands = {
     "release": ("seipd.cli.release:release", "what is installed, and which releases are approved"),
     "secret": ("seipd.cli.secret:secret", "credentials for the servers of tier 1"),
     "governance": ("seipd.cli.governance:governance", "what only a vote changes"),
+    "certs": ("seipd.cli.certs:certs", "TLS certificates, ordered by ACME"),
+    "jobs": ("seipd.cli.jobs:jobs", "durable jobs, and those that failed"),
     "ledger": ("seipd.cli.ledger:ledger", "the tamper-evident ledger"),
     "backup": ("seipd.cli.backup:backup", "write this server's state to one file"),
     "restore": ("seipd.cli.backup:restore", "make an empty data root what a backup says"),

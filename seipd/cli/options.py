@@ -27,7 +27,7 @@ _NETWORK = (
     ("--hole-punch-port", "PORT", "kept for hole punching, udp [51941]"),
     ("--wireguard-interface", "NAME", "the tunnel's interface [seip0]"),
     ("--wireguard-backend", "KIND", "auto, kernel or userspace [auto]"),
-    ("--tls", "KIND", "the public server's certificate: self-signed [self-signed]"),
+    ("--tls", "KIND", "TLS certificates: self-signed, acme or files [self-signed]"),
     ("--signer", "ADDRESS", "auto, none, a unix socket's path, tls://HOST:PORT [auto]"),
     ("--unlock-file", "FILE", "the secret that opens the identity [<data-root>.unlock]"),
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seipd.config.certificates import bad_certificates
 from seipd.config.hardware import bad_hardware
 from seipd.config.releases import RELEASES_FROM, bad_releases
 from services.edge.wireguard.model import check_interface_name
@@ -21,7 +22,7 @@ DEFAULT_CONFIG = Path("/etc/seipd/seipd.toml")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 BACKENDS = ("auto", "kernel", "userspace")
-TLS_KINDS = ("self-signed",)
+TLS_KINDS = ("self-signed", "acme", "files")
 PORTS = (
     "http_port",
     "private_http_port",
@@ -81,6 +82,13 @@ class Settings:
     wireguard_interface: str = "seip0"
     wireguard_backend: str = "auto"
     tls: str = "self-signed"
+    tls_certificate_file: str = ""
+    tls_key_file: str = ""
+    acme_directory: str = "letsencrypt"
+    acme_email: str = ""
+    acme_ca_file: str = ""
+    acme_eab_kid: str = ""
+    acme_eab_key_file: str = ""
     signer: str = "auto"
     unlock_file: str = ""
     allow_insecure_same_user: bool = False
@@ -120,6 +128,13 @@ class Settings:
             pcrs=self.tpm_pcrs,
             collateral=self.attestation_collateral,
             interval_s=self.attestation_interval_s,
+        )
+        faults += bad_certificates(
+            tls=self.tls,
+            files=(self.tls_certificate_file, self.tls_key_file),
+            directory=self.acme_directory,
+            email=self.acme_email,
+            binding=(self.acme_eab_kid, self.acme_eab_key_file),
         )
         if faults:
             raise BadSettingsError(faults)

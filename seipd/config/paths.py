@@ -31,6 +31,16 @@ class Paths:
         return self.root / "certs" / "server"
 
     @property
+    def certificates(self) -> Path:
+        """TLS certificates by name, and the accounts at the CAs that they come from."""
+        return self.root / "certs"
+
+    @property
+    def jobs(self) -> Path:
+        """The queue of durable jobs."""
+        return self.root / "jobs.db"
+
+    @property
     def run(self) -> Path:
         """Sockets; nothing in it outlives a boot."""
         return self.root / "run"

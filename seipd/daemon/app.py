@@ -92,6 +92,7 @@ async def run_daemon(settings: Settings, *, reload: Callable[[], Settings]) -> i
                 clock=clock,
                 tasks=tasks,
                 on_fatal=stop.fail,
+                unlock=lambda: unlock_secret(settings, paths),
             )
         )
         _install_signals(stop, reload)
@@ -193,14 +194,21 @@ def open_identity(settings: Settings, paths: Paths, *, create: bool = False) -> 
         KeyUnwrapError: the unlock secret is not theirs.
     """
     unlock_file = unlock_path(settings, paths)
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    folder = Path(credentials) if credentials else None
-    if create and not unlock_file.exists() and not _has_credential(folder):
+    if create and not unlock_file.exists() and not _has_credential(_credentials()):
         create_unlock_file(unlock_file)
-    unlock = read_unlock(unlock_file, folder, CREDENTIAL)
+    unlock = unlock_secret(settings, paths)
     if create and not identity_exists(paths.identity):
         return create_identity(paths.identity, unlock=unlock)
     return load_identity(paths.identity, unlock=unlock)
+
+
+def unlock_secret(settings: Settings, paths: Paths) -> bytes:
+    """Read what this server's secrets are sealed with.
+
+    Raises:
+        ConfigError: there is none, or others may read it.
+    """
+    return read_unlock(unlock_path(settings, paths), _credentials(), CREDENTIAL)
 
 
 def unlock_path(settings: Settings, paths: Paths) -> Path:
@@ -275,6 +283,11 @@ def _remember_charter(paths: Paths, composition: Composition) -> None:
         certificate = charter.server(own)
         if certificate is not None:
             save_charter(paths.identity, charter.records, certificate.region)
+
+
+def _credentials() -> Path | None:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(folder) if folder else None
 
 
 def _has_credential(folder: Path | None) -> bool:

@@ -66,6 +66,7 @@ def compose(ground: Ground) -> Composition:
         edge.wireguard,
         edge.reach,
         edge.peering,
+        *edge.certifying.services,
         LoadService(
             ledger=base.ledger,
             tell=mesh.gossip,

@@ -33,6 +33,7 @@ from services.base.attestation.certifying import CertifiedHere, Certifier
 from services.base.attestation.service import AttestationService
 from services.base.crypto.agreement import generate_x25519
 from services.base.crypto.signatures import SigningKey, generate_signing_key
+from services.base.jobs.service import JobsService
 from services.base.keywrap.identity import ServerIdentity
 from services.base.ledger.author import Author
 from services.base.ledger.service import LedgerService, LedgerSettings
@@ -41,12 +42,16 @@ from services.base.release.service import ReleaseService
 from services.base.release.store import ManifestStore
 from services.base.storage.journal import JournalFile
 from services.edge.acl.service import AclService
+from services.edge.acme.certfiles import CertificateFiles
+from services.edge.acme.desk import ChallengeDesk
+from services.edge.acme.service import AcmeService
 from services.edge.auth.service import AuthService
 from services.kernel.addr import default_ranges
 from services.kernel.errors import NotFoundError
 from services.kernel.ids import b64u_encode
 from services.kernel.invitations import decode_token
 from services.kernel.signing import KeyRotation, PublicKeyInfo
+from tests.fakes.acme_server import Zone
 from tests.fakes.recovering import DeskInProcess, NewSigner
 from tests.fakes.seen import Seen
 from tests.fakes.still_mesh import NobodyThere, StillMesh
@@ -268,6 +273,11 @@ class OneServer:
 
     async def _begin_api(self) -> None:
         self.secrets = self._secrets()
+        self.jobs = JobsService(
+            path=self.folder / "jobs.db",
+            clock=self.clock,
+            rng=random.Random(1),  # noqa: S311 (failures repeat)
+        )
         auth = AuthService(
             ledger=self.ledger, session_key=self.identity.session_signing_key, clock=self.clock
         )
@@ -294,6 +304,8 @@ class OneServer:
             secrets=self.secrets,
             auth=auth,
             acl=AclService(ledger=self.ledger),
+            jobs=self.jobs,
+            acme=self._acme(),
             mesh=StillMesh(self.ledger),
             tls=self.tls,
             clock=self.clock,
@@ -322,6 +334,18 @@ class OneServer:
             clock=self.clock,
             rng=random.Random(1),  # noqa: S311 (failures repeat)
             retry_s=LOOK_S,
+        )
+
+    def _acme(self) -> AcmeService:
+        zone = Zone()
+        return AcmeService(
+            authority=None,
+            desk=ChallengeDesk(tell=zone, missing=zone.missing),
+            files=CertificateFiles(self.folder / "certs"),
+            jobs=self.jobs,
+            ledger=self.ledger,
+            clock=self.clock,
+            installed=lambda _: None,
         )
 
     async def stop(self) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from seipd.daemon.layers.certifying import Certifying, certifying_of
 from seipd.daemon.layers.mesh import backbone_of
 from seipd.daemon.layers.naming import dns_of, port_teller_of
+from seipd.daemon.layers.watching_zone import missing_of
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
 from services.edge.peering.plan import interface_plan
@@ -38,6 +40,7 @@ class EdgeLayer:
     peering: PeeringService
     reach: ReachService
     dns: DnsService
+    certifying: Certifying
     port_teller: PortTeller
 
 
@@ -59,6 +62,9 @@ def edge_of(ground: Ground, base: BaseLayer, mesh: MeshLayer) -> EdgeLayer:
         peering=peering,
         reach=reach_of(ground, base, gossip, wireguard, peering),
         dns=dns,
+        certifying=certifying_of(
+            ground, base, gossip, hurry=dns.hurry, missing=missing_of(ground, base, gossip, dns)
+        ),
         port_teller=port_teller_of(ground, gossip, dns),
     )
 

@@ -16,6 +16,7 @@ from services.kernel.addr import own_tunnel_address
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from seipd.api.tlsswitch import TlsSwitch
     from seipd.daemon.layers.authority import AuthorityLayer
     from seipd.daemon.layers.base import BaseLayer
     from seipd.daemon.layers.edge import EdgeLayer
@@ -79,19 +80,21 @@ def front_of(
         secrets=mesh.secrets,
         auth=edge.auth,
         acl=edge.acl,
+        jobs=edge.certifying.jobs,
+        acme=edge.certifying.acme,
         mesh=info,
         tls=load_tls_identity(ground.paths.tls, name=ground.identity.server_id, clock=ground.clock),
         clock=ground.clock,
         all_services=all_services,
         version=__version__,
     )
-    http = http_of(ground, api)
+    http = http_of(ground, api, edge.certifying.switch)
     info.http = http
     info.services = all_services
     return Front(info=info, http=http)
 
 
-def http_of(ground: Ground, api: ApiServices) -> HttpService:
+def http_of(ground: Ground, api: ApiServices, switch: TlsSwitch) -> HttpService:
     """Return the two HTTPS servers and the local socket."""
     settings, own = ground.settings, ground.own
     gateway = str(ground.ranges.gateway)
@@ -116,4 +119,5 @@ def http_of(ground: Ground, api: ApiServices) -> HttpService:
             "127.0.0.1",
         ),
         socket_path=ground.paths.socket,
+        switch=switch,
     )

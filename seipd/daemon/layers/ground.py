@@ -38,6 +38,8 @@ class Ground:
     clock: Clock
     tasks: TaskOwner
     on_fatal: Callable[[BaseException], None]
+    unlock: Callable[[], bytes]
+    """Reads the secret that this server's own secrets are sealed with."""
 
     @property
     def mesh_id(self) -> MeshId:
@@ -59,6 +61,7 @@ def ground_of(
     clock: Clock,
     tasks: TaskOwner,
     on_fatal: Callable[[BaseException], None],
+    unlock: Callable[[], bytes],
 ) -> Ground:
     """Return what the layers stand on.
 
@@ -79,6 +82,7 @@ def ground_of(
         clock=clock,
         tasks=tasks,
         on_fatal=on_fatal,
+        unlock=unlock,
     )
 
 
