@@ -9,6 +9,7 @@ import random
 from typing import Any
 
 from services.authority.ballots import view as ballots
+from services.authority.dnsnames import view as dnsnames
 from services.authority.enroll import view as enroll
 from services.authority.governance import view as governance
 from services.authority.ipam import view as ipam
@@ -42,6 +43,7 @@ APPLIERS = {
     **enroll.appliers(verify),
     **trust.APPLIERS,
     **names.APPLIERS,
+    **dnsnames.APPLIERS,
     **recovery.APPLIERS,
     **releases.APPLIERS,
     **serversecrets.APPLIERS,

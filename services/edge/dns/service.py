@@ -12,8 +12,9 @@ import contextlib
 import logging
 import socket
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from services.edge.dns.answering import Asker
 from services.edge.dns.streams import SWEEP_S, Streams
@@ -57,6 +58,15 @@ class DnsSettings:
     """Whether an address lies in the tunnel or the backbone."""
 
 
+class Recursion(Protocol):
+    """Looks up for those inside what is not the mesh's own."""
+
+    def complete(
+        self, data: bytes, answer: bytes, source: str, *, stream: bool
+    ) -> bytes | asyncio.Future[bytes]:
+        """Return what one inside is told, soon where it has to be looked up."""
+
+
 class DnsService:
     """Answers for the mesh's domain, and for the reverse of its ranges."""
 
@@ -70,8 +80,10 @@ class DnsService:
         publisher: Publisher,
         serials: Serials,
         clock: Clock,
+        recursion: Recursion | None = None,
     ) -> None:
         self._settings = settings
+        self._recursion = recursion
         self._answerer = answerer
         self._publisher = publisher
         self._serials = serials
@@ -231,10 +243,22 @@ class DnsService:
             answer = self._answerer.quick(data, network_of(address[0]), inside=inside, now_s=now_s)
             if answer is None:
                 answer = self._answer(data, address[0], inside=inside)
-            if answer is not None:
-                sock.send(answer, address)
+            if answer is None:
+                return
+            whole = self._complete(data, answer, address[0]) if inside else answer
+            if isinstance(whole, bytes):
+                sock.send(whole, address)
+            else:
+                whole.add_done_callback(partial(_send_late, sock, address))
 
         return on_arrival
+
+    def _complete(
+        self, data: bytes, answer: bytes, source: str, *, stream: bool = False
+    ) -> bytes | asyncio.Future[bytes]:
+        if self._recursion is None:
+            return answer
+        return self._recursion.complete(data, answer, source, stream=stream)
 
     def _is_inside(self, source: str, interface: int) -> bool:
         """Say whether a datagram to an inner address came through the tunnel, or from here."""
@@ -246,11 +270,16 @@ class DnsService:
             return True
         return name == self._settings.interface and self._settings.is_inner(source)
 
-    def _on_query(self, data: bytes, source: str, local: str) -> bytes | None:
+    def _on_query(
+        self, data: bytes, source: str, local: str
+    ) -> bytes | asyncio.Future[bytes] | None:
         # A connection that stands was answered through the tunnel, since its address lies there.
         here = local in self._settings.inner_addresses
         inside = here and (source == local or self._settings.is_inner(source))
-        return self._answer(data, source, inside=inside, stream=True)
+        answer = self._answer(data, source, inside=inside, stream=True)
+        if answer is None or not inside:
+            return answer
+        return self._complete(data, answer, source, stream=True)
 
     def _answer(
         self, data: bytes, source: str, *, inside: bool, stream: bool = False
@@ -294,6 +323,11 @@ class DnsService:
 
     def _on_crash(self, task: str, error: BaseException) -> None:
         self._state, self._trouble = HealthState.FAILED, f"{task} ended: {error!r}"
+
+
+def _send_late(sock: UdpSocket, address: Address, answer: asyncio.Future[bytes]) -> None:
+    if not answer.cancelled() and answer.exception() is None:
+        sock.send(answer.result(), address)
 
 
 def network_of(address: str) -> str:

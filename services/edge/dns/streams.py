@@ -31,7 +31,7 @@ class Streams:
     def __init__(
         self,
         *,
-        answer: Callable[[bytes, str, str], bytes | None],
+        answer: Callable[[bytes, str, str], bytes | asyncio.Future[bytes] | None],
         monotonic_s: Callable[[], float],
         max_connections: int = MAX_CONNECTIONS,
         max_per_address: int = MAX_PER_ADDRESS,
@@ -103,8 +103,8 @@ class Streams:
         else:
             del self._by_address[connection.address]
 
-    def answer(self, connection: _Connection, data: bytes) -> bytes | None:
-        """Answer a query that has come whole."""
+    def answer(self, connection: _Connection, data: bytes) -> bytes | asyncio.Future[bytes] | None:
+        """Answer a query that has come whole, now or soon; None: the connection is to end."""
         connection.asked_s = self._monotonic_s()
         if connection in self._open:
             del self._open[connection]
@@ -119,6 +119,8 @@ class _Connection(asyncio.Protocol):
         self._streams = streams
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
+        self._awaited: asyncio.Future[bytes] | None = None
+        self._is_full = False
         self.address = ""
         self.local = ""
         self.asked_s = 0.0
@@ -150,15 +152,15 @@ class _Connection(asyncio.Protocol):
     @override
     def pause_writing(self) -> None:
         """Read no more from one who does not read."""
+        self._is_full = True
         if self._transport is not None:
             self._transport.pause_reading()
 
     @override
     def resume_writing(self) -> None:
         """Go on where the client reads again."""
-        if self._transport is not None:
-            self._transport.resume_reading()
-            self._answer_whole()
+        self._is_full = False
+        self._go_on()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -188,5 +190,28 @@ class _Connection(asyncio.Protocol):
             if answer is None:
                 self.abort()
                 return
-            transport.write(len(answer).to_bytes(2, "big") + answer)
+            if isinstance(answer, bytes):
+                self._write(answer)
+            else:
+                # In order: what was asked after it waits in the buffer.
+                self._awaited = answer
+                transport.pause_reading()
+                answer.add_done_callback(self._answered_late)
         del buffer[:at]
+
+    def _answered_late(self, answer: asyncio.Future[bytes]) -> None:
+        self._awaited = None
+        if answer.cancelled() or answer.exception() is not None:
+            self.abort()
+            return
+        self._write(answer.result())
+        self._go_on()
+
+    def _write(self, answer: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(len(answer).to_bytes(2, "big") + answer)
+
+    def _go_on(self) -> None:
+        if self._transport is not None and self._awaited is None and not self._is_full:
+            self._transport.resume_reading()
+            self._answer_whole()
