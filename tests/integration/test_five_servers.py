@@ -130,7 +130,7 @@ def test_gov_09_what_the_last_voter_made_pass_outlives_its_crash_and_binds_every
     }
 
 
-def test_rkc_09_and_13_four_of_five_bring_back_a_root_whose_signer_is_destroyed_three_do_not(
+def test_rkc_09_four_of_five_bring_back_a_root_whose_signer_is_destroyed_three_do_not(
     lab, tmp_path
 ) -> None:
     first, second, third, fourth, fifth = lab.five
