@@ -218,7 +218,9 @@ class GrpcSigner(SigningCalls):
     def _channel(self) -> grpc.aio.Channel:
         import grpc
 
-        return grpc.aio.insecure_channel(self._address)
+        # Else a channel may inherit the pause after a failure of the one before it.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        return grpc.aio.insecure_channel(self._address, options=options)
 
     async def answers(self) -> bool:
         """Say whether a signer is there; nothing is asked, so nothing is written down."""
