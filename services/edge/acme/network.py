@@ -25,7 +25,8 @@ from urllib3.exceptions import HTTPError, NewConnectionError
 from services.base.jobs.model import TryLaterError
 from services.edge.acme.directories import require_https
 from services.edge.acme.failures import CaAnswerError, error_of_problem, retry_after_s
-from services.kernel.errors import ForbiddenError, SeipdError, UnreachableError
+from services.kernel import canonical
+from services.kernel.errors import ForbiddenError, SeipdError, UnreachableError, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,6 +103,8 @@ class SafeNetwork(client.ClientNetwork):
             raise ForbiddenError(
                 f"{url[:200]} redirects, which is not followed", code="ca_redirects"
             )
+        # What acme parses with is not ours, and would recurse as deep as the CA says.
+        canonical.check_depth(response.content)
         response.encoding = "utf-8"
         self._refuse_busy(response)
         return response
@@ -122,6 +125,8 @@ class SafeNetwork(client.ClientNetwork):
 
 def translated(error: Exception) -> SeipdError:
     """Return the error of ours for what went wrong while talking to a CA."""
+    if isinstance(error, WireError):
+        return CaAnswerError(f"the CA's answer is none: {error}")
     if isinstance(error, SeipdError):
         return error
     if isinstance(error, messages.Error):

@@ -49,6 +49,7 @@ ORDER_TIMEOUT_S: Final = 300.0
 ORDER_BACKOFF: Final = Backoff(first_s=10.0, max_s=2 * 3600.0, jitter=0.3)
 ORDER_ATTEMPTS: Final = 24
 LOOK_INTERVAL_S: Final = 30.0
+MIN_PAUSE_S: Final = 0.5
 DEAD_REST_MS: Final = 12 * HOUR_MS
 OTHER_KEY_REST_MS: Final = HOUR_MS
 
@@ -316,7 +317,14 @@ class AcmeService:
     async def _keep_looking(self) -> None:
         while True:
             await self.look()
-            await asyncio.sleep(self._look_interval_s)
+            await asyncio.sleep(self._pause_s())
+
+    def _pause_s(self) -> float:
+        """Return how long nothing is due: of a short-lived certificate every second counts."""
+        now_ms = self._clock.now_ms()
+        dues = [standing_of(one.leaf, None, now_ms).due_ms for one in self._held.values()]
+        until_s = [(due - now_ms) / 1000 for due in dues if due > now_ms]
+        return min([self._look_interval_s, *(max(one, MIN_PAUSE_S) for one in until_s)])
 
     async def _load(self, name: str) -> None:
         """Take a certificate of this server from the disk, and serve it."""
