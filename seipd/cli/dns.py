@@ -7,11 +7,15 @@ import click
 from seipd.cli.daemon_client import ask
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
+from seipd.cli.splitdns import split
 
 
 @click.group()
 def dns() -> None:
     """Records beside the mesh's own names."""
+
+
+dns.add_command(split)
 
 
 @dns.command(name="ls")

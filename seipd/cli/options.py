@@ -23,6 +23,7 @@ _NETWORK = (
     ("--relay-port", "PORT", "kept for the relay, udp [9103]"),
     ("--stun-port", "PORT", "kept for STUN, udp [3478]"),
     ("--dns-port", "PORT", "DNS, udp and tcp [53]"),
+    ("--dns-upstreams", "ADDR,...", "asked for endpoints: name servers, or none [the machine's]"),
     ("--wireguard-port", "PORT", "WireGuard, udp [51940]"),
     ("--hole-punch-port", "PORT", "kept for hole punching, udp [51941]"),
     ("--wireguard-interface", "NAME", "the tunnel's interface [seip0]"),

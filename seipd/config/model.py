@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from seipd.config.certificates import bad_certificates
 from seipd.config.hardware import bad_hardware
 from seipd.config.releases import RELEASES_FROM, bad_releases
+from services.edge.resolver.upstreams import parse_upstreams
 from services.edge.wireguard.model import check_interface_name
 from services.kernel.addr import parse_address, parse_network, ranges_from_value
 from services.kernel.errors import ConfigError, SeipdError
@@ -77,6 +78,7 @@ class Settings:
     relay_port: int = 9103
     stun_port: int = 3478
     dns_port: int = 53
+    dns_upstreams: str = ""
     wireguard_port: int = 51940
     hole_punch_port: int = 51941
     wireguard_interface: str = "seip0"
@@ -192,6 +194,7 @@ def _bad_names(settings: Settings) -> list[Fault]:
         ("region", parse_label),
         ("bind_address", parse_address),
         ("wireguard_interface", check_interface_name),
+        ("dns_upstreams", parse_upstreams),
     )
     return [
         fault for name, check in checks if (fault := _fault(name, getattr(settings, name), check))

@@ -59,6 +59,7 @@ def compose(ground: Ground) -> Composition:
         mesh.attesting.service,
         mesh.restoring,
         mesh.alarm,
+        edge.resolver,
         edge.dns,
         edge.port_teller,
         edge.auth,

@@ -18,6 +18,7 @@ from services.authority.recovery import view as recovery
 from services.authority.releases import view as releases
 from services.authority.rootkeys import view as rootkeys
 from services.authority.serversecrets import view as serversecrets
+from services.authority.splitdns import view as splitdns
 from services.authority.tree import view as tree
 from services.authority.trust import view as trust
 from services.base.crypto.signatures import SigningKey, verify
@@ -44,6 +45,7 @@ APPLIERS = {
     **trust.APPLIERS,
     **names.APPLIERS,
     **dnsnames.APPLIERS,
+    **splitdns.APPLIERS,
     **recovery.APPLIERS,
     **releases.APPLIERS,
     **serversecrets.APPLIERS,

@@ -18,6 +18,7 @@ from services.authority.recovery import view as recovery_view
 from services.authority.releases import view as releases_view
 from services.authority.rootkeys import view as rootkeys_view
 from services.authority.serversecrets import view as secrets_view
+from services.authority.splitdns import view as split_view
 from services.authority.tree import view as tree_view
 from services.authority.trust import view as trust_view
 from services.base.crypto.signatures import verify
@@ -90,6 +91,7 @@ def appliers() -> Appliers:
         **ballots_view.APPLIERS,
         **names_view.APPLIERS,
         **dns_view.APPLIERS,
+        **split_view.APPLIERS,
         **recovery_view.APPLIERS,
         **releases_view.APPLIERS,
         **secrets_view.APPLIERS,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from seipd.daemon.layers.certifying import Certifying, certifying_of
 from seipd.daemon.layers.mesh import backbone_of
-from seipd.daemon.layers.naming import dns_of, port_teller_of
+from seipd.daemon.layers.naming import dns_of, port_teller_of, resolver_of
 from seipd.daemon.layers.watching_zone import missing_of
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from seipd.daemon.telling_ports import PortTeller
     from services.base.ledger.service import LedgerService
     from services.edge.dns.service import DnsService
+    from services.edge.resolver.service import ResolverService
     from services.mesh.gossip.service import GossipService
 
 
@@ -39,6 +40,7 @@ class EdgeLayer:
     wireguard: WireGuardService
     peering: PeeringService
     reach: ReachService
+    resolver: ResolverService
     dns: DnsService
     certifying: Certifying
     port_teller: PortTeller
@@ -52,7 +54,8 @@ def edge_of(ground: Ground, base: BaseLayer, mesh: MeshLayer) -> EdgeLayer:
         ledger=ledger, tunnels=wireguard, endpoint_of=endpoint_of(ledger, gossip)
     )
     gossip.subscribe_addresses(lambda server_id: peering.address_learnt(ServerId(server_id)))
-    dns = dns_of(ground, base, gossip)
+    resolver = resolver_of(ground, base)
+    dns = dns_of(ground, base, gossip, resolver)
     return EdgeLayer(
         auth=AuthService(
             ledger=ledger, session_key=ground.identity.session_signing_key, clock=clock
@@ -61,6 +64,7 @@ def edge_of(ground: Ground, base: BaseLayer, mesh: MeshLayer) -> EdgeLayer:
         wireguard=wireguard,
         peering=peering,
         reach=reach_of(ground, base, gossip, wireguard, peering),
+        resolver=resolver,
         dns=dns,
         certifying=certifying_of(
             ground, base, gossip, hurry=dns.hurry, missing=missing_of(ground, base, gossip, dns)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import secrets
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seipd.daemon.layers.mesh import host_of
 from seipd.daemon.network import HIDDEN
 from seipd.daemon.telling_ports import PortTeller
+from services.authority.splitdns.view import DNS_PORT
 from services.edge.acme.challenges import records_of
 from services.edge.dns.answering import Answerer, Soa
 from services.edge.dns.cookies import Cookies
 from services.edge.dns.publishing import Publisher
 from services.edge.dns.ratelimiting import ResponseRates
 from services.edge.dns.serials import Serials
-from services.edge.dns.service import DnsService, DnsSettings
+from services.edge.dns.service import ANY4, DnsService, DnsSettings
+from services.edge.resolver.routing import Routes
+from services.edge.resolver.service import ResolverService, ResolverSettings
+from services.edge.resolver.upstreams import parse_upstreams
 from services.kernel.addr import backbone6, is_inner, own_tunnel_address, tunnel6
 from services.kernel.dnsnames import name_of
 from services.mesh.facts.kinds import CHALLENGE
@@ -30,10 +35,14 @@ if TYPE_CHECKING:
     from services.mesh.gossip.service import GossipService
 
 RESPONSES_PER_S = 100
+RESOLV_CONF = Path("/etc/resolv.conf")
+LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _SOFT_KINDS = frozenset({CHALLENGE})
 
 
-def dns_of(ground: Ground, base: BaseLayer, gossip: GossipService) -> DnsService:
+def dns_of(
+    ground: Ground, base: BaseLayer, gossip: GossipService, recursion: ResolverService
+) -> DnsService:
     """Return the name server; nothing is started."""
     ledger, clock, domain = base.ledger, ground.clock, ground.charter.genesis.domain
 
@@ -71,6 +80,7 @@ def dns_of(ground: Ground, base: BaseLayer, gossip: GossipService) -> DnsService
         publisher=publisher,
         serials=serials,
         clock=clock,
+        recursion=recursion,
     )
 
     def heard(fact: Fact) -> None:
@@ -81,6 +91,33 @@ def dns_of(ground: Ground, base: BaseLayer, gossip: GossipService) -> DnsService
     gossip.subscribe_addresses(lambda _: service.hurry())
     gossip.subscribe_members(lambda *_: service.hurry())
     return service
+
+
+def resolver_of(ground: Ground, base: BaseLayer) -> ResolverService:
+    """Return what looks up other names for endpoints; nothing is started."""
+    settings = settings_of(ground)
+    own = own_hosts(settings)
+    routes = Routes(
+        state=lambda: base.ledger.state, mesh_id=ground.mesh_id, ranges=ground.ranges, own=own
+    )
+    return ResolverService(
+        settings=ResolverSettings(
+            upstreams=parse_upstreams(ground.settings.dns_upstreams),
+            own=own,
+            is_inner=lambda address: is_inner(ground.mesh_id, ground.ranges, address),
+            resolv_conf=RESOLV_CONF,
+        ),
+        routes=routes,
+        clock=ground.clock,
+    )
+
+
+def own_hosts(settings: DnsSettings) -> frozenset[str]:
+    """Return where this name server answers itself."""
+    hosts = {*settings.inner_addresses, settings.public_address, settings.bind_address}
+    if settings.bind_address == ANY4 and settings.port == DNS_PORT:
+        hosts |= LOOPBACK
+    return frozenset(hosts)
 
 
 def settings_of(ground: Ground) -> DnsSettings:

@@ -1,0 +1,1 @@
+"""Which name servers a customer has for domains of its own."""
