@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from seipd.lab import net
 from seipd.lab.mesh import Lab
-from seipd.lab.plan import LabPlan
+from tests.fakes.labs import lab_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -49,20 +46,12 @@ class BrokenLab(Lab):
 @pytest.fixture(scope="module")
 def lab():
     """Three servers, all of them witnesses."""
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
-    prefix = f"a{os.getpid() % 100000}"
-    plan = LabPlan(
-        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=3, endpoint_count=0
-    )
-    built = BrokenLab(plan)
-    try:
-        built.up(lambda line: None)
-        yield built
-    finally:
-        built.breaks = False
-        built.down()
-        assert net.namespaces(prefix) == []
+    with lab_of(3, kind=BrokenLab) as built:
+        try:
+            built.up(lambda line: None)
+            yield built
+        finally:
+            built.breaks = False
 
 
 def until(probe, seconds: float) -> float:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from seipd.lab import net
-from seipd.lab.mesh import Lab
-from seipd.lab.plan import LabPlan
 from services.kernel.errors import UnavailableError
+from tests.fakes.labs import lab_of
+
+if TYPE_CHECKING:
+    from seipd.lab.mesh import Lab
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -32,27 +33,17 @@ if "run" in sys.orig_argv:
 
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
-    prefix = f"c{os.getpid() % 100000}"
-    plan = LabPlan(
-        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=3, endpoint_count=0
-    )
-    built = Lab(plan)
-    (tmp_path / "sitecustomize.py").write_text(OTHER_CLOCK)
-    (tmp_path / "off_ms").write_text("0")
-    path, right = f"{tmp_path}:{REPOSITORY}", built.environment
-    monkeypatch.setattr(
-        built,
-        "environment",
-        lambda host: {**right(host), **({"PYTHONPATH": path} if host.name == "s3" else {})},
-    )
-    try:
+    with lab_of(3) as built:
+        (tmp_path / "sitecustomize.py").write_text(OTHER_CLOCK)
+        (tmp_path / "off_ms").write_text("0")
+        path, right = f"{tmp_path}:{REPOSITORY}", built.environment
+        monkeypatch.setattr(
+            built,
+            "environment",
+            lambda host: {**right(host), **({"PYTHONPATH": path} if host.name == "s3" else {})},
+        )
         built.up(lambda line: None)
         yield built
-    finally:
-        built.down()
-        assert net.namespaces(prefix) == []
 
 
 def until(probe, seconds: float = 30.0):

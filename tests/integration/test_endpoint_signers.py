@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from seipd.lab import net
-from seipd.lab.mesh import Lab
-from seipd.lab.plan import LabPlan
+from tests.fakes.labs import lab_of
+
+if TYPE_CHECKING:
+    from seipd.lab.mesh import Lab
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
 def lab():
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
-    prefix = f"k{os.getpid() % 100000}"
-    plan = LabPlan(
-        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=3, endpoint_count=3
-    )
-    built = Lab(plan)
-    try:
+    with lab_of(3, 3) as built:
         built.up(lambda line: None)
         yield built
-    finally:
-        built.down()
-        assert net.namespaces(prefix) == []
 
 
 def status(lab: Lab, name: str) -> dict[str, Any]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 from seipd.lab import net
 from seipd.lab.mesh import Lab
-from seipd.lab.plan import LabPlan
+from tests.fakes.labs import lab_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
@@ -47,19 +45,9 @@ class HiddenLab(Lab):
 @pytest.fixture(scope="module")
 def lab():
     """Two public servers, two hidden ones, an endpoint of each hidden one."""
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
-    prefix = f"n{os.getpid() % 100000}"
-    plan = LabPlan(
-        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=4, endpoint_count=2
-    )
-    built = HiddenLab(plan)
-    try:
+    with lab_of(4, 2, kind=HiddenLab) as built:
         build(built)
         yield built
-    finally:
-        built.down()
-        assert net.namespaces(prefix) == []
 
 
 def build(lab: Lab) -> None:

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from seipd.lab.mesh import Lab
-from seipd.lab.plan import LabPlan
+from tests.fakes.labs import lab_of
+
+if TYPE_CHECKING:
+    from seipd.lab.mesh import Lab
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(550), pytest.mark.slow]
 
@@ -48,18 +50,9 @@ while not stop.exists():
 
 @pytest.fixture
 def one_server():
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
-    prefix = f"k{os.getpid() % 100000}"
-    plan = LabPlan(
-        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=1, endpoint_count=0
-    )
-    lab = Lab(plan)
-    try:
+    with lab_of(1) as lab:
         lab.up(lambda line: None)
         yield lab
-    finally:
-        lab.down()
 
 
 def test_pub_14_sto_01_kills_lose_nothing_that_was_answered_for(one_server: Lab) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from seipd.lab import net
 from seipd.lab.mesh import Lab
-from seipd.lab.plan import LabPlan
+from tests.fakes.labs import lab_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from seipd.lab.plan import Host
+    from seipd.lab.plan import Host, LabPlan
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -54,25 +51,15 @@ class MixedLab(Lab):
 
 @pytest.fixture(scope="module")
 def lab():
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
-    prefix = f"v{os.getpid() % 100000}"
-    plan = LabPlan(
-        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=2, endpoint_count=2
-    )
-    built = MixedLab(plan)
-    try:
-        built.upgraded.add(plan.servers[0].name)
+    with lab_of(2, 2, kind=MixedLab) as built:
+        built.upgraded.add(built.plan.servers[0].name)
         built.prepare()
-        (plan.folder / "next").mkdir()
-        (plan.folder / "next/sitecustomize.py").write_text(NEXT_RELEASE)
+        (built.plan.folder / "next").mkdir()
+        (built.plan.folder / "next/sitecustomize.py").write_text(NEXT_RELEASE)
         built.start_servers(lambda line: None)
-        for number, host in enumerate(plan.endpoints):
-            built.join_endpoint(host, plan.server_of(number))
+        for number, host in enumerate(built.plan.endpoints):
+            built.join_endpoint(host, built.plan.server_of(number))
         yield built
-    finally:
-        built.down()
-        assert net.namespaces(prefix) == []
 
 
 def until(probe: Callable[[], object], seconds: float = 45.0) -> bool:

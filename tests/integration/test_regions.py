@@ -13,19 +13,21 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from seipd.daemon.app import CREDENTIAL
 from seipd.daemon.genesis import load_charter, verify_charter
 from seipd.lab import net
-from seipd.lab.mesh import Lab
-from seipd.lab.plan import LabPlan
 from services.base.keywrap.identity import load_identity
 from services.base.keywrap.unlock import read_unlock
 from services.base.ledger.copies import open_feed
 from services.kernel.errors import UnavailableError
+from tests.fakes.labs import lab_of
+
+if TYPE_CHECKING:
+    from seipd.lab.mesh import Lab
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -35,19 +37,9 @@ CUT_SECONDS = float(os.environ.get("SEIPD_CUT_SECONDS", "8"))
 @pytest.fixture(scope="module")
 def lab():
     """Five servers at work; two more hosts on which nothing runs yet."""
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
-    prefix = f"r{os.getpid() % 100000}"
-    plan = LabPlan(
-        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=7, endpoint_count=0
-    )
-    built = Lab(plan)
-    try:
+    with lab_of(7) as built:
         built.up(lambda line: None, server_count=5)
         yield built
-    finally:
-        built.down()
-        assert net.namespaces(prefix) == []
 
 
 def servers(lab: Lab, *names: str):

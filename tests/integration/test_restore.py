@@ -8,19 +8,19 @@ import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from seipd.lab import net
-from seipd.lab.mesh import Lab
-from seipd.lab.plan import LabPlan
 from services.kernel.errors import UnavailableError
+from tests.fakes.labs import lab_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+    from seipd.lab.mesh import Lab
     from seipd.lab.plan import Host
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -29,19 +29,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def mesh():
     """Three servers at work, and a host on which nothing runs."""
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
-    prefix = f"b{os.getpid() % 100000}"
-    plan = LabPlan(
-        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=4, endpoint_count=1
-    )
-    built = Lab(plan)
-    try:
+    with lab_of(4, 1) as built:
         built.up(lambda line: None, server_count=3)
         yield built
-    finally:
-        built.down()
-        assert net.namespaces(prefix) == []
 
 
 def until(probe: Callable[[], object], seconds: float = 60.0) -> None:
@@ -246,17 +236,10 @@ def test_the_original_of_a_server_that_was_restored_elsewhere_stops(mesh: Lab) -
 
 
 def test_a_single_server_opens_its_new_epoch_by_itself() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
-    prefix = f"c{os.getpid() % 100000}"
-    plan = LabPlan(
-        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=1, endpoint_count=0
-    )
-    lab = Lab(plan)
-    (host,) = plan.servers
-    try:
+    with lab_of(1) as lab:
+        (host,) = lab.plan.servers
         lab.up(lambda line: None)
-        backup = plan.folder / "backup"
+        backup = lab.plan.folder / "backup"
         lab.invite(host, "endpoint")
         lab.seipd(host, "backup", str(backup))
         lab.seipd(host, "tree", "add", "lost")
@@ -267,5 +250,3 @@ def test_a_single_server_opens_its_new_epoch_by_itself() -> None:
         assert "lost" not in listed
         until(lambda: "/2\n" in (host.data_root / "ledger/feed/checkpoint").read_text())
         assert on(lab, host, "seipd", "ledger", "verify").returncode == 0
-    finally:
-        lab.down()

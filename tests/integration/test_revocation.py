@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from seipd.lab import net
-from seipd.lab.mesh import Lab
-from seipd.lab.plan import LabPlan
 from services.kernel import canonical
+from tests.fakes.labs import lab_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from seipd.lab.mesh import Lab
     from seipd.lab.plan import Host
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -29,19 +26,9 @@ PINGS = 60
 @pytest.fixture(scope="module")
 def three():
     """Three servers with an endpoint on each; another prefix than the common lab's."""
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
-    prefix = f"r{os.getpid() % 100000}"
-    plan = LabPlan(
-        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=3, endpoint_count=3
-    )
-    built = Lab(plan)
-    try:
+    with lab_of(3, 3) as built:
         built.up(lambda line: None)
         yield built
-    finally:
-        built.down()
-        assert net.namespaces(prefix) == []
 
 
 def until(probe: Callable[[], object], seconds: float = 30.0) -> bool:
