@@ -189,11 +189,15 @@ class Pebble:
         """Let the DNS server answer no TXT record for a name."""
         self._tell("clear-txt", {"host": f"{name}."})
 
+    @property
+    def roots(self) -> str:
+        """Where the CA shows its root."""
+        return f"https://{self.address}:{self._control}/roots/0"
+
     def root(self) -> bytes:
         """Return the root of the certificates that the CA issues."""
         context = ssl.create_default_context(cafile=str(self.ca_file))
-        url = f"https://{self.address}:{self._control}/roots/0"
-        with urllib.request.urlopen(url, context=context, timeout=5) as answer:
+        with urllib.request.urlopen(self.roots, context=context, timeout=5) as answer:  # noqa: S310
             data: bytes = answer.read()
             return data
 
