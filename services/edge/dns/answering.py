@@ -58,9 +58,6 @@ READY_TYPES: Final = (
     Type.SRV,
     Type.CAA,
 )
-_READY_TAILS: Final = tuple(
-    rtype.to_bytes(2, "big") + CLASS_IN.to_bytes(2, "big") for rtype in READY_TYPES
-)
 _PLAIN: Final = {b"\0\0\0\1\0\0\0\0\0\0": 0, b"\1\0\0\1\0\0\0\0\0\0": 1}
 _WITH_OPT: Final = {b"\0\0\0\1\0\0\0\0\0\1": 2, b"\1\0\0\1\0\0\0\0\0\1": 3}
 _OPT_BYTES: Final = 11
@@ -141,6 +138,8 @@ class Answerer:
         self._rates = rates
         self._ready: dict[bytes, tuple[tuple[bytes, ...], bytes]] = {}
         self._ready_inside: dict[bytes, tuple[tuple[bytes, ...], bytes]] = {}
+        self._kept: dict[bytes, frozenset[bytes]] = {}
+        self._tails: dict[frozenset[bytes], frozenset[bytes]] = {}
         self.counts = Counts()
 
     def quick(self, data: bytes, network: str, *, inside: bool, now_s: float) -> bytes | None:
@@ -202,7 +201,7 @@ class Answerer:
 
     def changed(self, name: bytes) -> None:
         """Forget what lies ready for a name."""
-        for tail in _READY_TAILS:
+        for tail in self._kept.pop(name, ()):
             self._ready.pop(name + tail, None)
             self._ready_inside.pop(name + tail, None)
 
@@ -210,6 +209,7 @@ class Answerer:
         """Forget everything that lies ready."""
         self._ready.clear()
         self._ready_inside.clear()
+        self._kept.clear()
 
     def _bare(self, data: bytes, rcode: Rcode, asker: Asker, now_s: float) -> bytes | None:
         """Return a header alone: the question can't be trusted to be one."""
@@ -315,9 +315,12 @@ class Answerer:
         """Keep the answer ready until its name changes."""
         table = self._ready_inside if asker.inside else self._ready
         if len(table) >= MAX_READY:
-            table.clear()
-        key = query.name + query.question[len(query.name) :]
-        table[key] = (_heads(reply.answer_count), reply.body)
+            self.all_changed()
+        tail = query.question[len(query.name) :]
+        table[query.name + tail] = (_heads(reply.answer_count), reply.body)
+        kept = self._kept.get(query.name, frozenset()) | {tail}
+        # One set for all names of which the same was asked.
+        self._kept[query.name] = self._tails.setdefault(kept, kept)
 
     def _pack(self, query: Query, reply: Reply, cookie: bytes, limit: int) -> bytes:
         opt = _opt(query, reply.rcode, cookie)

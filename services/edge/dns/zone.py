@@ -46,51 +46,38 @@ class Table:
     """Names and their record sets."""
 
     def __init__(self, on_change: Callable[[bytes], None] = lambda name: None) -> None:
-        self._by_source: dict[bytes, dict[Source, Sets]] = {}
-        self._merged: dict[bytes, Sets] = {}
+        self._said: dict[Source, dict[bytes, Sets]] = {source: {} for source in Source}
         self._below_count: dict[bytes, int] = {}
         self._on_change = on_change
 
-    def __len__(self) -> int:
-        return len(self._merged)
-
     def names(self, source: Source) -> list[bytes]:
         """Return the names of which a source says something."""
-        return [name for name, sources in self._by_source.items() if source in sources]
+        return list(self._said[source])
 
     def find(self, name: bytes) -> Mapping[int, RecordSet] | None:
         """See ``Names``."""
-        sets = self._merged.get(name)
-        if sets is None and name in self._below_count:
-            return {}
-        return sets
+        found = [sets for one in self._said.values() if (sets := one.get(name)) is not None]
+        if found:
+            return found[0] if len(found) == 1 else _merged(found)
+        return {} if name in self._below_count else None
 
     def put(self, source: Source, name: bytes, records: Iterable[RecordSet]) -> None:
         """Let a source say what stands at a name, instead of what it said before."""
         sets: Sets = {one.rtype: one for one in records if one.rdatas}
-        known = self._by_source.get(name, {})
-        if known.get(source, {}) == sets:
+        said = self._said[source]
+        known = said.get(name)
+        if known == sets or not (known or sets):
             return
-        said = {**known, source: sets}
-        if not sets:
-            del said[source]
-        if said:
-            self._by_source[name] = said
-            merged = _merged(said)
+        if sets:
+            said[name] = sets
         else:
-            del self._by_source[name]
-            merged = {}
-        self._set(name, merged)
+            del said[name]
+        if bool(sets) != bool(known):
+            self._count(name, 1 if sets else -1)
         self._on_change(name)
 
-    def _set(self, name: bytes, sets: Sets) -> None:
-        had = name in self._merged
-        if sets:
-            self._merged[name] = sets
-        else:
-            self._merged.pop(name, None)
-        step = bool(sets) - had
-        for parent in parents_of(name) if step else ():
+    def _count(self, name: bytes, step: int) -> None:
+        for parent in parents_of(name):
             count = self._below_count.get(parent, 0) + step
             if count:
                 self._below_count[parent] = count
@@ -98,11 +85,11 @@ class Table:
                 del self._below_count[parent]
 
 
-def _merged(said: Mapping[Source, Sets]) -> Sets:
-    """Return what counts; of texts all do, since two may prove something at one name."""
+def _merged(said: Iterable[Sets]) -> Sets:
+    """Return what counts, the sources in their order; of texts all do: two may prove one name."""
     merged: Sets = {}
-    for source in sorted(said):
-        for rtype, records in said[source].items():
+    for sets in said:
+        for rtype, records in sets.items():
             before = merged.get(rtype)
             if before is not None and rtype == Type.TXT:
                 rdatas = tuple(dict.fromkeys((*before.rdatas, *records.rdatas)))

@@ -364,5 +364,4 @@ def test_a_name_above_others_is_there_as_long_as_they_are() -> None:
     table.put(Source.OPERATOR, deep, ())
     assert table.find(above) is None
     assert table.find(deep) is None
-    assert len(table) == 0
     assert table.names(Source.MESH) == []
