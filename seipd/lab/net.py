@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from seipd.lab.plan import Host, LabPlan
 
 SOCKETS = Path("/var/run/wireguard")
+CONFIGS = Path("/etc/netns")
+MAX_NAME_SERVERS = 3
 PREFIX_BITS = 24
 END_TIMEOUT_S = 8.0
 _POLL_S = 0.1
@@ -52,6 +55,19 @@ def build(plan: LabPlan) -> None:
     run("ip", "-n", plan.switch, "link", "set", "br0", "up")
     for host in plan.hosts:
         _connect(plan, host)
+        _give_resolver(plan, host)
+
+
+def _give_resolver(plan: LabPlan, host: Host) -> None:
+    """Give a host a resolv.conf of its own, which ``ip netns exec`` puts in the place of /etc's.
+
+    Endpoints ask the servers; those have nobody to ask, since a lab is not on the Internet.
+    """
+    folder = CONFIGS / host.namespace
+    folder.mkdir(parents=True)
+    asked = () if host.is_server else plan.servers[:MAX_NAME_SERVERS]
+    lines = [f"nameserver {server.address}" for server in asked]
+    (folder / "resolv.conf").write_text("".join(f"{line}\n" for line in ("# of a lab", *lines)))
 
 
 def _connect(plan: LabPlan, host: Host) -> None:
@@ -113,6 +129,8 @@ def remove(prefix: str) -> list[str]:
             time.sleep(_POLL_S)
     for name in left:
         run("ip", "netns", "del", name)
+    for folder in CONFIGS.glob(f"{prefix}-*"):
+        shutil.rmtree(folder)
     if SOCKETS.is_dir():
         for path in SOCKETS.iterdir():
             if is_socket_of(prefix, path.name):
