@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from services.authority.trust import view as trust_view
+from services.edge.dns.service import DnsService
 from services.kernel.service import HealthState
 from services.mesh.membership.states import State
 from services.runtime.looplag import LoopLagService
@@ -38,6 +39,8 @@ def render_metrics(services: ApiServices) -> bytes:
         if isinstance(service, LoopLagService):
             what = "The longest that all work stood still in the last minute"
             Gauge("seipd_loop_lag_seconds", what, registry=registry).set(service.worst_s())
+        elif isinstance(service, DnsService):
+            _dns(service, registry)
     Counter(
         "seipd_endpoint_reports",
         "False things that endpoints say they were shown",
@@ -45,6 +48,16 @@ def render_metrics(services: ApiServices) -> bytes:
     ).inc(services.reports.count)
     _gossip(services, registry)
     return generate_latest(registry)
+
+
+def _dns(service: DnsService, registry: CollectorRegistry) -> None:
+    for name, value in service.counters().items():
+        Counter(f"seipd_dns_{name}", f"DNS: {name.replace('_', ' ')}", registry=registry).inc(value)
+    answers = Counter("seipd_dns_answers", "DNS: answers by code", ["rcode"], registry=registry)
+    for rcode, count in service.answered().items():
+        answers.labels(rcode).inc(count)
+    streams = Gauge("seipd_dns_streams", "DNS: connections over TCP now", registry=registry)
+    streams.set(service.stream_count)
 
 
 def _gossip(services: ApiServices, registry: CollectorRegistry) -> None:

@@ -68,6 +68,7 @@ class DaemonInfo:
         words: WordKeeper,
         through: Callable[[], Mapping[ServerId, ServerId]],
         clock: Clock,
+        dns_port: Callable[[], int] = lambda: 0,
     ) -> None:
         self._settings = settings
         self._public_address = public_address
@@ -80,6 +81,7 @@ class DaemonInfo:
         self._release_of = release_of
         self._words = words
         self._through = through
+        self._dns_port = dns_port
         self._clock = clock
         self.services: Sequence[Service] = ()
         self.http: HttpPorts | None = None
@@ -261,6 +263,7 @@ class DaemonInfo:
             "private_http": http.private_port if http else self._settings.private_http_port,
             "gossip": self._gossip.port,
             "wireguard": self._wireguard.status().listen_port,
+            "dns": self._dns_port(),
         }
 
     def _names_by_key(self) -> dict[str, str]:

@@ -56,6 +56,7 @@ def front_of(
         release_of=mesh.releases.shown,
         words=mesh.words,
         through=lambda: edge.reach.through,
+        dns_port=lambda: edge.dns.port,
         clock=ground.clock,
     )
     api = ApiServices(

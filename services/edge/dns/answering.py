@@ -116,7 +116,7 @@ class Counts:
     looked_up: int = 0
     truncated: int = 0
     ignored: int = 0
-    by_rcode: dict[Rcode, int] = field(default_factory=dict)
+    by_rcode: dict[Rcode, int] = field(default_factory=lambda: dict.fromkeys(Rcode, 0))
 
 
 class Answerer:
@@ -196,8 +196,15 @@ class Answerer:
             if verdict is Verdict.SLIP:
                 limit = 0
         self.counts.looked_up += 1
-        self.counts.by_rcode[reply.rcode] = self.counts.by_rcode.get(reply.rcode, 0) + 1
+        self.counts.by_rcode[reply.rcode] += 1
         return self._pack(query, reply, cookie, limit)
+
+    def rate_counts(self) -> Mapping[str, int]:
+        """Return what became of answers over the rate."""
+        return {
+            "rate_slipped": self._rates.slipped_count,
+            "rate_dropped": self._rates.dropped_count,
+        }
 
     def changed(self, name: bytes) -> None:
         """Forget what lies ready for a name."""
@@ -219,7 +226,7 @@ class Answerer:
             verdict = self._rates.verdict(asker.network, b"", now_s=now_s)
         if verdict is not Verdict.SEND:
             return None
-        self.counts.by_rcode[rcode] = self.counts.by_rcode.get(rcode, 0) + 1
+        self.counts.by_rcode[rcode] += 1
         flags = (data[2] << 8 | data[3]) & (OPCODE_MASK | Flag.RD) | Flag.QR | rcode
         return data[:2] + flags.to_bytes(2, "big") + bytes(8)
 

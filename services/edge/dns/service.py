@@ -130,11 +130,20 @@ class DnsService:
             "looked_up": counts.looked_up,
             "truncated": counts.truncated,
             "ignored": counts.ignored,
-            "streams": self._streams.count,
+            **self._answerer.rate_counts(),
             "streams_refused": self._streams.refused_count,
             "streams_timed_out": self._streams.timed_out_count,
             "send_dropped": sum(one.dropped_count for one in self._sockets),
         }
+
+    def answered(self) -> Mapping[str, int]:
+        """Return how many answers were looked up, by their code."""
+        return {code.name.lower(): count for code, count in self._answerer.counts.by_rcode.items()}
+
+    @property
+    def stream_count(self) -> int:
+        """How many connections there are now."""
+        return self._streams.count
 
     def _new_streams(self) -> Streams:
         return Streams(answer=self._on_query, monotonic_s=self._clock.monotonic_s)
