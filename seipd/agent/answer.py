@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATHS = ("direct", "relay", "server")
+STAYS = ("node_id", "domain", "tunnel_address", "tunnel_address6", "gateway")
 
 _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
@@ -44,7 +45,7 @@ class _Record(msgspec.Struct, frozen=True):
     certificate: dict[str, Any]
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class _Attached(msgspec.Struct, frozen=True):
     node_id: str
     hostname: str
     customer: str
@@ -56,6 +57,9 @@ class _Answer(msgspec.Struct, frozen=True):
     gateway: str
     private_port: _Port
     keepalive_seconds: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class _Answer(_Attached, frozen=True):
     record: _Record
 
 
@@ -69,9 +73,30 @@ def check_answer(value: Any) -> None:  # noqa: ANN401 (JSON)
         answer = msgspec.convert(value, _Answer)
         for check, text in _checks(answer):
             check(text)
+        parse_server_id(answer.record.server_id)
     except (msgspec.ValidationError, InputError, ValueError) as error:
         raise WireError(
             f"the server's answer to the join is not good: {error}",
+            mend="tell whoever runs the server; nothing was changed here",
+        ) from error
+
+
+def check_attached(value: Any, mesh: dict[str, Any]) -> None:  # noqa: ANN401 (JSON)
+    """Check the answer of a server that this endpoint moves to: who and where it is stays.
+
+    Raises:
+        WireError: a field is missing, not in its one spelling, or another than before.
+    """
+    try:
+        answer = msgspec.convert(value, _Attached)
+        for check, text in _checks(answer):
+            check(text)
+        for name in STAYS:
+            if value[name] != mesh[name]:
+                raise InputError(f"{name} is another than before")
+    except (msgspec.ValidationError, InputError, ValueError) as error:
+        raise WireError(
+            f"the server's answer to the move is not good: {error}",
             mend="tell whoever runs the server; nothing was changed here",
         ) from error
 
@@ -106,7 +131,7 @@ def peers_of(value: Any) -> list[dict[str, Any]]:  # noqa: ANN401 (JSON)
     return [msgspec.structs.asdict(one) for one in listed]
 
 
-def _checks(answer: _Answer) -> list[tuple[Callable[[str], object], str]]:
+def _checks(answer: _Attached) -> list[tuple[Callable[[str], object], str]]:
     server = answer.server
     return [
         (parse_uuid, answer.node_id),
@@ -118,11 +143,10 @@ def _checks(answer: _Answer) -> list[tuple[Callable[[str], object], str]]:
         (_address, answer.tunnel_address6),
         *((_network, text) for text in answer.allowed_ips),
         (parse_server_id, server.server_id),
-        (parse_server_id, answer.record.server_id),
         (parse_key, server.key),
         (parse_wireguard_key, server.wireguard_key),
-        (_place, server.endpoint),
-        *((_place, text) for text in server.addresses),
+        (parse_place, server.endpoint),
+        *((parse_place, text) for text in server.addresses),
     ]
 
 
@@ -137,7 +161,12 @@ def _network(text: str) -> None:
         raise InputError(f"{text[:60]!r} is not a network in its one spelling")
 
 
-def _place(text: str) -> None:
+def parse_place(text: str) -> None:
+    """Check ``address:port``.
+
+    Raises:
+        InputError: it is something else, or not in its one spelling.
+    """
     host, _, port = text.rpartition(":")
     _address(host)
     if not (port.isascii() and port.isdigit() and port == str(int(port)) and 0 < int(port) < 65536):

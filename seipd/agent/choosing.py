@@ -17,7 +17,7 @@ ALPHA: Final = 0.3
 SLOW_MS: Final = 200.0
 BETTER: Final = 0.7
 HOLD_MS: Final = 60_000
-SILENT_MS: Final = 15_000
+SILENT_MS: Final = 10_000
 FRESH_MS: Final = 60_000
 TEN_TENTHS: Final = 10.0
 
@@ -37,6 +37,12 @@ class _Seen:
     load: float = 0.0
     latency_ms: float | None = None
     at_ms: int = 0
+    failed_ms: int | None = None
+
+    def is_usable(self, now_ms: int) -> bool:
+        """Say whether it answered in the last minute and did not refuse in it."""
+        has_failed = self.failed_ms is not None and now_ms - self.failed_ms < HOLD_MS
+        return now_ms - self.at_ms < FRESH_MS and not has_failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +90,17 @@ class Chooser:
         scores = [
             (score(seen.latency_ms, seen.load), name)
             for name, seen in self._seen.items()
-            if name not in but and seen.latency_ms is not None and now_ms - seen.at_ms < FRESH_MS
+            if name not in but and seen.latency_ms is not None and seen.is_usable(now_ms)
         ]
         return min(scores)[1] if scores else None
 
     def moved(self, *, now_ms: int) -> None:
         """Note that the endpoint went to another server, or tried to."""
         self._moved_ms = now_ms
+
+    def failed(self, server_id: str, *, now_ms: int) -> None:
+        """Note that a server answered but did not take the endpoint; not again for a minute."""
+        self._seen[server_id].failed_ms = now_ms
 
     def decide(self, at: str, *, silent_ms: int, now_ms: int) -> Move | None:
         """Return where to go from the server that the endpoint is at.

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from seipd.agent.state import AgentState
 
 BACKENDS = ("auto", "kernel", "userspace")
+# A status has to come while the server is dead, too.
+PEERS_WITHIN_S = 3.0
 
 
 def _state(context: click.Context) -> AgentState:
@@ -155,6 +157,7 @@ def status(context: click.Context) -> int:
             "id": mesh["server"]["server_id"],
             "endpoint": mesh["server"]["endpoint"],
         },
+        "moved_because": (running or {}).get("moved_because", ""),
         "running": running is not None,
         "connected": age_s is not None and age_s < STALE_HANDSHAKE_S,
         "last_handshake_seconds": age_s,
@@ -298,9 +301,13 @@ async def _fetch_peers(context: click.Context, state: AgentState) -> list[dict[s
 
 
 def _peers_if_up(context: click.Context, state: AgentState) -> list[dict[str, Any]]:
+    async def soon() -> list[dict[str, Any]]:
+        async with asyncio.timeout(PEERS_WITHIN_S):
+            return await _fetch_peers(context, state)
+
     try:
-        return asyncio.run(_fetch_peers(context, state))
-    except SeipdError:
+        return asyncio.run(soon())
+    except (SeipdError, TimeoutError):
         return []
 
 

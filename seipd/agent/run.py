@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import os
 import signal
@@ -18,9 +17,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seipd.agent.home import TunnelHome
 from seipd.agent.proving import certified_server
-from seipd.agent.trustwatch import TrustWatch
-from seipd.agent.tunnel import interface_plan, server_peer
+from seipd.agent.roaming import Roaming
+from seipd.agent.tunnel import interface_plan
 from services.base.storage.files import make_private_dir, read_private, write_atomic
 from services.edge.wireguard.choose import remove_leftover
 from services.edge.wireguard.service import WireGuardService
@@ -69,17 +69,16 @@ async def run_agent(state: AgentState, interface: str, backend: str, signer_coun
         tasks=tasks,
         plan=interface_plan(mesh),
     )
-    peer = server_peer(mesh)
+    home = TunnelHome(state=state, wireguard=wireguard, signer_count=signer_count, clock=clock)
+    roaming = Roaming(state=state, home=home, clock=clock)
     await wireguard.start()
-    watch = TrustWatch(state=state, mesh=mesh, keys=keys, signer_count=signer_count, clock=clock)
     try:
-        await wireguard.replace_peers({peer.public_key: peer})
-        tasks.spawn(watch.run(), name="agent-trust")
-        drop = functools.partial(wireguard.remove_peer, peer.public_key)
-        tasks.spawn(watch.mind_roster(drop), name="agent-roster")
-        await _watch(state, wireguard, peer.public_key, interface, stop, watch)
+        await home.begin()
+        tasks.spawn(roaming.run(), name="agent-roaming")
+        await _watch(state, home, roaming, interface, stop)
     finally:
         (state.run / "status.json").unlink(missing_ok=True)
+        await home.end()
         with contextlib.suppress(SeipdError):
             await wireguard.stop(down=True)
         await tasks.close()
@@ -87,61 +86,51 @@ async def run_agent(state: AgentState, interface: str, backend: str, signer_coun
 
 
 async def _watch(
-    state: AgentState,
-    wireguard: WireGuardService,
-    server_key: bytes,
-    interface: str,
-    stop: asyncio.Event,
-    watch: TrustWatch,
+    state: AgentState, home: TunnelHome, roaming: Roaming, interface: str, stop: asyncio.Event
 ) -> None:
     """Look at the handshake, ask for a new one where it is missing, write the status file."""
     clock = SystemClock()
     asked_s = clock.monotonic_s()
     while not stop.is_set():
-        peers = await wireguard.peers()
-        peer = peers.get(server_key)
+        peer = await home.peer()
         age_s = _age_s(peer, clock.now_ms() // 1000)
         connected = age_s is not None and age_s < STALE_HANDSHAKE_S
-        watch.note_tunnel(connected=connected)
-        await asyncio.to_thread(
-            _write_status, state, wireguard, peer, age_s, interface, watch.trust
-        )
+        home.watch.note_tunnel(connected=connected)
+        value = {
+            **_tunnel_facts(home, peer, age_s),
+            "interface": interface,
+            "moved_because": roaming.moved_because,
+            "latencies_ms": {name: round(ms) for name, ms in roaming.latencies_ms().items()},
+        }
+        await asyncio.to_thread(write_atomic, state.run / "status.json", canonical.encode(value))
         if not connected and clock.monotonic_s() - asked_s > RETRY_HANDSHAKE_S:
             # WireGuard repeats a lost initiation after five seconds; a new peer asks at once.
             with contextlib.suppress(SeipdError):
-                await wireguard.reset_peer(server_key)
+                await home.reset()
             asked_s = clock.monotonic_s()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_S if connected or watch.is_revoked else POLL_FAST_S):
+            quick = not connected and not home.watch.is_revoked
+            async with asyncio.timeout(POLL_FAST_S if quick else POLL_S):
                 await stop.wait()
+
+
+def _tunnel_facts(home: TunnelHome, peer: PeerStatus | None, age_s: int | None) -> dict[str, Any]:
+    device = home.device()
+    return {
+        "pid": os.getpid(),
+        "backend": device.backend,
+        "port": device.listen_port,
+        "last_handshake_seconds": age_s,
+        "rx_bytes": peer.rx_bytes if peer else 0,
+        "tx_bytes": peer.tx_bytes if peer else 0,
+        "trust": home.watch.trust,
+    }
 
 
 def _age_s(peer: PeerStatus | None, now_s: int) -> int | None:
     if peer is None or not peer.last_handshake_s:
         return None
     return max(now_s - peer.last_handshake_s, 0)
-
-
-def _write_status(
-    state: AgentState,
-    wireguard: WireGuardService,
-    peer: PeerStatus | None,
-    age_s: int | None,
-    interface: str,
-    trust: dict[str, Any],
-) -> None:
-    device = wireguard.status()
-    value = {
-        "pid": os.getpid(),
-        "interface": interface,
-        "backend": device.backend,
-        "port": device.listen_port,
-        "last_handshake_seconds": age_s,
-        "rx_bytes": peer.rx_bytes if peer else 0,
-        "tx_bytes": peer.tx_bytes if peer else 0,
-        "trust": trust,
-    }
-    write_atomic(state.run / "status.json", canonical.encode(value))
 
 
 def read_status(state: AgentState) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ keys.json     {identity, wireguard}: two private keys, 0600; made before the fir
               that a repeated join is the same endpoint
 mesh.json     the answer to the join, the mesh id, and the root's word on the server's keys
 believed.json what was proved of the peers (see ``believed``)
+servers.json  where the servers of the mesh are (see ``serverlist``)
 mesh-ca.pem   the TLS authority of its server, for curl and browsers
 """
 
@@ -112,7 +113,7 @@ class AgentState:
 
     def forget(self) -> None:
         """Remove everything, keys last."""
-        for name in ("mesh.json", "mesh-ca.pem", "believed.json", "keys.json"):
+        for name in ("mesh.json", "mesh-ca.pem", "believed.json", "servers.json", "keys.json"):
             (self.folder / name).unlink(missing_ok=True)
 
 

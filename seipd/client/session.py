@@ -11,6 +11,7 @@ from services.runtime.clock import SystemClock
 from services.runtime.outbound import HttpClient
 
 if TYPE_CHECKING:
+    from services.kernel.ids import MeshId
     from services.kernel.invitations import Invitation
 
 TRY_TIMEOUT_S = 5.0
@@ -49,6 +50,19 @@ async def examine_server(base: str, invitation: Invitation) -> TrustedServer:
         UntrustedServerError: the proof is wrong.
         UnreachableError: it does not answer.
     """
+    known = KnownRoot(
+        generation=invitation.root_generation, fingerprint=invitation.root_fingerprint
+    )
+    return await examine(base, mesh_id=invitation.mesh_id, root=known)
+
+
+async def examine(base: str, *, mesh_id: MeshId, root: KnownRoot) -> TrustedServer:
+    """Ask a server for its proof and check it against a root key that is known.
+
+    Raises:
+        UntrustedServerError: the proof is wrong.
+        UnreachableError: it does not answer.
+    """
     blind = ssl.create_default_context()
     blind.check_hostname = False
     blind.verify_mode = ssl.CERT_NONE
@@ -57,13 +71,6 @@ async def examine_server(base: str, invitation: Invitation) -> TrustedServer:
     shown = answer.json() if answer.status == 200 else None
     if not isinstance(shown, dict):
         raise UntrustedServerError(f"{base} is no server of a mesh")
-    known = KnownRoot(
-        generation=invitation.root_generation, fingerprint=invitation.root_fingerprint
-    )
     return trust_server(
-        shown,
-        mesh_id=invitation.mesh_id,
-        server_id=None,
-        root=known,
-        now_ms=SystemClock().now_ms(),
+        shown, mesh_id=mesh_id, server_id=None, root=root, now_ms=SystemClock().now_ms()
     )

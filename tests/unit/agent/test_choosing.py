@@ -59,9 +59,9 @@ def test_it_moves_once_a_minute_at_most_unless_its_server_is_silent() -> None:
     made = chooser(own=400.0, other=20.0)
     made.moved(now_ms=0)
     assert made.decide("own", silent_ms=0, now_ms=MINUTE_MS - 1) is None
-    silent = made.decide("own", silent_ms=15_000, now_ms=MINUTE_MS - 1)
+    silent = made.decide("own", silent_ms=10_000, now_ms=MINUTE_MS - 1)
     assert silent is not None
-    assert silent.why == "own was silent for 15 s"
+    assert silent.why == "own was silent for 10 s"
     for name, ms in (("own", 400.0), ("other", 20.0)):
         made.measured(name, ms, now_ms=MINUTE_MS)
     slow = made.decide("own", silent_ms=0, now_ms=MINUTE_MS)
@@ -72,7 +72,7 @@ def test_it_moves_once_a_minute_at_most_unless_its_server_is_silent() -> None:
 def test_a_silent_server_is_left_only_for_one_that_answers() -> None:
     made = chooser(own=10.0)
     assert made.decide("own", silent_ms=60_000, now_ms=0) is None
-    assert chooser(own=10.0, other=10.0).decide("own", silent_ms=14_999, now_ms=0) is None
+    assert chooser(own=10.0, other=10.0).decide("own", silent_ms=9_999, now_ms=0) is None
 
 
 @given(

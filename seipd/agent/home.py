@@ -1,0 +1,83 @@
+"""The server that the running agent is at: its peer in WireGuard, and the watch over its word."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from seipd.agent.moving import attach
+from seipd.agent.trustwatch import TrustWatch
+from seipd.agent.tunnel import server_peer
+from services.runtime.tasks import TaskOwner
+
+if TYPE_CHECKING:
+    from seipd.agent.state import AgentState
+    from services.edge.wireguard.model import DeviceStatus, PeerConfig, PeerStatus
+    from services.edge.wireguard.service import WireGuardService
+    from services.kernel.clock import Clock
+
+
+class TunnelHome:
+    """Satisfies Home; ``begin`` it once the interface is up."""
+
+    def __init__(
+        self, *, state: AgentState, wireguard: WireGuardService, signer_count: int, clock: Clock
+    ) -> None:
+        self._state = state
+        self._wireguard = wireguard
+        self._signer_count = signer_count
+        self._clock = clock
+        self._tasks = TaskOwner("agent-home")
+        self._settle(state.mesh())
+
+    def _settle(self, mesh: dict[str, Any]) -> None:
+        self.mesh: dict[str, Any] = mesh
+        self._peer: PeerConfig = server_peer(mesh)
+        self.watch = TrustWatch(
+            state=self._state,
+            mesh=mesh,
+            keys=self._state.keys(),
+            signer_count=self._signer_count,
+            clock=self._clock,
+        )
+
+    async def begin(self) -> None:
+        """Have the server as the one peer, and watch it."""
+        await self._wireguard.replace_peers({self._peer.public_key: self._peer})
+        self._tasks.spawn(self.watch.run(), name="agent-trust")
+        self._tasks.spawn(self.watch.mind_roster(self._drop), name="agent-roster")
+
+    async def end(self) -> None:
+        """Watch no more; the peer stays."""
+        await self._tasks.close()
+
+    async def move(self, server_id: str, address: str) -> None:
+        """Go to another server: from its answer on, packets go there.
+
+        Raises:
+            SeipdError: that did not work; the endpoint is where it was.
+        """
+        mesh = await attach(self._state, server_id, address)
+        await self.end()
+        self._tasks = TaskOwner("agent-home")
+        self._settle(mesh)
+        await self.begin()
+
+    async def received_bytes(self) -> int:
+        """Return how much came from the server since it is the peer."""
+        peer = await self.peer()
+        return peer.rx_bytes if peer is not None else 0
+
+    async def peer(self) -> PeerStatus | None:
+        """Return what WireGuard says of the server."""
+        return (await self._wireguard.peers()).get(self._peer.public_key)
+
+    async def reset(self) -> None:
+        """Ask for a handshake now."""
+        await self._wireguard.reset_peer(self._peer.public_key)
+
+    def device(self) -> DeviceStatus:
+        """Return what WireGuard says of the interface."""
+        return self._wireguard.status()
+
+    async def _drop(self) -> None:
+        await self._wireguard.remove_peer(self._peer.public_key)

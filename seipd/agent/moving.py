@@ -1,0 +1,77 @@
+"""Going to another server: its proof by the root, this endpoint's signed word, its answer.
+
+The address stays. Nothing is kept unless the other server is the one that was meant, by the keys
+that the root signed.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+
+from seipd.agent.answer import check_attached
+from seipd.agent.believed import load_believed
+from seipd.agent.proving import certified_server
+from seipd.client.problems import error_of
+from seipd.client.session import examine
+from seipd.client.trust import KnownRoot, UntrustedServerError
+from services.base.ledger.author import Author
+from services.kernel.ids import MeshId
+from services.runtime.clock import SystemClock
+from services.runtime.outbound import HttpClient
+
+if TYPE_CHECKING:
+    from seipd.agent.state import AgentState
+
+TIMEOUT_S: Final = 5.0
+
+
+async def attach(state: AgentState, server_id: str, address: str) -> dict[str, Any]:
+    """Have another server carry this endpoint; return what ``mesh.json`` holds from then on.
+
+    Args:
+        state: of this endpoint.
+        server_id: where to go.
+        address: ``host:port`` of its public HTTPS server.
+
+    Raises:
+        UntrustedServerError: who answers there is not that server of this mesh.
+        RefusedError: its keys are not those that the root signed.
+        UnreachableError: nobody answers.
+        WireError: its answer is not good.
+        SeipdError: what the server refused with.
+    """
+    mesh, keys = state.mesh(), state.keys()
+    mesh_id, base = MeshId(mesh["mesh_id"]), f"https://{address}"
+    seen = load_believed(state).root
+    root = KnownRoot(generation=seen.generation, fingerprint=seen.fingerprint)
+    trusted = await examine(base, mesh_id=mesh_id, root=root)
+    if trusted.certificate.server_id != server_id:
+        raise UntrustedServerError(f"{trusted.certificate.server_id} answers at {address}")
+    moves = mesh.get("moves", 0) + 1
+    # Counted before it is said: a word that got lost is never said again with another meaning.
+    state.save_mesh({**mesh, "moves": moves})
+    author = Author(key=keys.identity, mesh_id=mesh_id, clock=SystemClock())
+    body = {"node": mesh["node_id"], "server": server_id, "moves": moves}
+    record = author.record("tree.attach", body)
+    context = ssl.create_default_context(cadata=trusted.authority_pem)
+    context.check_hostname = False
+    async with HttpClient(tls=context) as client:
+        answer = await client.fetch(
+            "POST", f"{base}/api/attach", json={"record": record.value()}, timeout_s=TIMEOUT_S
+        )
+    if answer.status != 200:
+        raise error_of(answer)
+    value: dict[str, Any] = answer.json()
+    check_attached(value, mesh)
+    moved = {
+        **mesh,
+        **value,
+        "moves": moves,
+        "authority_pem": trusted.authority_pem,
+        "certificate": trusted.change.value(),
+        "chain": [one.value() for one in trusted.chain],
+    }
+    certified_server(moved)
+    state.save_mesh(moved)
+    return moved
