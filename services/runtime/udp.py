@@ -95,17 +95,21 @@ class UdpSocket:
         """Set what else a kind of socket needs."""
 
     def _drain(self) -> None:
+        sock, on_datagram = self._socket, self.on_datagram
+        if sock is None:
+            return
+        receive = sock.recvfrom
         for _ in range(BATCH):
-            if self._socket is None:
-                return
             try:
-                data, address = self._socket.recvfrom(MAX_DATAGRAM_BYTES)
+                data, address = receive(MAX_DATAGRAM_BYTES)
             except BlockingIOError:
                 return
             except OSError as error:
                 self._complain(error)
                 return
-            self.on_datagram(data, address)
+            on_datagram(data, address)
+            if self._socket is not sock:
+                return
 
     def _complain(self, error: OSError) -> None:
         now_s = time.monotonic()

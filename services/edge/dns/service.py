@@ -181,7 +181,13 @@ class DnsService:
         if settings.bind_address == ANY4 and socket.has_ipv6:
             await self._open_six()
         for address in settings.inner_addresses:
-            await self._open_inner(address)
+            try:
+                await self._open_inner(address)
+            except ConflictError as error:
+                # A machine may have no IPv6 at all.
+                if ":" not in address:
+                    raise
+                logger.info("not answering at %s: %s", address, error)
 
     async def _open_six(self) -> None:
         """Answer over IPv6, too, where this machine has it."""
@@ -192,9 +198,9 @@ class DnsService:
         await self._listen(ANY6, self.port)
         self._open_public(ANY6)
 
-    async def _listen(self, host: str, port: int) -> int:
+    async def _listen(self, host: str, port: int, *, shared: bool = False) -> int:
         try:
-            sock = bound_socket(host, port, socket.SOCK_STREAM)
+            sock = bound_socket(host, port, socket.SOCK_STREAM, shared=shared)
         except OSError as error:
             raise _refused(host, port, "tcp", error) from error
         try:
@@ -214,7 +220,7 @@ class DnsService:
         for one in hosts:
             sock = UdpSocket(lambda data, address: None)
             self._take(sock, one)
-            sock.on_datagram = self._stranger(sock)
+            sock.on_datagram = self._stranger(sock, network6_of if ":" in one else network4_of)
 
     def _take(self, sock: UdpSocket, host: str) -> None:
         try:
@@ -224,15 +230,15 @@ class DnsService:
         self._sockets.append(sock)
 
     async def _open_inner(self, host: str) -> None:
-        if ":" in host and not socket.has_ipv6:
-            return
         sock = ArrivalSocket(lambda data, address, interface: None)
         self._take(sock, host)
         sock.on_arrival = self._arrived(sock)
         if self._settings.bind_address != ANY4:
-            await self._listen(host, self.port)
+            await self._listen(host, self.port, shared=True)
 
-    def _stranger(self, sock: UdpSocket) -> Callable[[bytes, Address], None]:
+    def _stranger(
+        self, sock: UdpSocket, network_of: Callable[[str], str]
+    ) -> Callable[[bytes, Address], None]:
         quick, send, now_s = self._answerer.quick, sock.send, self._clock.monotonic_s
 
         def on_datagram(data: bytes, address: Address) -> None:
@@ -341,9 +347,16 @@ def _send_late(sock: UdpSocket, address: Address, answer: asyncio.Future[bytes])
 
 def network_of(address: str) -> str:
     """Return what stands for the network of an address: its /24, its /56."""
-    network, dot, _ = address.rpartition(".")
-    if dot and ":" not in address:
-        return network
+    return network6_of(address) if ":" in address else network4_of(address)
+
+
+def network4_of(address: str) -> str:
+    """Return the /24 of an IPv4 address."""
+    return address.rpartition(".")[0]
+
+
+def network6_of(address: str) -> str:
+    """Return the /56 of an IPv6 address."""
     return ip_address(address.partition("%")[0]).packed[:7].hex()
 
 

@@ -207,3 +207,27 @@ def test_a_service_is_started_again_after_its_stop(tmp_path) -> None:
             assert service.health().state is HealthState.STOPPED
 
     asyncio.run(work())
+
+
+def test_inner_addresses_that_are_not_there_yet_are_no_trouble(tmp_path) -> None:
+    async def work():
+        settings = DnsSettings(
+            bind_address="127.0.0.1",
+            public_address="198.51.100.77",
+            port=0,
+            inner_addresses=(INNER, "10.99.0.1", "fd99::1"),
+            interface="lo",
+            is_inner=lambda address: True,
+        )
+        service = DnsService(
+            settings=settings,
+            answerer=Small().answerer,
+            publisher=NoPublisher(),
+            serials=Serials(count=lambda: 1, file=tmp_path / "dns" / "serial"),
+            clock=SystemClock(),
+        )
+        async with running(service):
+            assert service.health().state is HealthState.OK
+            assert rcode(await over_tcp((INNER, service.port), query("pc.acme.ep"))) == 0
+
+    asyncio.run(work())
