@@ -27,12 +27,14 @@ _SELF_KINDS = frozenset(
         "tree.grant",
         "tree.revoke",
         "ipam.release",
+        "dns.set",
+        "dns.rm",
     }
 )
 
 
 class DeltaRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A record of the tree or an ``ipam.release``, signed by its actor."""
+    """A record of the tree, an ``ipam.release`` or a DNS record, signed by its actor."""
 
     record: dict[str, Any]
 
