@@ -110,4 +110,5 @@ class ApiServices:
     clock: Clock
     all_services: Sequence[Service]
     version: str
+    tls_mode: str = "self-signed"
     reports: ReportBook = field(default_factory=ReportBook)

@@ -30,7 +30,9 @@ SETTINGS: Final = "settings/seipd.toml"
 MAX_MANIFEST_BYTES: Final = 256 << 20
 MAX_MEMBER_BYTES: Final = 4 << 30
 MAX_NAME_CHARS: Final = 512
-LEFT_OUT: Final = frozenset({"lock", "restoring", "run"})
+# The queue of jobs is written while it is copied, and a clone must not do its jobs again.
+QUEUE: Final = ("jobs.db", "jobs.db-wal", "jobs.db-shm")
+LEFT_OUT: Final = frozenset({"lock", "restoring", "run", *QUEUE})
 NEEDED: Final = (
     "identity/keypair.enc",
     "identity/keypair.pub",

@@ -77,7 +77,7 @@ async def _tls_status(call: Call) -> Reply:
         "genesis": charter.records[0].value(),
         "chain": [one.value() for one in shown_chain(charter)],
         "certificate": naming.value(),
-        "mode": "self-signed",
+        "mode": services.tls_mode,
     }
 
 

@@ -88,6 +88,7 @@ def front_of(
         clock=ground.clock,
         all_services=all_services,
         version=__version__,
+        tls_mode=settings.tls,
     )
     http = http_of(ground, api, edge.certifying.switch)
     info.http = http

@@ -190,6 +190,14 @@ async def test_neither_the_unlock_secret_nor_a_socket_is_in_it(server, backup):
     assert not [one for one in names if "unlock" in one or one.startswith(("run", "lock"))]
 
 
+async def test_a_clone_does_no_job_again(server, tmp_path):
+    for suffix in ("", "-wal", "-shm"):
+        (server.folder / f"jobs.db{suffix}").write_bytes(b"half written")
+    write_backup(server.folder, tmp_path / "b.tar", clock=server.clock)
+    with tarfile.open(tmp_path / "b.tar") as tar:
+        assert not [one for one in tar.getnames() if "jobs" in one]
+
+
 def test_a_file_that_exists_is_not_written_over(server, backup):
     before = backup.read_bytes()
     with pytest.raises(ConflictError) as caught:
