@@ -10,8 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from services.edge.dns.building import Body, RecordSet
+from services.edge.dns.building import RecordSet
+from services.edge.dns.heads import (
+    EDNS_LIMIT_BYTES,
+    PLAIN_LIMIT_BYTES,
+    heads_of,
+    limit_of,
+    opt_of,
+)
 from services.edge.dns.ratelimiting import Verdict
+from services.edge.dns.signedbody import SignedBody
 from services.edge.dns.wire import (
     CLASS_IN,
     OPCODE_MASK,
@@ -31,11 +39,9 @@ if TYPE_CHECKING:
 
     from services.edge.dns.cookies import Cookies
     from services.edge.dns.ratelimiting import ResponseRates
+    from services.edge.dns.signing import Signing, ZoneSigner
     from services.edge.dns.zone import Zone
 
-PLAIN_LIMIT_BYTES: Final = 512
-EDNS_LIMIT_BYTES: Final = 1232
-STREAM_LIMIT_BYTES: Final = 65_535
 MAX_CHAIN: Final = 8
 MAX_READY: Final = 1 << 18
 ANY_TTL_S: Final = 3600
@@ -89,6 +95,8 @@ class Reply:
     is_ours: bool = True
     subject: bytes = b""
     """What this answer has in common with others, for the rate."""
+    is_too_long: bool = False
+    """It is certain already that no such answer fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,12 +138,14 @@ class Answerer:
         serial: Callable[[], int],
         cookies: Cookies,
         rates: ResponseRates,
+        signer: ZoneSigner | None = None,
     ) -> None:
         self._zones = {zone.apex: zone for zone in zones}
         self._soa = soa
         self._serial = serial
         self._cookies = cookies
         self._rates = rates
+        self._signer = signer
         self._ready: dict[bytes, tuple[tuple[bytes, ...], bytes]] = {}
         self._ready_inside: dict[bytes, tuple[tuple[bytes, ...], bytes]] = {}
         self._kept: dict[bytes, frozenset[bytes]] = {}
@@ -184,10 +194,10 @@ class Answerer:
                 self.counts.ignored += 1
                 return None
             return self._bare(data, error.rcode, asker, now_s)
-        reply = self._reply(query, asker)
         cookie, is_proven = self._cookie(query, asker, clock_s)
         is_free = asker.stream or asker.inside or is_proven
-        limit = _limit(query, asker)
+        reply = self._reply(query, asker, clock_s, is_free=is_free)
+        limit = 0 if reply.is_too_long else limit_of(query, stream=asker.stream)
         if not is_free:
             limit = min(limit, len(data) * 3 // 2)
             verdict = self._rates.verdict(asker.network, reply.subject, now_s=now_s)
@@ -242,7 +252,7 @@ class Answerer:
         head = OPTION_COOKIE.to_bytes(2, "big") + len(value).to_bytes(2, "big")
         return head + value, is_proven
 
-    def _reply(self, query: Query, asker: Asker) -> Reply:
+    def _reply(self, query: Query, asker: Asker, clock_s: int, *, is_free: bool) -> Reply:
         if query.edns is not None and query.edns.version:
             return Reply(rcode=Rcode.BADVERS, is_ours=False)
         if query.qclass != CLASS_IN or query.qtype in _REFUSED_TYPES:
@@ -250,7 +260,17 @@ class Answerer:
         zone = self._zone_of(query.name, inside=asker.inside)
         if zone is None:
             return Reply(rcode=Rcode.REFUSED, is_ours=False)
-        return self._look_up(query, zone, asker)
+        signing = self._signing(query, zone, clock_s)
+        if signing is not None and not is_free:
+            # A signature is longer than what a stranger may get; none is made for nothing.
+            return Reply(rcode=Rcode.NOERROR, subject=zone.apex, is_too_long=True)
+        return self._look_up(query, zone, asker, signing)
+
+    def _signing(self, query: Query, zone: Zone, clock_s: int) -> Signing | None:
+        """Return what signs the answer, where that is wanted and can be."""
+        if self._signer is None or query.edns is None or not query.edns.dnssec_ok:
+            return None
+        return self._signer.at(clock_s) if zone.apex == self._signer.apex else None
 
     def _zone_of(self, name: bytes, *, inside: bool) -> Zone | None:
         for apex in (name, *parents_of(name)):
@@ -259,9 +279,9 @@ class Answerer:
                 return zone
         return None
 
-    def _look_up(self, query: Query, zone: Zone, asker: Asker) -> Reply:
+    def _look_up(self, query: Query, zone: Zone, asker: Asker, signing: Signing | None) -> Reply:
         """Follow the name to its records, over aliases within the zone, at most so many."""
-        body, count = Body(query.name), 0
+        body, count = SignedBody(query.name, signing), 0
         name, seen = query.name, 0
         while True:
             sets = self._sets(zone, name, inside=asker.inside)
@@ -272,36 +292,39 @@ class Answerer:
             name, seen = alias.rdatas[0].lower(), seen + 1
             if seen == MAX_CHAIN or not is_below(name, zone.apex):
                 return _whole(Rcode.NOERROR, body, count, subject=query.name)
-        if sets is None:
-            return self._negative(Rcode.NXDOMAIN, zone, body, count)
-        if query.qtype == Type.ANY and sets:
-            records: RecordSet | None = RecordSet(
-                rtype=Type.HINFO, ttl_s=ANY_TTL_S, rdatas=(_ANY_DATA,)
-            )
-        else:
-            records = sets.get(query.qtype)
+        records = None if sets is None else _asked(query.qtype, name, sets, body)
         if records is None:
-            return self._negative(Rcode.NOERROR, zone, body, count)
+            reply = self._negative(zone, body, count, is_there=sets is not None)
+            reply.authority_count += body.deny(
+                name, sets, lambda other: self._sets(zone, other, inside=asker.inside)
+            )
+            reply.body, reply.needed_bytes = bytes(body), len(body)
+            return reply
         count += body.add(name, records)
         reply = _whole(Rcode.NOERROR, body, count, subject=query.name)
         if records.rtype == Type.NS:
             self._add_glue(reply, body, zone, records, asker)
-        if not seen and query.qtype in READY_TYPES:
+        if not seen and signing is None and query.qtype in READY_TYPES:
             self._keep(query, reply, asker)
         return reply
 
     def _sets(self, zone: Zone, name: bytes, *, inside: bool) -> Mapping[int, RecordSet] | None:
         sets = zone.find(name, inside=inside)
         if name == zone.apex:
-            return {**(sets or {}), Type.SOA: self._soa_set()}
+            own: dict[int, RecordSet] = {Type.SOA: self._soa_set()}
+            published = self._signer.keys() if self._signer and name == self._signer.apex else None
+            if published is not None:
+                own[Type.DNSKEY] = published.keys
+            return {**(sets or {}), **own}
         return sets
 
     def _soa_set(self) -> RecordSet:
         rdata = self._soa.rdata(self._serial())
         return RecordSet(rtype=Type.SOA, ttl_s=NEGATIVE_TTL_S, rdatas=(rdata,))
 
-    def _negative(self, rcode: Rcode, zone: Zone, body: Body, count: int) -> Reply:
+    def _negative(self, zone: Zone, body: SignedBody, count: int, *, is_there: bool) -> Reply:
         """No such name, or no such type: the SOA says for how long that may be believed."""
+        rcode = Rcode.NOERROR if is_there else Rcode.NXDOMAIN
         authority = body.add(zone.apex, self._soa_set())
         # One subject for all names that are not there: they are made up easily.
         reply = _whole(rcode, body, count, subject=zone.apex)
@@ -309,7 +332,7 @@ class Answerer:
         return reply
 
     def _add_glue(
-        self, reply: Reply, body: Body, zone: Zone, records: RecordSet, asker: Asker
+        self, reply: Reply, body: SignedBody, zone: Zone, records: RecordSet, asker: Asker
     ) -> None:
         for target in records.rdatas:
             sets = zone.find(target, inside=asker.inside) if is_below(target, zone.apex) else None
@@ -324,13 +347,13 @@ class Answerer:
         if len(table) >= MAX_READY:
             self.all_changed()
         tail = query.question[len(query.name) :]
-        table[query.name + tail] = (_heads(reply.answer_count), reply.body)
+        table[query.name + tail] = (heads_of(reply.answer_count), reply.body)
         kept = self._kept.get(query.name, frozenset()) | {tail}
         # One set for all names of which the same was asked.
         self._kept[query.name] = self._tails.setdefault(kept, kept)
 
     def _pack(self, query: Query, reply: Reply, cookie: bytes, limit: int) -> bytes:
-        opt = _opt(query, reply.rcode, cookie)
+        opt = opt_of(query, reply.rcode, cookie)
         flags = query.flags & (Flag.RD | Flag.CD) | Flag.QR | (reply.rcode & 0xF)
         if reply.is_ours:
             flags |= Flag.AA
@@ -349,37 +372,16 @@ class Answerer:
         return query.message_id + head + query.question + body + opt
 
 
-def _whole(rcode: Rcode, body: Body, count: int, *, subject: bytes) -> Reply:
+def _asked(
+    qtype: int, name: bytes, sets: Mapping[int, RecordSet], body: SignedBody
+) -> RecordSet | None:
+    """Return what is told of a name to one who asks for a type."""
+    if qtype == Type.ANY and sets:
+        return RecordSet(rtype=Type.HINFO, ttl_s=ANY_TTL_S, rdatas=(_ANY_DATA,))
+    return body.links(name, sets) if qtype == Type.NSEC else sets.get(qtype)
+
+
+def _whole(rcode: Rcode, body: SignedBody, count: int, *, subject: bytes) -> Reply:
     return Reply(
         rcode=rcode, answer_count=count, body=bytes(body), needed_bytes=len(body), subject=subject
     )
-
-
-def _limit(query: Query, asker: Asker) -> int:
-    if asker.stream:
-        return STREAM_LIMIT_BYTES
-    if query.edns is None:
-        return PLAIN_LIMIT_BYTES
-    return min(max(query.edns.payload_bytes, PLAIN_LIMIT_BYTES), EDNS_LIMIT_BYTES)
-
-
-def _opt(query: Query, rcode: Rcode, cookie: bytes) -> bytes:
-    if query.edns is None:
-        return b""
-    head = b"\0\0\x29" + EDNS_LIMIT_BYTES.to_bytes(2, "big")
-    flags = b"\x80\0" if query.edns.dnssec_ok else b"\0\0"
-    return head + bytes([rcode >> 4, 0]) + flags + len(cookie).to_bytes(2, "big") + cookie
-
-
-_HEADS: dict[int, tuple[bytes, ...]] = {}
-
-
-def _heads(answer_count: int) -> tuple[bytes, ...]:
-    """Return the ten octets after the id: without and with RD, without and with OPT."""
-    heads = _HEADS.get(answer_count)
-    if heads is None:
-        counts = b"\0\1" + answer_count.to_bytes(2, "big") + b"\0\0\0"
-        flags = (b"\x84\0", b"\x85\0")
-        heads = tuple(flag + counts + bytes([opt]) for opt in (0, 1) for flag in flags)
-        _HEADS[answer_count] = heads
-    return heads

@@ -54,9 +54,9 @@ class Body:
     def __bytes__(self) -> bytes:
         return bytes(self._octets)
 
-    def add(self, name: bytes, records: RecordSet, *, ttl_s: int | None = None) -> int:
+    def add(self, name: bytes, records: RecordSet) -> int:
         """Write a record set; return how many records it has."""
-        ttl = (records.ttl_s if ttl_s is None else ttl_s).to_bytes(4, "big")
+        ttl = records.ttl_s.to_bytes(4, "big")
         for rdata in records.rdatas:
             self._add_name(name)
             self._octets += records.rtype.to_bytes(2, "big") + CLASS_IN.to_bytes(2, "big") + ttl

@@ -56,6 +56,9 @@ class Type(IntEnum):
     AAAA = 28
     SRV = 33
     OPT = 41
+    RRSIG = 46
+    NSEC = 47
+    DNSKEY = 48
     TLSA = 52
     TKEY = 249
     TSIG = 250
