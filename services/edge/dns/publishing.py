@@ -16,23 +16,22 @@ from services.authority.trust import view as trust_view
 from services.edge.dns.building import RecordSet
 from services.edge.dns.innernames import EndpointNames, ReverseNames, reverse_apexes
 from services.edge.dns.records import texts
-from services.edge.dns.servernames import ServerFacts, content_of
+from services.edge.dns.serverbook import Seen, ServerBook
+from services.edge.dns.servernames import Content, shared_content
 from services.edge.dns.wire import Type
 from services.edge.dns.zone import Source, Table, Zone
-from services.kernel.addr import backbone6, own_tunnel_address, tunnel6
+from services.kernel.addr import tunnel6
 from services.kernel.dnsdata import parse_data
 from services.kernel.dnsnames import name_of
 from services.mesh.facts.kinds import LOAD, PORTS
-from services.mesh.facts.payloads import LoadPayload, PortsPayload, decode_payload
 from services.mesh.membership.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from services.authority.ports import Ledger
     from services.base.ledger.watching import Change
     from services.kernel.addr import Ranges
-    from services.kernel.certificates import ServerCertificate
     from services.kernel.ids import MeshId
     from services.mesh.facts.envelope import Fact
     from services.mesh.gossip.addresses import AddressFact
@@ -87,6 +86,9 @@ class Publisher:
         self._moved = moved
         self._ready: ReadyAnswers | None = None
         self._table = Table(self._changed)
+        self._servers = ServerBook(mesh_id=mesh_id, domain=domain)
+        self._held: Mapping[int, str] = {}
+        self._untrusted: set[str] = set()
         self._endpoints = EndpointNames(state=lambda: ledger.state, mesh_id=mesh_id, domain=domain)
 
     def zones(self) -> list[Zone]:
@@ -112,70 +114,54 @@ class Publisher:
         first, self._ready = self._ready is None, ready
         for _, name, sets in self._ledger.state.scan(dns_view.VIEW):
             self._put_operators(name, sets)
+        self._untrusted = {name for _, name, _ in self._ledger.state.scan(trust_view.VIEW)}
         self.look_over()
         if first:
             self._ledger.subscribe([dns_view.VIEW], self._on_records)
             self._ledger.subscribe(["tree"], self._on_tree)
-            self._ledger.subscribe(["roster", "ns", trust_view.VIEW], lambda _: self.look_over())
+            self._ledger.subscribe(["roster", "ns"], lambda _: self.look_over())
+            self._ledger.subscribe([trust_view.VIEW], self._on_trust)
 
     def look_over(self) -> None:
         """Go by what is known of the servers now."""
         self._moved()
+        changed = self._servers.look(self._seen())
+        for name, records in changed.items():
+            self._table.put(Source.SERVERS, name, records)
         held = slots_held(self._ledger.state, self._roster())
-        content = content_of(self._servers(), held, self._domain)
-        self._replace(Source.MESH, content)
-        challenged = {
+        if changed or held != self._held:
+            self._held = held
+            shared = shared_content(self._servers.facts.values(), held, self._domain)
+            self._replace(Source.MESH, shared)
+        challenged: Content = {
             name_of(name): [texts(CHALLENGE_TTL_S, values)]
             for name, values in self._challenges().items()
         }
         self._replace(Source.CHALLENGES, challenged)
 
-    def _replace(self, source: Source, content: Mapping[bytes, Iterable[RecordSet]]) -> None:
+    def _replace(self, source: Source, content: Content) -> None:
         gone = [name for name in self._table.names(source) if name not in content]
         for name in gone:
             self._table.put(source, name, ())
         for name, records in content.items():
             self._table.put(source, name, records)
 
-    def _servers(self) -> list[ServerFacts]:
-        ledger, gossip = self._ledger, self._gossip
+    def _seen(self) -> dict[str, Seen]:
+        """Return what is known of those servers that are trusted."""
+        gossip = self._gossip
         addresses, ports, loads = gossip.addresses(), gossip.facts(PORTS), gossip.facts(LOAD)
         states = {one.server_id: one.state for one in gossip.peers()}
-        return [
-            self._facts(
-                certificate,
-                addresses.get(server_id),
+        return {
+            server_id: Seen(
+                certificate=certificate,
+                address=addresses.get(server_id),
                 is_healthy=states.get(server_id, State.ALIVE) is State.ALIVE,
                 ports=ports.get(server_id),
                 load=loads.get(server_id),
             )
-            for server_id, certificate in ledger.charter.servers().items()
-            if ledger.state.get(trust_view.VIEW, server_id) is None
-        ]
-
-    def _facts(
-        self,
-        certificate: ServerCertificate,
-        address: AddressFact | None,
-        *,
-        is_healthy: bool,
-        ports: Fact | None,
-        load: Fact | None,
-    ) -> ServerFacts:
-        mesh_id, backbone = self._mesh_id, certificate.backbone
-        tunnel = own_tunnel_address(certificate.slices)
-        # Who tells its backbone address has no public one.
-        host = address.host if address is not None and address.host != backbone else None
-        return ServerFacts(
-            server_id=certificate.server_id,
-            region=certificate.region,
-            host=host,
-            is_healthy=is_healthy,
-            tunnel=(str(tunnel), str(tunnel6(mesh_id, tunnel))),
-            backbone=(backbone, str(backbone6(mesh_id, IPv4Address(backbone)))),
-            ports=_ports(address, ports),
-            load_percent=_load_percent(load),
-        )
+            for server_id, certificate in self._ledger.charter.servers().items()
+            if server_id not in self._untrusted
+        }
 
     def _roster(self) -> Any:  # noqa: ANN401 (RosterReader)
         charter = self._ledger.charter
@@ -196,6 +182,14 @@ class Publisher:
         self._moved()
         for change in changes:
             self._put_operators(change.key, change.new or {})
+
+    def _on_trust(self, changes: list[Change]) -> None:
+        for change in changes:
+            if change.new is None:
+                self._untrusted.discard(change.key)
+            else:
+                self._untrusted.add(change.key)
+        self.look_over()
 
     def _on_tree(self, changes: list[Change]) -> None:
         """Forget what lies ready for the endpoints that changed; for all where a customer did."""
@@ -222,29 +216,3 @@ class Publisher:
     def _changed(self, name: bytes) -> None:
         if self._ready is not None:
             self._ready.changed(name)
-
-
-def _ports(address: AddressFact | None, fact: Fact | None) -> dict[str, int]:
-    """Return the ports of a server by the names of the ``_config`` text, in its order."""
-    found: dict[str, int] = {}
-    if address is not None:
-        found |= {
-            "http": address.http_port,
-            "udp": address.wireguard_port,
-            "gossip": address.gossip_port,
-        }
-    if fact is not None:
-        told = decode_payload(fact.payload, PortsPayload)
-        found |= {
-            "stun": told.stun,
-            "relay": told.relay,
-            "dns": told.dns,
-            "private_http": told.private_http,
-        }
-    return {name: port for name, port in found.items() if port}
-
-
-def _load_percent(fact: Fact | None) -> int:
-    if fact is None:
-        return 0
-    return round(decode_payload(fact.payload, LoadPayload).cpu_permille / 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 SERVER_TTL_S: Final = 60
 REGION_TTL_S: Final = 30
 APEX_TTL_S: Final = 3600
+MAX_LISTED: Final = 64
 # The CAs that servers and endpoints may get their certificates from.
 ISSUERS: Final = ("letsencrypt.org", "sectigo.com")
 
-Content = dict[bytes, list[RecordSet]]
+Content = dict[bytes, Sequence[RecordSet]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,19 +48,39 @@ def server_name(server_id: str, region: str, domain: str) -> str:
     return f"{server_id}.{region}.seip.{domain}"
 
 
-def content_of(servers: Iterable[ServerFacts], slots: Mapping[int, str], domain: str) -> Content:
-    """Return all names of servers, regions and name servers, and the apex but for its SOA."""
+def server_content(one: ServerFacts, domain: str) -> Content:
+    """Return the names of one server, and the reverse of its addresses."""
+    name = server_name(one.server_id, one.region, domain)
+    content: Content = {
+        name_of(name): addresses(SERVER_TTL_S, one.host),
+        name_of(f"private.{name}"): addresses(SERVER_TTL_S, *one.tunnel),
+        name_of(f"backend.{name}"): addresses(SERVER_TTL_S, *one.backbone),
+        name_of(f"_config.{name}"): [texts(SERVER_TTL_S, [config_text(one, name)])],
+    }
+    for prefix, pair in (("private", one.tunnel), ("backend", one.backbone)):
+        target = [name_of(f"{prefix}.{name}")]
+        for address in pair:
+            place = name_of(ip_address(address).reverse_pointer)
+            content[place] = [names(Type.PTR, SERVER_TTL_S, target)]
+    return content
+
+
+def shared_content(
+    servers: Iterable[ServerFacts], slots: Mapping[int, str], domain: str
+) -> Content:
+    """Return the sets of regions, the name servers, and the apex but for its SOA."""
     content: Content = {}
     hosts: dict[str, str | None] = {}
-    regions: dict[str, list[str]] = {}
+    regions: dict[str, list[ServerFacts]] = {}
     for one in servers:
-        _add_server(content, one, domain)
         hosts[one.server_id] = one.host
         healthy = regions.setdefault(one.region, [])
         if one.is_healthy and one.host:
-            healthy.append(one.host)
+            healthy.append(one)
     for region, healthy in regions.items():
-        content[name_of(f"{region}.seip.{domain}")] = addresses(REGION_TTL_S, *healthy)
+        sets = addresses(REGION_TTL_S, *(one.host for one in healthy))
+        content[name_of(f"{region}.seip.{domain}")] = sets
+    content |= _lists(regions, domain)
     for slot, holder in slots.items():
         content[name_of(f"ns{slot}.{domain}")] = addresses(APEX_TTL_S, hosts.get(holder))
     content[name_of(domain)] = [
@@ -72,20 +94,29 @@ def content_of(servers: Iterable[ServerFacts], slots: Mapping[int, str], domain:
     return content
 
 
-def _add_server(content: Content, one: ServerFacts, domain: str) -> None:
-    name = server_name(one.server_id, one.region, domain)
-    content[name_of(name)] = addresses(SERVER_TTL_S, one.host)
-    content[name_of(f"private.{name}")] = addresses(SERVER_TTL_S, *one.tunnel)
-    content[name_of(f"backend.{name}")] = addresses(SERVER_TTL_S, *one.backbone)
-    for prefix, pair in (("private", one.tunnel), ("backend", one.backbone)):
-        target = [name_of(f"{prefix}.{name}")]
-        for address in pair:
-            place = name_of(ip_address(address).reverse_pointer)
-            content[place] = [names(Type.PTR, SERVER_TTL_S, target)]
-    content[name_of(f"_config.{name}")] = [texts(SERVER_TTL_S, [config_text(one, name)])]
+def _lists(regions: Mapping[str, list[ServerFacts]], domain: str) -> Content:
+    """Return what leads a client from the domain to each server: regions, and servers of each.
+
+    ``_config.seip.<domain>`` points to ``_config.<region>.seip.<domain>``, and that to the
+    ``_config.<server>.<region>.seip.<domain>`` of healthy servers.
+    """
+    content: Content = {}
+    filled = sorted(region for region, healthy in regions.items() if healthy)
+    places = [name_of(f"_config.{region}.seip.{domain}") for region in filled]
+    content[name_of(f"_config.seip.{domain}")] = [names(Type.PTR, REGION_TTL_S, places)]
+    for region, place in zip(filled, places, strict=True):
+        ids = sorted(one.server_id for one in regions[region])[:MAX_LISTED]
+        targets = [name_of(f"_config.{server_name(one, region, domain)}") for one in ids]
+        content[place] = [names(Type.PTR, REGION_TTL_S, targets)]
+    return content
 
 
 def config_text(one: ServerFacts, name: str) -> str:
     """Return the text by which a client finds a server's ports."""
     ports = " ".join(f"{port}={number}" for port, number in one.ports.items())
-    return f"v=sp1 {ports} region={one.region} load={one.load_percent} host={name}"
+    return f"v=sp1 {ports} region={one.region} load={load_tenths(one)} host={name}"
+
+
+def load_tenths(one: ServerFacts) -> int:
+    """Return how busy a server's processors are: 10 is wholly, and more is no more than that."""
+    return min(max(round(one.load_percent / 10), 0), 10)

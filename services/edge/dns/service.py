@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOOK_OVER_S: Final = 2.0
+LOOK_APART_S: Final = 0.1
 RETRY_S: Final = 5.0
 ANY4: Final = "0.0.0.0"  # noqa: S104 (a name server is for everybody)
 ANY6: Final = "::"
@@ -320,6 +321,8 @@ class DnsService:
                     await self._news.wait()
             self._news.clear()
             self._publisher.look_over()
+            # Many servers may tell something at once.
+            await asyncio.sleep(LOOK_APART_S)
             now_s = self._clock.monotonic_s()
             if self._state is HealthState.DEGRADED and now_s - tried_s >= RETRY_S:
                 tried_s = now_s

@@ -27,8 +27,9 @@ class Source(IntEnum):
     """Who says what stands at a name; of two that say the same type the later one counts."""
 
     MESH = 0
-    OPERATOR = 1
-    CHALLENGES = 2
+    SERVERS = 1
+    OPERATOR = 2
+    CHALLENGES = 3
 
 
 class Names(Protocol):

@@ -51,6 +51,9 @@ class Heard:
             PORTS: {world.servers[0].id: SimpleNamespace(payload=encode_payload(ports))},
         }
 
+    def move(self, server_id: str, host: str) -> None:
+        self.places[server_id] = SimpleNamespace(**{**vars(self.places[server_id]), "host": host})
+
     def addresses(self):
         return self.places
 
@@ -171,7 +174,7 @@ def test_every_name_of_a_server(mesh: Mesh) -> None:
     kin = tunnel6(mesh.world.mesh_id, IPv4Address("10.64.0.2"))
     assert mesh.data(f"private.{name}", "AAAA") == {str(kin)}
     ports = "http=9100 udp=51940 gossip=9102 stun=3478 dns=53 private_http=9101"
-    config = f'"v=sp1 {ports} region={REGION} load=12 host={name}"'
+    config = f'"v=sp1 {ports} region={REGION} load=1 host={name}"'
     assert mesh.data(f"_config.{name}", "TXT", STREAM) == {config}
     assert mesh.data("2.0.64.10.in-addr.arpa", "PTR") == {f"private.{name}."}
     assert mesh.data(kin.reverse_pointer, "PTR") == {f"private.{name}."}
@@ -187,7 +190,7 @@ def test_a_region_has_its_healthy_servers_and_follows_them(mesh: Mesh) -> None:
         assert mesh.data(region) == {"198.51.100.1", "198.51.100.3"}
         assert mesh.data(mesh.name(1)) == {"198.51.100.2"}
     mesh.heard.states[dead] = State.ALIVE
-    mesh.heard.places[dead].host = "2001:db8::2"
+    mesh.heard.move(dead, "2001:db8::2")
     mesh.publisher.look_over()
     assert mesh.data(region) == {"198.51.100.1", "198.51.100.3"}
     assert mesh.data(region, "AAAA") == {"2001:db8::2"}
@@ -195,12 +198,41 @@ def test_a_region_has_its_healthy_servers_and_follows_them(mesh: Mesh) -> None:
 
 def test_a_server_without_a_public_address_has_no_public_record(mesh: Mesh) -> None:
     hidden = mesh.world.servers[1]
-    mesh.heard.places[hidden.id].host = mesh.ledger.charter.server(hidden.id).backbone
+    mesh.heard.move(hidden.id, mesh.ledger.charter.server(hidden.id).backbone)
     mesh.publisher.look_over()
     assert mesh.data(f"{REGION}.seip.{DOMAIN}") == {"198.51.100.1", "198.51.100.3"}
     assert mesh.ask(mesh.name(1)).header.rcode == 0
     assert mesh.data(mesh.name(1)) == set()
     assert len(mesh.data(f"private.{mesh.name(1)}")) == 1
+
+
+def test_a_server_that_is_removed_or_lied_has_no_name(mesh: Mesh) -> None:
+    gone = mesh.world.servers[2]
+    for view, subscriber in mesh.ledger.subscribers:
+        if view == ["trust"]:
+            change = SimpleNamespace(view="trust", key=gone.id, old=None, new={"why": "lied"})
+            subscriber([change])
+    for name in (mesh.name(2), f"private.{mesh.name(2)}", f"_config.{mesh.name(2)}"):
+        assert mesh.ask(name, "ANY").header.rcode == 3
+    assert mesh.data(f"{REGION}.seip.{DOMAIN}") == {"198.51.100.1", "198.51.100.2"}
+    certificate = mesh.ledger.charter.server(gone.id)
+    reverse = IPv4Address(certificate.backbone).reverse_pointer
+    assert mesh.ask(reverse, "PTR").header.rcode == 3
+
+
+def test_a_server_that_says_something_else_changes_alone(mesh: Mesh) -> None:
+    told: list[bytes] = []
+    forget = mesh.answerer.changed
+    mesh.answerer.changed = lambda name: (told.append(name), forget(name))
+    mesh.publisher.look_over()
+    assert told == []
+    load = LoadPayload(cpu_permille=870, endpoints_count=1, version="1.0")
+    mesh.heard.said[LOAD] = {
+        mesh.world.servers[1].id: SimpleNamespace(payload=encode_payload(load))
+    }
+    mesh.publisher.look_over()
+    assert {text_of(one) for one in told} == {f"_config.{mesh.name(n)}" for n in (0, 1)}
+    assert "load=9 " in str(mesh.data(f"_config.{mesh.name(1)}", "TXT", STREAM))
 
 
 def test_slots_are_names_with_glue_and_a_removed_server_is_gone(mesh: Mesh) -> None:
