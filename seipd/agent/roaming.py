@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from seipd.agent.choosing import Chooser
-from seipd.agent.serverlist import fetch_servers, load_servers, nearest, save_servers
+from seipd.agent.serverlist import fetch_servers, load_servers, nearest, outside, save_servers
 from services.kernel.errors import SeipdError
 
 if TYPE_CHECKING:
@@ -119,7 +119,9 @@ class Roaming:
     def _know(self, servers: list[KnownServer]) -> None:
         own = self._home.mesh["server"]["server_id"]
         region = next((one.region for one in servers if one.server_id == own), None)
-        chosen = nearest(servers, region, count=MAX_PROBED)
+        # A server without a public address is reached through others: no way out of a dead tunnel.
+        candidates = outside(servers, self._home.mesh["allowed_ips"])
+        chosen = nearest(candidates, region, count=MAX_PROBED)
         chosen += [one for one in servers if one.server_id == own and one not in chosen]
         self._servers = {one.server_id: one for one in chosen}
         self._chooser.know({one.server_id: one.load for one in chosen})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -102,6 +103,17 @@ async def fetch_servers(mesh: dict[str, Any]) -> list[KnownServer]:
     if answer.status != 200:
         raise WireError("the server does not list the others")
     return servers_of(answer.json())
+
+
+def outside(servers: Sequence[KnownServer], inner: Sequence[str]) -> list[KnownServer]:
+    """Return the servers that are reached without the tunnel; ``inner`` are its networks."""
+    networks = [ip_network(text) for text in inner]
+
+    def is_outside(one: KnownServer) -> bool:
+        host = ip_address(one.address.rpartition(":")[0])
+        return not any(host in network for network in networks)
+
+    return [one for one in servers if is_outside(one)]
 
 
 def nearest(servers: Sequence[KnownServer], region: str | None, *, count: int) -> list[KnownServer]:

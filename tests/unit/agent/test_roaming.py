@@ -10,7 +10,7 @@ import pytest
 from seipd.agent import roaming
 from seipd.agent.answer import check_attached
 from seipd.agent.roaming import Roaming, knock
-from seipd.agent.serverlist import KnownServer, nearest, save_servers, servers_of
+from seipd.agent.serverlist import KnownServer, nearest, outside, save_servers, servers_of
 from seipd.agent.state import AgentState
 from services.kernel.errors import UnreachableError, WireError
 
@@ -34,6 +34,7 @@ class Home:
         default_factory=lambda: {
             "gateway": "10.64.0.1",
             "private_port": 9101,
+            "allowed_ips": ["10.64.0.0/10", "172.16.0.0/22"],
             "server": {"server_id": ONE},
         }
     )
@@ -174,6 +175,15 @@ def test_servers_without_an_address_are_left_out_and_the_own_region_goes_first()
     found = servers_of(value)
     assert [(one.server_id, one.load) for one in found] == [(ONE, 0.0), (THREE, 13.0)]
     assert [one.server_id for one in nearest(found, "ap-south", count=1)] == [THREE]
+
+
+def test_a_server_without_a_public_address_is_no_way_out() -> None:
+    listed = [
+        KnownServer(server_id=ONE, region="lab", address="172.16.0.9:9100"),
+        KnownServer(server_id=TWO, region="lab", address="192.0.2.2:9100"),
+    ]
+    found = outside(listed, ["10.64.0.0/10", "172.16.0.0/22", "fd00::/64"])
+    assert [one.server_id for one in found] == [TWO]
 
 
 def test_an_answer_that_changes_who_the_endpoint_is() -> None:
