@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 MAX_PAYLOAD_BYTES: Final = 16 * 1024
 MAX_KEY_CHARS: Final = 300
 MAX_ERROR_CHARS: Final = 500
-MAX_KIND_CHARS: Final = 64
+CLOCK_SLACK_MS: Final = 3_600_000
+"""How far in the future a job may have been written before that clock is held to be wrong."""
 
 
 class StaleLeaseError(ConflictError):

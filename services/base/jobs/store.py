@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiosqlite
 
 from services.base.jobs import transitions
-from services.base.jobs.model import LIVE, Job, JobState, QueueFullError
+from services.base.jobs.model import CLOCK_SLACK_MS, LIVE, Job, JobState, QueueFullError
 from services.base.storage.files import FILE_MODE, UnsafeFileError
 from services.kernel.errors import ConflictError, CorruptError, NotFoundError, StorageError
 
@@ -119,9 +119,9 @@ class JobStore:
         async with self._transaction("claim a job of") as db:
             due = await _one(
                 db,
-                f"{_SELECT} WHERE state = 'ready' AND run_at_ms <= ? AND kind NOT IN ({marks})"
-                " ORDER BY run_at_ms, id LIMIT 1",
-                (now_ms, *busy),
+                f"{_SELECT} WHERE state = 'ready' AND (run_at_ms <= ? OR changed_ms > ?)"
+                f" AND kind NOT IN ({marks}) ORDER BY run_at_ms, id LIMIT 1",
+                (now_ms, now_ms + CLOCK_SLACK_MS, *busy),
             )
             if due is None:
                 return None

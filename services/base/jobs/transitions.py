@@ -16,18 +16,20 @@ from __future__ import annotations
 
 import dataclasses
 
-from services.base.jobs.model import MAX_ERROR_CHARS, Job, JobState, StaleLeaseError
+from services.base.jobs.model import CLOCK_SLACK_MS, MAX_ERROR_CHARS, Job, JobState, StaleLeaseError
 from services.kernel.errors import ConflictError
 
 
 def is_due(job: Job, now_ms: int) -> bool:
     """Say whether a job waits to be claimed."""
-    return job.state is JobState.READY and job.run_at_ms <= now_ms
+    is_time = job.run_at_ms <= now_ms or _is_of_future(job, now_ms)
+    return job.state is JobState.READY and is_time
 
 
 def is_lost(job: Job, now_ms: int) -> bool:
     """Say whether a job's attempt has had its time."""
-    return job.state is JobState.RUNNING and job.lease_until_ms <= now_ms
+    is_time = job.lease_until_ms <= now_ms or _is_of_future(job, now_ms)
+    return job.state is JobState.RUNNING and is_time
 
 
 def claim(job: Job, *, token: str, now_ms: int, lease_ms: int) -> Job:
@@ -141,6 +143,11 @@ def revive(job: Job, *, now_ms: int) -> Job:
     if job.state is not JobState.DEAD:
         raise ConflictError(f"job {job.id} is {job.state.value}")
     return _waiting(dataclasses.replace(job, attempt=0), now_ms, now_ms)
+
+
+def _is_of_future(job: Job, now_ms: int) -> bool:
+    """Say whether the clock was ahead when a job was written: what it waits for may be years."""
+    return job.changed_ms > now_ms + CLOCK_SLACK_MS
 
 
 def _require_holder(job: Job, token: str) -> None:

@@ -392,7 +392,7 @@ class AcmeService:
 
 
 def _rests(job: Job, now_ms: int) -> bool:
-    return job.state is JobState.DEAD and now_ms - job.changed_ms < DEAD_REST_MS
+    return job.state is JobState.DEAD and 0 <= now_ms - job.changed_ms < DEAD_REST_MS
 
 
 def _word(standing: Standing) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,22 @@ class TestClaims:
         claimed = [await claim(store, "a"), await claim(store, "b"), await claim(store, "c")]
         assert [one and one.id for one in claimed] == ["job-0002", "job-0001", None]
         assert await store.next_ms(()) == 11
+        await store.close()
+
+    async def test_what_a_clock_of_the_future_wrote_does_not_wait_for_years(
+        self, tmp_path: Path
+    ) -> None:
+        store = await opened(tmp_path / "jobs.db")
+        year_ms = 366 * 86_400_000
+        await store.add(job(1, run_at_ms=year_ms))
+        assert await claim(store, "early", 10) is None
+        await store.change(
+            "job-0001",
+            lambda one: dataclasses.replace(one, run_at_ms=2 * year_ms, changed_ms=year_ms),
+        )
+        claimed = await claim(store, "now", 10)
+        assert claimed is not None
+        assert claimed.lease_until_ms == 110
         await store.close()
 
 

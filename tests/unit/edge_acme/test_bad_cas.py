@@ -258,7 +258,8 @@ class TestAccounts:
         assert b"PRIVATE KEY" not in account.read_bytes()
         account.write_bytes(account.read_bytes()[:-9])
         async with server_of(ca, tmp_path).running() as server:
-            await server.jobs.retry((await server.orders())[0].id)
+            job = await server.failed(PUBLIC_NAME)
+            await server.jobs.retry(job.id)
             await server.until(lambda: "given up" in server.acme.health().detail)
             await server.until(account.exists)
 
