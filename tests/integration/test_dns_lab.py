@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
 
 import pytest
 
-from seipd.lab import net
-from seipd.lab.mesh import Lab
-from seipd.lab.plan import LabPlan
+from services.kernel.addr import tunnel6
+from tests.fakes.labs import lab_of
+
+if TYPE_CHECKING:
+    from seipd.lab.mesh import Lab
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -25,22 +28,12 @@ GATEWAY = "10.64.0.1"
 @pytest.fixture(scope="module")
 def lab():
     """Two servers, one endpoint, and a host on which nothing runs: s3."""
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
-    prefix = f"d{os.getpid() % 100000}"
-    plan = LabPlan(
-        prefix=prefix, folder=Path(f"/run/seipd-{prefix}"), server_count=3, endpoint_count=1
-    )
-    built = Lab(plan)
-    try:
+    with lab_of(3, 1) as built:
         built.prepare()
         built.start_servers(lambda line: None, server_count=2)
-        built.join_endpoint(plan.endpoints[0], plan.servers[0])
+        built.join_endpoint(built.plan.endpoints[0], built.plan.servers[0])
         until(lambda: all(one["dns"] for one in known(built)), 30)
         yield built
-    finally:
-        built.down()
-        assert net.namespaces(prefix) == []
 
 
 def known(lab: Lab):
@@ -198,6 +191,10 @@ def test_endpoints_are_answered_through_the_tunnel_alone(lab: Lab) -> None:
             assert header(lab, "s3", server.address, name)["status"] == "NXDOMAIN"
             assert header(lab, "s3", server.address, name, "+tcp")["status"] == "NXDOMAIN"
     assert dig(lab, "e1", GATEWAY, f"-x {address}") == [f"{names[0]}."]
+    mesh_id = lab.status(lab.plan.servers[0])["mesh_id"]
+    over_six = str(tunnel6(mesh_id, IPv4Address(GATEWAY)))
+    assert dig(lab, "e1", over_six, names[0]) == [address]
+    assert dig(lab, "e1", over_six, names[0], "+tcp") == [address]
 
 
 def test_who_comes_to_the_gateway_from_outside_is_a_stranger(lab: Lab) -> None:

@@ -44,15 +44,9 @@ async def ask_texts(
 
 
 async def ask(
-    server: Address,
-    name: str,
-    rtype: Type,
-    *,
-    tries: int = TRIES,
-    try_s: float = TRY_S,
-    is_recursive: bool = False,
+    server: Address, name: str, rtype: Type, *, tries: int = TRIES, try_s: float = TRY_S
 ) -> Reply:
-    """Return a server's answer; with ``is_recursive`` it may ask others for it.
+    """Return a server's answer.
 
     Raises:
         InputError: not a DNS name.
@@ -67,7 +61,6 @@ async def ask(
             message_id=secrets.token_bytes(2),
             name=mixed_case(wire, secrets.randbits(8 * len(wire))),
             rtype=rtype,
-            is_recursive=is_recursive,
         )
         query = question.encode()
         try:

@@ -26,8 +26,6 @@ class Question:
     message_id: bytes
     name: bytes
     rtype: int
-    is_recursive: bool = False
-    """Whether the server may ask others."""
 
     @property
     def section(self) -> bytes:
@@ -35,9 +33,8 @@ class Question:
         return self.name + self.rtype.to_bytes(2, "big") + CLASS_IN.to_bytes(2, "big")
 
     def encode(self) -> bytes:
-        """Return the query, with EDNS."""
-        flags = b"\1\0" if self.is_recursive else b"\0\0"
-        head = self.message_id + flags + b"\0\1\0\0\0\0\0\1"
+        """Return the query: no recursion wanted, EDNS."""
+        head = self.message_id + b"\0\0\0\1\0\0\0\0\0\1"
         opt = b"\0\0\x29" + PAYLOAD_BYTES.to_bytes(2, "big") + bytes(6)
         return head + self.section + opt
 

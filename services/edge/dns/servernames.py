@@ -83,8 +83,10 @@ def shared_content(
     content |= _lists(regions, domain)
     for slot, holder in slots.items():
         content[name_of(f"ns{slot}.{domain}")] = addresses(APEX_TTL_S, hosts.get(holder))
+    # A name server that nobody reaches would only cost every resolver a try.
+    reached = [slot for slot, holder in sorted(slots.items()) if hosts.get(holder)]
     content[name_of(domain)] = [
-        names(Type.NS, APEX_TTL_S, [name_of(f"ns{slot}.{domain}") for slot in sorted(slots)]),
+        names(Type.NS, APEX_TTL_S, [name_of(f"ns{slot}.{domain}") for slot in reached]),
         RecordSet(
             rtype=Type.CAA,
             ttl_s=APEX_TTL_S,

@@ -244,6 +244,10 @@ def test_slots_are_names_with_glue_and_a_removed_server_is_gone(mesh: Mesh) -> N
     assert {str(one.rdata) for one in record.ar} == {"198.51.100.1", "198.51.100.2"}
     assert mesh.data(f"ns2.{DOMAIN}", asker=STREAM) == {"198.51.100.2"}
     assert mesh.ask(f"ns3.{DOMAIN}").header.rcode == 3
+    hidden = mesh.world.servers[1].id
+    mesh.heard.move(hidden, mesh.ledger.charter.server(hidden).backbone)
+    mesh.publisher.look_over()
+    assert mesh.data(DOMAIN, "NS", STREAM) == {f"ns1.{DOMAIN}."}
 
 
 def test_the_apex_names_the_cas_until_an_operator_names_others(mesh: Mesh) -> None:
