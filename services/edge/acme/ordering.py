@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 VALIDATED_WITHIN_S: Final = 90.0
 ISSUED_WITHIN_S: Final = 60.0
+NEW_ACCOUNT_S: Final = 1.0
 POLL_S: Final = 1.0
 MAX_POLL_S: Final = 30.0
 
@@ -90,7 +91,7 @@ class Ordering:
                 raise HopelessError(str(error), code=error.code) from error
             await attempt.note({"has_new_account": True})
             await self._authority.forget_account()
-            raise
+            raise TryLaterError(str(error), after_s=NEW_ACCOUNT_S, code=error.code) from error
         except (OrderInvalidError, BadCertificateError):
             # Nothing more comes of this order; what it was is not to be asked again.
             await attempt.note({})
