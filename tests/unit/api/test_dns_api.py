@@ -7,6 +7,10 @@ import json
 
 import pytest
 
+from services.base.ledger.author import Author
+from services.kernel.ids import b64u_encode
+from tests.unit.api.callers_kit import joined, login
+
 
 @pytest.fixture
 def dns(seipd):
@@ -87,3 +91,30 @@ async def test_the_command_line_sets_lists_and_removes(dns) -> None:
     done = await dns("set", "www", "A", "x")
     assert done.returncode == 2
     assert "write an IPv4 address" in done.stderr
+
+
+async def test_a_member_hands_in_a_record_of_its_own_if_it_may(public, private, server) -> None:
+    key, _ = await joined(public, server)
+    _, session = await login(public, server, key)
+    headers = {"Authorization": f"Bearer {session['token']}"}
+    ledger = server.ledger
+    member = Author(key=key, mesh_id=ledger.mesh_id, clock=server.clock)
+    domain = ledger.charter.genesis.domain
+    body = {"name": f"mine.{domain}", "type": "A", "ttl": 60, "values": ["192.0.2.7"]}
+
+    async def hand_in():
+        record = json.dumps({"record": member.record("dns.set", body).value()})
+        answer = await private.post("/api/tree/delta", data=record, headers=headers)
+        return answer.status, await answer.json()
+
+    status, refused = await hand_in()
+    assert (status, refused["code"]) == (403, "rejected_unauthorised")
+    grant = {
+        "node": ledger.state.get("mesh", "root_node"),
+        "key": b64u_encode(key.public_key),
+        "capability": "operate",
+    }
+    root = Author(key=server.signer.key, mesh_id=ledger.mesh_id, clock=server.clock)
+    await ledger.submit([root.record("tree.grant", grant)])
+    assert (await hand_in())[0] == 201
+    assert ledger.state.get("dns", body["name"])["A"]["values"] == ["192.0.2.7"]
