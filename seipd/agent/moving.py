@@ -6,12 +6,12 @@ that the root signed.
 
 from __future__ import annotations
 
-import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 from seipd.agent.answer import check_attached
 from seipd.agent.believed import load_believed
 from seipd.agent.proving import certified_server
+from seipd.client.pinning import pinned_context
 from seipd.client.problems import error_of
 from seipd.client.session import examine
 from seipd.client.trust import KnownRoot, UntrustedServerError
@@ -54,8 +54,7 @@ async def attach(state: AgentState, server_id: str, address: str) -> dict[str, A
     author = Author(key=keys.identity, mesh_id=mesh_id, clock=SystemClock())
     body = {"node": mesh["node_id"], "server": server_id, "moves": moves}
     record = author.record("tree.attach", body)
-    context = ssl.create_default_context(cadata=trusted.authority_pem)
-    context.check_hostname = False
+    context = pinned_context(trusted.authority_pem)
     async with HttpClient(tls=context) as client:
         answer = await client.fetch(
             "POST", f"{base}/api/attach", json={"record": record.value()}, timeout_s=TIMEOUT_S

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import TYPE_CHECKING, Any
 
+from seipd.client.pinning import pinned_context
 from seipd.client.problems import error_of
 from services.edge.auth.sessions import auth_input
 from services.kernel.errors import UnreachableError
@@ -25,8 +25,7 @@ class PrivateApi:
     def __init__(self, mesh: dict[str, Any], keys: AgentKeys) -> None:
         self._mesh = mesh
         self._keys = keys
-        context = ssl.create_default_context(cadata=mesh["authority_pem"])
-        context.check_hostname = False
+        context = pinned_context(mesh["authority_pem"])
         self._client = HttpClient(tls=context)
         self._token = ""
 

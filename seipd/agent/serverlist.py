@@ -6,7 +6,6 @@ signature.
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 
 from seipd.agent.answer import parse_place
+from seipd.client.pinning import pinned_context
 from services.base.storage.files import read_private, write_atomic
 from services.kernel import canonical
 from services.kernel.errors import InputError, SeipdError, WireError
@@ -91,8 +91,7 @@ async def fetch_servers(mesh: dict[str, Any]) -> list[KnownServer]:
     Raises:
         SeipdError: it does not answer, or not with a list.
     """
-    context = ssl.create_default_context(cadata=mesh["authority_pem"])
-    context.check_hostname = False
+    context = pinned_context(mesh["authority_pem"])
     async with HttpClient(tls=context) as client:
         answer = await client.fetch(
             "GET",

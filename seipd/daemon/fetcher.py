@@ -7,6 +7,7 @@ import secrets
 import ssl
 from typing import TYPE_CHECKING, Any
 
+from seipd.client.pinning import pinned_context
 from seipd.client.problems import error_of
 from seipd.client.trust import trust_server
 from seipd.daemon.feed_copy import LedgerCopy
@@ -209,9 +210,7 @@ class HttpTileFetcher:
         known = self._ledger.charter.server(server_id)
         if known is None or known.tls_key_hash != trusted.certificate.tls_key_hash:
             raise UnreachableError(f"{base} is not a server of the roster")
-        context = ssl.create_default_context(cadata=trusted.authority_pem)
-        context.check_hostname = False
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context = pinned_context(trusted.authority_pem)
         self._contexts[base] = context
         return context
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from seipd.api.tls import load_tls_identity
+from seipd.client.pinning import pinned_context
 from seipd.client.problems import error_of
 from seipd.client.session import reach_server
 from seipd.client.trust import KnownRoot
@@ -130,8 +130,7 @@ async def _join(
         "address_fact": _address_fact(settings, joining, chosen, clock),
     }
     base, trusted = await reach_server(invitation)
-    context = ssl.create_default_context(cadata=trusted.authority_pem)
-    context.check_hostname = False
+    context = pinned_context(trusted.authority_pem)
     async with HttpClient(tls=context) as client:
         answer = await _ask_to_join(client, base, body, clock, tell)
         charter, joined = _accept(answer.json(), joining, chosen)

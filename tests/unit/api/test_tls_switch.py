@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 
 from seipd.api.tls import issue_leaf, load_tls_identity, server_context
 from seipd.api.tlsswitch import TlsSwitch
+from seipd.client.pinning import pinned_context
 from seipd.daemon.file_certificates import FileCertificates
 from services.kernel.errors import CorruptError, StartError
 from services.kernel.service import HealthState
@@ -209,3 +210,19 @@ class TestFiles:
         self.write(echo, sealed, certificate)
         with pytest.raises(StartError, match="password"):
             await self.files(echo).start()
+
+
+class TestPins:
+    async def test_who_pins_is_not_disturbed_by_a_certificate_of_the_name_it_asks(
+        self, echo: Echo
+    ) -> None:
+        """As a server that is reached by a host name is, with a certificate or without."""
+        path, _ = echo.pair("localhost")
+        echo.switch.put(["localhost"], path)
+        context = pinned_context(echo.identity.authority_pem.decode())
+        _, writer = await asyncio.open_connection("localhost", echo.port, ssl=context)
+        writer.close()
+        other = load_tls_identity(echo.folder / "other", name="server-2", clock=SystemClock())
+        stranger = pinned_context(other.authority_pem.decode())
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await asyncio.open_connection("localhost", echo.port, ssl=stranger)
