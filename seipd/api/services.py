@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from seipd.api.tls import TlsIdentity
     from services.authority.ballots.service import BallotService
+    from services.authority.dnskeys.service import ZoneKeysService
     from services.authority.enroll.service import EnrollService
     from services.authority.governance.service import GovernanceService
     from services.authority.ipam.service import IpamService
@@ -91,6 +92,7 @@ class ApiServices:
     recovery: RecoveryService
     root_recovery: RootRecovery
     root_keys: RootKeysService
+    zone_keys: ZoneKeysService
     rotation: RotationService
     audit: AuditService
     trust: TrustService

@@ -54,6 +54,29 @@ def set_records(
 
 
 @dns.command()
+@click.option("--anchor", is_flag=True, help="the key itself, as a resolver's trust anchor")
+@click.pass_context
+def ds(context: click.Context, *, anchor: bool) -> None:
+    """Print the DS record to put in at the parent of the mesh's domain."""
+    _print_ds(context, ask(settings_of(context), "GET", "/api/dns/ds"), anchor=anchor)
+
+
+@dns.command()
+@click.confirmation_option(prompt="The DS at the parent has to be changed at once. Go on?")
+@click.pass_context
+def rekey(context: click.Context) -> None:
+    """Begin with another key for the DS: the one before was lost with the root's signer."""
+    _print_ds(context, ask(settings_of(context), "POST", "/api/dns/rekey", {}), anchor=False)
+
+
+def _print_ds(context: click.Context, answer: dict[str, str], *, anchor: bool) -> None:
+    if wants_json(context):
+        print_json(answer)
+    else:
+        click.echo(answer["dnskey" if anchor else "ds"])
+
+
+@dns.command()
 @click.argument("name")
 @click.argument("rtype", metavar="[TYPE]", required=False)
 @click.pass_context

@@ -76,6 +76,11 @@ class Paths:
         return self.root / "dns" / "serial"
 
     @property
+    def zone_key(self) -> Path:
+        """What this server signs the mesh's zone with, sealed."""
+        return self.root / "dns" / "zone_key.enc"
+
+    @property
     def secrets(self) -> Path:
         """Secrets for servers, sealed; and the audit of who asked for them."""
         return self.root / "secrets"

@@ -36,7 +36,7 @@ def compose(ground: Ground) -> Composition:
     base = base_of(ground)
     authority = authority_of(ground, base)
     mesh = mesh_of(ground, base, authority)
-    edge = edge_of(ground, base, mesh)
+    edge = edge_of(ground, base, authority, mesh)
     all_services: list[Service] = []
     front = front_of(ground, base, authority, mesh, edge, all_services=all_services)
     started: list[Service] = [
@@ -55,6 +55,7 @@ def compose(ground: Ground) -> Composition:
         authority.ballots,
         authority.enroll,
         authority.names,
+        authority.zone_keys,
         mesh.gossip,
         mesh.attesting.service,
         mesh.restoring,

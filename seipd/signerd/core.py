@@ -1,8 +1,8 @@
 """What the signer decides: which key, in which state, may sign which bytes, and when. Pure.
 
 A caller hands in whole messages, never digests. Each begins with its purpose (``seipd/<what>/v1``)
-and a zero byte, and a key signs only for the purposes that it was made for: what it signed as a
-record can't pass for a checkpoint.
+and a zero byte, a DNSKEY set as RFC 4034 has it, and a key signs only for the purposes that it was
+made for: what it signed as a record can't pass for a checkpoint.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from seipd.signerd.rows import (
     row_from_value,
 )
 from services.kernel.errors import ConflictError, ForbiddenError, InputError, NotFoundError
-from services.kernel.signing import MAX_SIGNED_BYTES, parse_key_id, parse_scope
+from services.kernel.signing import MAX_SIGNED_BYTES, parse_key_id, parse_scope, purpose_head
 
 TABLE_VERSION = 1
 MAX_KEYS = 2048
@@ -84,8 +84,7 @@ class KeyTable:
             InputError: ``wrong_scope``, ``bad_key_id`` or ``message_too_long``.
             NotFoundError: ``key_unknown``.
             ForbiddenError: ``key_retired``; ``rotation_in_progress``: its window has not opened;
-                ``purpose_refused``: the bytes do not begin with a purpose of this key and a zero
-                byte.
+                ``purpose_refused``: the bytes do not begin as those for a purpose of this key.
         """
         row = self.find(scope, key_id)
         ended = row.valid_until_ms is not None and now_ms >= row.valid_until_ms
@@ -98,7 +97,7 @@ class KeyTable:
             )
         if len(data) > MAX_SIGNED_BYTES:
             raise InputError(f"over {MAX_SIGNED_BYTES} bytes", code="message_too_long")
-        if not any(data.startswith(f"{purpose}\0".encode()) for purpose in row.purposes):
+        if not any(data.startswith(purpose_head(purpose)) for purpose in row.purposes):
             raise ForbiddenError("the bytes begin with no purpose of it", code="purpose_refused")
         return row
 

@@ -10,6 +10,8 @@ from services.kernel.errors import InputError
 from services.kernel.ids import parse_uuid
 
 PLATFORM_SCOPE = "platform"
+DNSKEY_PURPOSE = "seipd/dnskey/v1"
+"""For the one message whose beginning others have laid down: see ``purpose_head``."""
 MAX_SIGNED_BYTES = 20 * 1024
 MAX_SIGNATURES_PER_CALL = 32
 """Half of what a caller may wait for."""
@@ -91,6 +93,15 @@ class RotatingSigner(Signer, Protocol):
             NotFoundError: ``key_unknown``: there is no old key.
             UnavailableError: ``signer_unavailable``, ``provider_unavailable``.
         """
+
+
+def purpose_head(purpose: str) -> bytes:
+    """Return how bytes begin that are signed for a purpose: with its name and a zero byte.
+
+    An RRSIG over DNSKEY begins with that type, and Ed25519's number (RFC 4034 section 3.1): no name
+    of a purpose does, and no RRSIG over anything else.
+    """
+    return b"\0\x30\x0f" if purpose == DNSKEY_PURPOSE else f"{purpose}\0".encode()
 
 
 def parse_scope(text: str) -> str:

@@ -11,6 +11,7 @@ from seipd.api.tls import load_tls_identity
 from seipd.daemon.genesis import MeshFacts, found_mesh, write_first_records
 from seipd.daemon.refused_quotes import RefusedQuotes
 from services.authority.ballots.service import BallotService
+from services.authority.dnskeys.service import ZoneKeysService
 from services.authority.enroll import view as enroll_view
 from services.authority.enroll.service import EnrollService, Wanted
 from services.authority.governance.parameters import TIER1_UPTIME
@@ -115,6 +116,9 @@ class KeyInMemorySigner:
             new_public_key=key.public_key,
         )
         return self.windows.setdefault(old_key_id, made)
+
+    async def make(self, *, scope: str, key_id: str, purposes: list[str]) -> None:
+        self.keys.setdefault(key_id, generate_signing_key())
 
     def _key(self, key_id: str) -> SigningKey:
         if key_id not in self.keys:
@@ -262,6 +266,14 @@ class OneServer:
         self.ballots = BallotService(
             ledger=self.ledger, author=self.author, clock=self.clock, hold_s=self.hold_s
         )
+        self.zone_keys = ZoneKeysService(
+            ledger=self.ledger,
+            author=self.author,
+            key=self.identity.session_signing_key,
+            root=self.root_keys,
+            maker=lambda: self.signer,
+            clock=self.clock,
+        )
         self.enroll = EnrollService(
             ledger=self.ledger,
             author=self.author,
@@ -292,6 +304,7 @@ class OneServer:
             recovery=self.recovery,
             root_recovery=self.root_recovery,
             root_keys=self.root_keys,
+            zone_keys=self.zone_keys,
             rotation=self.rotation,
             audit=self.audit,
             trust=self.trust,

@@ -9,6 +9,7 @@ import random
 from typing import Any
 
 from services.authority.ballots import view as ballots
+from services.authority.dnskeys import view as dnskeys
 from services.authority.dnsnames import view as dnsnames
 from services.authority.enroll import view as enroll
 from services.authority.governance import view as governance
@@ -45,6 +46,7 @@ APPLIERS = {
     **trust.APPLIERS,
     **names.APPLIERS,
     **dnsnames.APPLIERS,
+    **dnskeys.appliers(verify),
     **splitdns.APPLIERS,
     **recovery.APPLIERS,
     **releases.APPLIERS,

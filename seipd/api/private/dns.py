@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from seipd.api.routes import Access, Route
+from services.authority.dnskeys import view as dnskeys_view
 from services.authority.dnsnames import view
+from services.kernel.dnsnames import text_of
+from services.kernel.dnssec import ED25519, ENTRY_POINT_FLAG, SHA_256, ZONE_FLAG, key_tag
 from services.kernel.errors import NotFoundError
+from services.kernel.ids import parse_key
 
 if TYPE_CHECKING:
     from seipd.api.routes import Call, Reply
 
 DEFAULT_TTL_S = 300
+DS_TTL_S = 3600
 
 
 class SetRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,7 +77,48 @@ async def _remove(call: Call) -> Reply:
     return {"name": name, "types": types, "records": [one.record_id for one in receipts]}
 
 
+async def _ds(call: Call) -> Reply:
+    state = call.services.ledger.state
+    keys = dnskeys_view.keys_in_force(state)
+    if keys is None:
+        raise NotFoundError(
+            "the zone is not signed",
+            code="not_signed",
+            mend="seipd status says of dns-keys why; the server that holds the root signs it",
+        )
+    apex = dnskeys_view.apex_of(state)
+    tag, digest = key_tag(keys.entry_point), dnskeys_view.ds_of(keys, apex)[4:].hex().upper()
+    head = f"{text_of(apex)}. {DS_TTL_S} IN"
+    ksk = b64encode(parse_key(keys.ksk)).decode("ascii")
+    return {
+        "ds": f"{head} DS {tag} {ED25519} {SHA_256} {digest}",
+        "dnskey": f"{head} DNSKEY {ZONE_FLAG | ENTRY_POINT_FLAG} 3 {ED25519} {ksk}",
+        "key_tag": tag,
+        "name_servers": len(keys.zsks),
+        "signed_until_s": keys.expiration,
+    }
+
+
+async def _rekey(call: Call) -> Reply:
+    await call.services.zone_keys.rekey()
+    return await _ds(call)
+
+
 ROUTES = (
+    Route(
+        method="GET",
+        path="/api/dns/ds",
+        handler=_ds,
+        summary="The DS record for the parent of the mesh's zone",
+        access=Access.OPERATOR,
+    ),
+    Route(
+        method="POST",
+        path="/api/dns/rekey",
+        handler=_rekey,
+        summary="Begin with another entry point for the zone's keys: the one before is lost",
+        access=Access.OPERATOR,
+    ),
     Route(
         method="GET",
         path="/api/dns/records",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from seipd.daemon.layers.recovering import Recovering, recovering_of
 from services.authority.ballots.service import BallotService
+from services.authority.dnskeys.service import ZoneKeysService
+from services.authority.dnskeys.store import load_zone_key
 from services.authority.enroll.service import EnrollService
 from services.authority.governance import parameters
 from services.authority.governance.service import GovernanceService
@@ -40,6 +42,7 @@ class AuthorityLayer:
     audit: AuditService
     enroll: EnrollService
     names: NamesService
+    zone_keys: ZoneKeysService
     releases: SharedReleases
 
 
@@ -73,6 +76,18 @@ def authority_of(ground: Ground, base: BaseLayer) -> AuthorityLayer:
             clock=clock,
         ),
         names=NamesService(ledger=ledger, author=author, rng=secrets.SystemRandom()),
+        zone_keys=ZoneKeysService(
+            ledger=ledger,
+            author=author,
+            key=load_zone_key(
+                ground.paths.zone_key,
+                seed=ground.identity.signing_key.seed,
+                mesh_id=ground.mesh_id,
+            ),
+            root=root_keys,
+            maker=lambda: keys_at(recovering.host.address),
+            clock=clock,
+        ),
         releases=SharedReleases(ledger=ledger, author=author, release=base.release),
     )
 

@@ -9,6 +9,7 @@ from seipd.daemon.genesis import save_charter
 from seipd.daemon.layers.releasing import release_of
 from seipd.daemon.signer_process import SignerProcess
 from services.authority.ballots import view as ballots_view
+from services.authority.dnskeys import view as dnskeys_view
 from services.authority.dnsnames import view as dns_view
 from services.authority.enroll import view as enroll_view
 from services.authority.governance import view as governance_view
@@ -91,6 +92,7 @@ def appliers() -> Appliers:
         **ballots_view.APPLIERS,
         **names_view.APPLIERS,
         **dns_view.APPLIERS,
+        **dnskeys_view.appliers(verify),
         **split_view.APPLIERS,
         **recovery_view.APPLIERS,
         **releases_view.APPLIERS,

@@ -21,6 +21,7 @@ from services.mesh.membership.states import State
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from seipd.daemon.layers.authority import AuthorityLayer
     from seipd.daemon.layers.base import BaseLayer
     from seipd.daemon.layers.ground import Ground
     from seipd.daemon.layers.mesh import MeshLayer
@@ -46,7 +47,9 @@ class EdgeLayer:
     port_teller: PortTeller
 
 
-def edge_of(ground: Ground, base: BaseLayer, mesh: MeshLayer) -> EdgeLayer:
+def edge_of(
+    ground: Ground, base: BaseLayer, authority: AuthorityLayer, mesh: MeshLayer
+) -> EdgeLayer:
     """Make the layer; nothing is started."""
     ledger, gossip, clock = base.ledger, mesh.gossip, ground.clock
     wireguard = wireguard_of(ground)
@@ -55,7 +58,7 @@ def edge_of(ground: Ground, base: BaseLayer, mesh: MeshLayer) -> EdgeLayer:
     )
     gossip.subscribe_addresses(lambda server_id: peering.address_learnt(ServerId(server_id)))
     resolver = resolver_of(ground, base)
-    dns = dns_of(ground, base, gossip, resolver)
+    dns = dns_of(ground, base, authority.zone_keys, gossip, resolver)
     return EdgeLayer(
         auth=AuthService(
             ledger=ledger, session_key=ground.identity.session_signing_key, clock=clock

@@ -71,6 +71,7 @@ def front_of(
         rotation=authority.rotation,
         audit=authority.audit,
         root_keys=authority.root_keys,
+        zone_keys=authority.zone_keys,
         trust=mesh.trust,
         attestation=mesh.attesting.service,
         enrolments=mesh.attesting.enrolments,

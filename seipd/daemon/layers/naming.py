@@ -14,10 +14,12 @@ from services.authority.splitdns.view import DNS_PORT
 from services.edge.acme.challenges import records_of
 from services.edge.dns.answering import Answerer, Soa
 from services.edge.dns.cookies import Cookies
+from services.edge.dns.publishedkeys import PublishedKeys
 from services.edge.dns.publishing import Publisher
 from services.edge.dns.ratelimiting import ResponseRates
 from services.edge.dns.serials import Serials
 from services.edge.dns.service import ANY4, DnsService, DnsSettings
+from services.edge.dns.signing import ZoneSigner
 from services.edge.resolver.routing import Routes
 from services.edge.resolver.service import ResolverService, ResolverSettings
 from services.edge.resolver.upstreams import parse_upstreams
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from seipd.daemon.layers.base import BaseLayer
     from seipd.daemon.layers.ground import Ground
+    from services.authority.dnskeys.service import ZoneKeysService
     from services.mesh.facts.envelope import Fact
     from services.mesh.gossip.service import GossipService
 
@@ -41,7 +44,11 @@ _SOFT_KINDS = frozenset({CHALLENGE})
 
 
 def dns_of(
-    ground: Ground, base: BaseLayer, gossip: GossipService, recursion: ResolverService
+    ground: Ground,
+    base: BaseLayer,
+    zone_keys: ZoneKeysService,
+    gossip: GossipService,
+    recursion: ResolverService,
 ) -> DnsService:
     """Return the name server; nothing is started."""
     ledger, clock, domain = base.ledger, ground.clock, ground.charter.genesis.domain
@@ -73,6 +80,11 @@ def dns_of(
         serial=serials.current,
         cookies=Cookies(secrets.token_bytes, now_s=clock.now_ms() // 1000),
         rates=ResponseRates(per_second=RESPONSES_PER_S),
+        signer=ZoneSigner(
+            apex=name_of(domain),
+            key=zone_keys.key,
+            published=PublishedKeys(state=lambda: ledger.state, apex=name_of(domain)).current,
+        ),
     )
     service = DnsService(
         settings=settings_of(ground),

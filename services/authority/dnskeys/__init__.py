@@ -1,0 +1,1 @@
+"""The keys that the mesh's zone is signed by."""
