@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ALPHA: Final = 0.3
 SLOW_MS: Final = 200.0
 BETTER: Final = 0.7
+WORTH_MS: Final = 5.0
 HOLD_MS: Final = 60_000
 SILENT_MS: Final = 10_000
 FRESH_MS: Final = 60_000
@@ -30,6 +31,11 @@ def score(latency_ms: float, load: float) -> float:
         load: how busy its processors are, in tenths: 10 is wholly.
     """
     return latency_ms + 10 * min(max(load, 0.0), TEN_TENTHS)
+
+
+def is_clearly_better(other: float, own: float) -> bool:
+    """Say whether a score is so much better than another that it is worth a move."""
+    return other <= BETTER * own and own - other >= WORTH_MS
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from seipd.agent.options import tunnel_of, tunnel_options
 from seipd.agent.trustlines import REFUSED, REVOKED, WAITING, trust_lines
 from seipd.cli.completion import completion_command
 from seipd.cli.exits import NO
@@ -17,11 +18,8 @@ from seipd.cli.output import print_facts, print_json, print_table, progress
 from services.kernel.errors import ForbiddenError, NotFoundError, SeipdError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from seipd.agent.state import AgentState
 
-BACKENDS = ("auto", "kernel", "userspace")
 # A status has to come while the server is dead, too.
 PEERS_WITHIN_S = 3.0
 
@@ -45,24 +43,6 @@ def _signers(context: click.Context, state: AgentState) -> int:
     return int(running["trust"]["wanted"]) if running is not None else wanted or 0
 
 
-def _tunnel_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = click.option(
-        "--wireguard-interface",
-        "interface",
-        default="seip1",
-        show_default=True,
-        envvar="SEIP_WIREGUARD_INTERFACE",
-    )(command)
-    return click.option(
-        "--wireguard-backend",
-        "backend",
-        type=click.Choice(BACKENDS),
-        default="auto",
-        show_default=True,
-        envvar="SEIP_WIREGUARD_BACKEND",
-    )(command)
-
-
 @click.command()
 @click.argument("token")
 @click.option(
@@ -71,14 +51,37 @@ def _tunnel_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="HOST",
     help="hostname in the mesh [the token's, else this machine's]",
 )
+@click.option(
+    "--domain",
+    default=None,
+    envvar="SEIP_DOMAIN",
+    metavar="DOMAIN",
+    help="the mesh's: find its servers by DNS and go to the best",
+)
+@click.option(
+    "--region",
+    default=None,
+    envvar="SEIP_REGION",
+    help="where this machine is: servers near it are looked at first",
+)
 @click.pass_context
-def join(context: click.Context, *, token: str, name: str | None) -> None:
+def join(
+    context: click.Context, *, token: str, name: str | None, domain: str | None, region: str | None
+) -> None:
     """Join a mesh with a TOKEN."""
     from seipd.agent import joining
+    from services.kernel.ids import parse_domain, parse_label
 
     state = _state(context)
+    where = {
+        "domain": parse_domain(domain) if domain else None,
+        "region": parse_label(region) if region else None,
+    }
     with progress("joining"):
-        answer = asyncio.run(joining.join(state, token, name))
+        joined = asyncio.run(joining.join(state, token, name, **where))
+    answer = joined.mesh
+    if joined.why:
+        click.echo(joined.why, err=True)
     shown = {
         "node_id": answer["node_id"],
         "hostname": answer["hostname"],
@@ -94,32 +97,32 @@ def join(context: click.Context, *, token: str, name: str | None) -> None:
 
 
 @click.command()
-@_tunnel_options
+@tunnel_options
 @click.pass_context
-def up(context: click.Context, *, interface: str, backend: str) -> None:
+def up(context: click.Context, /, **wanted: Any) -> None:  # noqa: ANN401 (tunnel_options says)
     """Bring the tunnel up; the agent goes on in the background."""
     from seipd.agent.run import start_in_background
 
     state = _state(context)
-    mesh = state.mesh()
+    mesh, tunnel = state.mesh(), tunnel_of(context, wanted)
     with progress("waiting for the first handshake"):
-        signers = context.find_root().obj["signers"] or 0
-        running = start_in_background(state, interface, backend, signers)
+        running = start_in_background(state, tunnel)
     if _json(context):
         print_json({**running, "tunnel_address": mesh["tunnel_address"]})
     else:
-        click.echo(f"up: {mesh['tunnel_address']} on {interface} ({running['backend']})")
+        click.echo(f"up: {mesh['tunnel_address']} on {tunnel.interface} ({running['backend']})")
+        if running["dns"] is not None and running["dns"]["state"] == "failed":
+            click.echo(f"names of the mesh are not found here: {running['dns']['why']}", err=True)
 
 
 @click.command()
-@_tunnel_options
+@tunnel_options
 @click.pass_context
-def run(context: click.Context, *, interface: str, backend: str) -> int:
+def run(context: click.Context, /, **wanted: Any) -> int:  # noqa: ANN401 (tunnel_options says)
     """Run the agent in the foreground."""
     from seipd.agent.run import run_agent
 
-    signers = context.find_root().obj["signers"] or 0
-    return asyncio.run(run_agent(_state(context), interface, backend, signers))
+    return asyncio.run(run_agent(_state(context), tunnel_of(context, wanted)))
 
 
 @click.command()
@@ -127,11 +130,13 @@ def run(context: click.Context, *, interface: str, backend: str) -> int:
 @click.pass_context
 def down(context: click.Context, *, interface: str) -> None:
     """Take the tunnel down."""
+    from seipd.agent.hostdns.ways import restore_file
     from seipd.agent.run import remove_tunnel, stop_agent
 
     state = _state(context)
     state.mesh()
     stopped = stop_agent(state)
+    restore_file(state.folder)
     removed = asyncio.run(remove_tunnel(state, interface, state.keys()))
     if _json(context):
         print_json({"was_up": stopped or removed})
@@ -143,6 +148,7 @@ def down(context: click.Context, *, interface: str) -> None:
 @click.pass_context
 def status(context: click.Context) -> int:
     """Show how the tunnel does; exit 1 where it is not connected."""
+    from seipd.agent.hostdns.keeping import names_line
     from seipd.agent.run import STALE_HANDSHAKE_S, read_status
 
     state = _state(context)
@@ -163,15 +169,19 @@ def status(context: click.Context) -> int:
         "last_handshake_seconds": age_s,
         "rx_bytes": running["rx_bytes"] if running else 0,
         "tx_bytes": running["tx_bytes"] if running else 0,
+        "dns": running["dns"] if running else None,
         "trust": running["trust"] if running else None,
         "peers": _peers_if_up(context, state) if running else [],
     }
     if _json(context):
         print_json(shown)
     else:
-        server, trust, peers_shown = (shown.pop(name) for name in ("server", "trust", "peers"))
+        server, dns, trust, peers_shown = (
+            shown.pop(name) for name in ("server", "dns", "trust", "peers")
+        )
         facts = [(key.replace("_", " "), value) for key, value in shown.items()]
         facts.append(("server", f"{server['id']} at {server['endpoint']}"))
+        facts.append(("names", names_line(dns)))
         print_facts([*facts, *(trust_lines(trust) if trust else ())])
         if peers_shown:
             click.echo()
@@ -257,6 +267,7 @@ def doctor(context: click.Context) -> int:
 def leave(context: click.Context, *, interface: str) -> None:
     """Leave the mesh; the address is free again. The tunnel must be up, to tell the server."""
     from seipd.agent import joining
+    from seipd.agent.hostdns.ways import restore_file
     from seipd.agent.run import read_status, remove_tunnel, stop_agent
 
     state = _state(context)
@@ -266,6 +277,7 @@ def leave(context: click.Context, *, interface: str) -> None:
         if not is_revoked:
             asyncio.run(joining.leave(state))
         stop_agent(state)
+        restore_file(state.folder)
         asyncio.run(remove_tunnel(state, interface, keys))
         state.forget()
     if _json(context):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from seipd.agent.answer import check_answer
+from seipd.agent.discovery.finding import find_servers, own_names
+from seipd.agent.discovery.settling import settle
 from seipd.agent.private_api import PrivateApi
 from seipd.agent.proving import Verdict, check_joined
 from seipd.agent.reporting import report_lie
 from seipd.agent.trustlines import REFUSED
+from seipd.client.pinning import pinned_context
 from seipd.client.problems import error_of
 from seipd.client.session import reach_server
 from services.authority.enroll.view import redeem_input
@@ -25,13 +28,31 @@ from services.runtime.clock import SystemClock
 from services.runtime.outbound import HttpClient
 
 if TYPE_CHECKING:
+    from seipd.agent.serverlist import KnownServer
     from seipd.agent.state import AgentKeys, AgentState
+    from services.kernel.invitations import Invitation
 
 
-async def join(state: AgentState, token: str, name: str | None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """What ``mesh.json`` holds after a join, and why the server is another than the token's."""
+
+    mesh: dict[str, Any]
+    why: str = ""
+
+
+async def join(
+    state: AgentState,
+    token: str,
+    name: str | None,
+    *,
+    domain: str | None = None,
+    region: str | None = None,
+) -> Joined:
     """Join the mesh of a token; asked again with the same token it answers the same.
 
-    Without a name of its own choice the machine takes the token's, else its own.
+    Without a name of its own choice the machine takes the token's, else its own. Where it knows the
+    mesh's domain it finds the servers by that, and goes to the best of them.
 
     Raises:
         TokenInvalidError: not a token for an endpoint.
@@ -64,9 +85,9 @@ async def join(state: AgentState, token: str, name: str | None) -> dict[str, Any
     }
     author = Author(key=keys.identity, mesh_id=invitation.mesh_id, clock=SystemClock())
     record = author.record("auth.redeem", body)
-    base, trusted = await reach_server(invitation)
-    context = ssl.create_default_context(cadata=trusted.authority_pem)
-    context.check_hostname = False
+    found, no_dns = await _find(domain, region, invitation)
+    base, trusted = await reach_server(_with_found(invitation, found))
+    context = pinned_context(trusted.authority_pem)
     async with HttpClient(tls=context) as client:
         answer = await client.fetch("POST", f"{base}/api/join", json={"record": record.value()})
     if answer.status != 201:
@@ -84,7 +105,33 @@ async def join(state: AgentState, token: str, name: str | None) -> dict[str, Any
     }
     await _check(mesh, keys, invitation.addresses)
     state.save_mesh(mesh)
-    return value
+    if not found:
+        return Joined(mesh=mesh, why=no_dns)
+    if value["domain"] != domain:
+        return Joined(mesh=mesh, why=f"this token is of {value['domain']}, not of {domain}")
+    why = await settle(state, found)
+    return Joined(mesh=state.mesh(), why=why)
+
+
+async def _find(
+    domain: str | None, region: str | None, invitation: Invitation
+) -> tuple[list[KnownServer], str]:
+    """Return the servers that the domain leads to, or why there are none: the token may do."""
+    if domain is None:
+        return [], ""
+    wanted = invitation.server_id
+    try:
+        found = await find_servers(domain, names=own_names(), region=region, wanted=wanted)
+    except SeipdError as error:
+        return [], f"{domain}: {error}"
+    return found, ""
+
+
+def _with_found(invitation: Invitation, found: list[KnownServer]) -> Invitation:
+    """Return the token with where DNS says that its server is, after where it says so itself."""
+    more = [one.address for one in found if one.server_id == invitation.server_id]
+    addresses = dict.fromkeys((*invitation.addresses, *more))
+    return replace(invitation, addresses=tuple(addresses))
 
 
 async def _check(mesh: dict[str, Any], keys: AgentKeys, addresses: tuple[str, ...]) -> None:

@@ -15,6 +15,8 @@ from seipd.agent.serverlist import fetch_servers, load_servers, nearest, outside
 from services.kernel.errors import SeipdError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from seipd.agent.choosing import Move
     from seipd.agent.serverlist import KnownServer
     from seipd.agent.state import AgentState
@@ -29,6 +31,7 @@ LIST_S: Final = 60.0
 WORRIED_MS: Final = 6_500
 KNOCK_TIMEOUT_S: Final = 2.0
 MAX_PROBED: Final = 8
+DNS_S: Final = 10.0
 
 
 class Home(Protocol):
@@ -52,15 +55,23 @@ class Home(Protocol):
 class Roaming:
     """One endpoint's eye on the servers."""
 
-    def __init__(self, *, state: AgentState, home: Home, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        state: AgentState,
+        home: Home,
+        clock: Clock,
+        find: Callable[[], Awaitable[list[KnownServer]]],
+    ) -> None:
         self._state = state
         self._home = home
         self._clock = clock
+        self._find = find
         self._chooser = Chooser()
         self._servers: dict[str, KnownServer] = {}
         self._heard_ms = self._now_ms()
         self._received = -1
-        self._due_ms = {"knock": 0, "probe": 0, "list": 0}
+        self._due_ms = {"knock": 0, "probe": 0, "list": 0, "dns": 0}
         self.moved_because = ""
 
     async def run(self) -> None:
@@ -75,6 +86,8 @@ class Roaming:
         silent_ms = await self._silent_ms()
         is_worried = silent_ms >= WORRIED_MS
         async with asyncio.TaskGroup() as group:
+            if is_worried and not self._knows_another and self._is_due("dns", DNS_S):
+                group.create_task(self._ask_dns())
             if self._is_due("knock", KNOCK_S) or is_worried:
                 mesh = self._home.mesh
                 group.create_task(knock(mesh["gateway"], mesh["private_port"]))
@@ -115,6 +128,20 @@ class Roaming:
             return
         self._know(servers)
         save_servers(self._state, servers)
+
+    @property
+    def _knows_another(self) -> bool:
+        own = self._home.mesh["server"]["server_id"]
+        return any(one != own for one in self._servers)
+
+    async def _ask_dns(self) -> None:
+        """Find the others by the mesh's domain: nobody told of them while there was time."""
+        try:
+            servers = await self._find()
+        except SeipdError as error:
+            logger.warning("no server is found by DNS: %s", error)
+            return
+        self._know(servers)
 
     def _know(self, servers: list[KnownServer]) -> None:
         own = self._home.mesh["server"]["server_id"]

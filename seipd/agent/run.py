@@ -14,10 +14,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seipd.agent.discovery.finding import find_servers, own_names
 from seipd.agent.home import TunnelHome
+from seipd.agent.hostdns.keeping import WAITING, AskedGateway, ResolverKeeper
+from seipd.agent.hostdns.planning import Wish
+from seipd.agent.hostdns.ways import host_resolver, restore_file
 from seipd.agent.proving import certified_server
 from seipd.agent.roaming import Roaming
 from seipd.agent.tunnel import interface_plan
@@ -40,11 +45,33 @@ POLL_S = 1.0
 RETRY_HANDSHAKE_S = 1.0
 STALE_HANDSHAKE_S = 180
 UP_TIMEOUT_S = 20.0
+NAMES_TIMEOUT_S = 5.0
 DOWN_TIMEOUT_S = 10.0
 MAX_STATUS_BYTES = 1 << 16
 
 
-async def run_agent(state: AgentState, interface: str, backend: str, signer_count: int) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tunnel:
+    """How the tunnel is wanted."""
+
+    interface: str
+    backend: str
+    signer_count: int
+    """How many servers have to sign a key."""
+    sets_dns: bool = True
+    """Whether this machine's names are looked up at the gateway."""
+    domains: tuple[str, ...] = ()
+    """Looked up there beside the mesh's own, where that can be said for single domains."""
+
+    def words(self) -> list[str]:
+        """Return the same as options of ``seip run``."""
+        words = ["--wireguard-interface", self.interface, "--wireguard-backend", self.backend]
+        for domain in self.domains:
+            words += ["--dns-domain", domain]
+        return words if self.sets_dns else [*words, "--no-dns"]
+
+
+async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
     """Have the tunnel up until SIGTERM; take it down then.
 
     Raises:
@@ -60,33 +87,71 @@ async def run_agent(state: AgentState, interface: str, backend: str, signer_coun
         loop.add_signal_handler(number, stop.set)
     tasks = TaskOwner("agent", on_crash=lambda *_: stop.set())
     wireguard = WireGuardService(
-        interface=interface,
+        interface=tunnel.interface,
         listen_port=0,
         private_key=keys.wireguard_private,
-        backend_choice=backend,  # type: ignore[arg-type]  # checked by the command line
+        backend_choice=tunnel.backend,  # type: ignore[arg-type]  # checked by the command line
         run_dir=state.run,
         clock=clock,
         tasks=tasks,
         plan=interface_plan(mesh),
     )
-    home = TunnelHome(state=state, wireguard=wireguard, signer_count=signer_count, clock=clock)
-    roaming = Roaming(state=state, home=home, clock=clock)
+    home = TunnelHome(
+        state=state, wireguard=wireguard, signer_count=tunnel.signer_count, clock=clock
+    )
+    roaming = Roaming(
+        state=state,
+        home=home,
+        clock=clock,
+        find=lambda: find_servers(mesh["domain"], names=own_names(mesh["gateway"])),
+    )
+    keeper = resolver_keeper(state, mesh, tunnel)
     await wireguard.start()
     try:
         await home.begin()
         tasks.spawn(roaming.run(), name="agent-roaming")
-        await _watch(state, home, roaming, interface, stop)
+        if keeper is not None:
+            keeper.begin()
+        await _watch(state, home, roaming, keeper, tunnel.interface, stop)
     finally:
         (state.run / "status.json").unlink(missing_ok=True)
         await home.end()
+        if keeper is not None:
+            await keeper.end()
         with contextlib.suppress(SeipdError):
             await wireguard.stop(down=True)
         await tasks.close()
     return 0
 
 
+def resolver_keeper(
+    state: AgentState, mesh: dict[str, Any], tunnel: Tunnel
+) -> ResolverKeeper | None:
+    """Return what points this machine's resolver at the gateway; None where that is not wanted.
+
+    What an agent that crashed left in a resolv.conf is taken out first.
+    """
+    try:
+        restore_file(state.folder)
+    except SeipdError as error:
+        logger.warning("%s", error)
+    if not tunnel.sets_dns:
+        return None
+    domains = tuple(dict.fromkeys((mesh["domain"], *tunnel.domains)))
+    wish = Wish(gateway=mesh["gateway"], interface=tunnel.interface, domains=domains)
+    return ResolverKeeper(
+        resolver=host_resolver(wish, state.folder),
+        gateway=AskedGateway(mesh["gateway"], mesh["domain"]),
+    )
+
+
 async def _watch(
-    state: AgentState, home: TunnelHome, roaming: Roaming, interface: str, stop: asyncio.Event
+    state: AgentState,
+    home: TunnelHome,
+    roaming: Roaming,
+    keeper: ResolverKeeper | None,
+    interface: str,
+    stop: asyncio.Event,
 ) -> None:
     """Look at the handshake, ask for a new one where it is missing, write the status file."""
     clock = SystemClock()
@@ -99,6 +164,7 @@ async def _watch(
         value = {
             **_tunnel_facts(home, peer, age_s),
             "interface": interface,
+            "dns": keeper.facts() if keeper is not None else None,
             "moved_because": roaming.moved_because,
             "latencies_ms": {name: round(ms) for name, ms in roaming.latencies_ms().items()},
         }
@@ -109,7 +175,8 @@ async def _watch(
                 await home.reset()
             asked_s = clock.monotonic_s()
         with contextlib.suppress(TimeoutError):
-            quick = not connected and not home.watch.is_revoked
+            is_settled = connected and (keeper is None or keeper.facts()["state"] != WAITING)
+            quick = not is_settled and not home.watch.is_revoked
             async with asyncio.timeout(POLL_FAST_S if quick else POLL_S):
                 await stop.wait()
 
@@ -143,10 +210,8 @@ def read_status(state: AgentState) -> dict[str, Any] | None:
     return value if _is_agent(value["pid"]) else None
 
 
-def start_in_background(
-    state: AgentState, interface: str, backend: str, signer_count: int
-) -> dict[str, Any]:
-    """Start the agent and return its status once the tunnel carries traffic.
+def start_in_background(state: AgentState, tunnel: Tunnel) -> dict[str, Any]:
+    """Start the agent; return its status once the tunnel carries traffic, and names are looked up.
 
     Raises:
         UnavailableError: no handshake in 20 seconds; the agent goes on trying.
@@ -156,19 +221,21 @@ def start_in_background(
     child = None
     if read_status(state) is None:
         command = [sys.executable, "-m", "seipd.agent", "--state", str(state.folder)]
-        command += ["--signers", str(signer_count)]
-        command += ["run", "--wireguard-interface", interface, "--wireguard-backend", backend]
+        command += ["--signers", str(tunnel.signer_count), "run", *tunnel.words()]
         log_path = state.run / "agent.log"
         descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as log:
             child = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-    deadline = time.monotonic() + UP_TIMEOUT_S
+    deadline, carried_s = time.monotonic() + UP_TIMEOUT_S, None
     while time.monotonic() < deadline:
         status = read_status(state)
         if status is not None and status["last_handshake_seconds"] is not None:
-            return status
+            carried_s = carried_s or time.monotonic()
+            waits = status["dns"] is not None and status["dns"]["state"] == WAITING
+            if not waits or time.monotonic() - carried_s > NAMES_TIMEOUT_S:
+                return status
         if child is not None and child.poll() is not None:
             raise _failure(state, child.returncode)
         time.sleep(POLL_FAST_S)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from services.edge.dns.asking import ask
 from services.edge.dns.wire import Type
 from services.kernel.errors import SeipdError
+from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
     from seipd.agent.hostdns.ways import HostResolver
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 2.0
+SOON_S: Final = 0.3
 TRY_S: Final = 1.0
 MISSED_COUNT: Final = 3
 SET, WAITING, FAILED, OFF = "set", "waiting", "failed", "off"
@@ -50,6 +52,7 @@ class ResolverKeeper:
     def __init__(self, *, resolver: HostResolver, gateway: Gateway) -> None:
         self._resolver = resolver
         self._gateway = gateway
+        self._tasks = TaskOwner("agent-dns")
         self._missed_count = 0
         self._state = WAITING
         self._why = ""
@@ -58,11 +61,14 @@ class ResolverKeeper:
         """Return what ``seip status`` tells."""
         return {"way": self._resolver.way.value, "state": self._state, "why": self._why}
 
-    async def run(self) -> None:
-        """Look until cancelled; ``end`` has to follow."""
+    def begin(self) -> None:
+        """Look from now on, until ``end``."""
+        self._tasks.spawn(self._look_forever(), name="agent-dns")
+
+    async def _look_forever(self) -> None:
         while True:
             await self.look()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(SOON_S if self._state == WAITING else LOOK_S)
 
     async def look(self) -> None:
         """Point the resolver at a gateway that answers, and back from one that does not."""
@@ -76,12 +82,16 @@ class ResolverKeeper:
             return
         if self._state == SET:
             logger.warning("the gateway answers no questions: names go to others again")
-            await self.end()
+            await self._take_back()
         self._state, self._why = FAILED, "the server answers no questions about names"
 
     async def end(self) -> None:
         """Leave the resolver as it was."""
+        await self._tasks.close()
+        await self._take_back()
         self._state, self._why = OFF, ""
+
+    async def _take_back(self) -> None:
         try:
             await self._resolver.take_back()
         except SeipdError as error:
@@ -96,3 +106,12 @@ class ResolverKeeper:
             self._state, self._why = FAILED, str(error)
         else:
             self._state, self._why = SET, ""
+
+
+def names_line(facts: dict[str, str] | None) -> str:
+    """Return what people are told of the machine's names."""
+    if facts is None:
+        return "looked up as before"
+    if facts["state"] == SET:
+        return f"looked up at the gateway, by {facts['way']}"
+    return f"looked up as before: {facts['why']}" if facts["why"] else "looked up as before"

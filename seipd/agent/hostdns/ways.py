@@ -102,8 +102,7 @@ class ResolvConf:
 
     async def is_set(self) -> bool:
         """See HostResolver."""
-        text = await asyncio.to_thread(read_text, self._path)
-        return is_set(text, gateway=self._gateway, folder=self._folder)
+        return is_set(read_text(self._path), gateway=self._gateway, folder=self._folder)
 
     async def point(self) -> None:
         """See HostResolver.
@@ -112,13 +111,6 @@ class ResolvConf:
             ConflictError: ``resolver_taken``: another endpoint of this machine has it.
             UnavailableError: ``resolver_refuses``.
         """
-        await asyncio.to_thread(self._point)
-
-    async def take_back(self) -> None:
-        """See HostResolver."""
-        await asyncio.to_thread(restore_file, Path(self._folder), self._path)
-
-    def _point(self) -> None:
         text = read_text(self._path)
         if not text.strip():
             raise UnavailableError(
@@ -130,6 +122,10 @@ class ResolvConf:
         if owner not in (None, self._folder):
             raise ConflictError(f"{self._path} is set by {owner}", code="resolver_taken")
         _write(self._path, planned(text, gateway=self._gateway, folder=self._folder))
+
+    async def take_back(self) -> None:
+        """See HostResolver."""
+        restore_file(Path(self._folder), self._path)
 
 
 def restore_file(folder: Path, path: Path = RESOLV_CONF) -> bool:

@@ -53,7 +53,8 @@ async def liar(tmp_path, monkeypatch):
 
 
 async def joins(liar, folder):
-    return await joining.join(AgentState(folder), await liar.token(name="e1"), None)
+    joined = await joining.join(AgentState(folder), await liar.token(name="e1"), None)
+    return joined.mesh
 
 
 async def test_an_honest_answer_is_kept(liar, tmp_path) -> None:

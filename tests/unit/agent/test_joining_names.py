@@ -42,7 +42,7 @@ async def server(tmp_path, monkeypatch):
 )
 async def test_the_name_that_a_machine_gets(server, tmp_path, of_token, chosen, name) -> None:
     token = await server.token(name=of_token)
-    answer = await joining.join(AgentState(tmp_path / "state"), token, chosen)
+    answer = (await joining.join(AgentState(tmp_path / "state"), token, chosen)).mesh
     assert answer["hostname"] == name
 
 

@@ -68,7 +68,7 @@ class Stage:
             for number, name in enumerate((ONE, TWO, THREE), start=1)
         ]
         save_servers(state, listed)
-        self.asked = 0
+        self.asked = self.searched = 0
 
         async def measured(host: str, port: int) -> float | None:
             return self.round_trips.get(host)
@@ -77,9 +77,13 @@ class Stage:
             self.asked += 1
             return listed
 
+        async def found() -> list[KnownServer]:
+            self.searched += 1
+            return listed
+
         monkeypatch.setattr(roaming, "knock", measured)
         monkeypatch.setattr(roaming, "fetch_servers", fetched)
-        self.roaming = Roaming(state=state, home=self.home, clock=self.clock)
+        self.roaming = Roaming(state=state, home=self.home, clock=self.clock, find=found)
 
     async def pass_s(self, seconds: int) -> None:
         for _ in range(seconds):
@@ -97,6 +101,20 @@ async def test_at_peace_it_stays(stage) -> None:
     assert stage.home.moves == []
     assert stage.asked == 3
     assert stage.roaming.latencies_ms() == {ONE: 20.0, TWO: 30.0, THREE: 90.0}
+
+
+async def test_who_was_told_of_no_other_server_finds_them_by_dns(stage, monkeypatch) -> None:
+    async def nothing(mesh) -> list[KnownServer]:
+        return []
+
+    monkeypatch.setattr(roaming, "fetch_servers", nothing)
+    await stage.pass_s(30)
+    assert stage.searched == 0
+    stage.home.is_alive = False
+    del stage.round_trips["192.0.2.1"]
+    await stage.pass_s(14)
+    assert stage.searched == 1
+    assert stage.home.moves == [(TWO, "192.0.2.2:9100")]
 
 
 async def test_a_dead_server_is_left_for_the_nearest_that_answers(stage) -> None:

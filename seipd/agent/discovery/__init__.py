@@ -1,0 +1,1 @@
+"""From the mesh's domain alone to the best of its servers."""

@@ -1,0 +1,72 @@
+"""What ``seip up`` and ``seip run`` are told of the tunnel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from seipd.agent.run import Tunnel
+
+BACKENDS = ("auto", "kernel", "userspace")
+
+Command = Any
+
+
+def tunnel_options(command: Command) -> Command:
+    """Add the options of the tunnel; ``tunnel_of`` reads them."""
+    options: list[Callable[[Command], Command]] = [
+        click.option(
+            "--wireguard-interface",
+            "interface",
+            default="seip1",
+            show_default=True,
+            envvar="SEIP_WIREGUARD_INTERFACE",
+        ),
+        click.option(
+            "--wireguard-backend",
+            "backend",
+            type=click.Choice(BACKENDS),
+            default="auto",
+            show_default=True,
+            envvar="SEIP_WIREGUARD_BACKEND",
+        ),
+        click.option(
+            "--no-dns",
+            is_flag=True,
+            envvar="SEIP_NO_DNS",
+            help="leave this machine's resolver alone",
+        ),
+        click.option(
+            "--dns-domain",
+            "domains",
+            multiple=True,
+            envvar="SEIP_DNS_DOMAIN",
+            metavar="DOMAIN",
+            help="look this one up in the mesh, too (with systemd-resolved); may be repeated",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def tunnel_of(context: click.Context, wanted: Mapping[str, Any]) -> Tunnel:
+    """Return how the tunnel is wanted.
+
+    Raises:
+        InputError: a domain is none.
+    """
+    from seipd.agent.run import Tunnel
+    from services.kernel.ids import parse_domain
+
+    return Tunnel(
+        interface=wanted["interface"],
+        backend=wanted["backend"],
+        signer_count=context.find_root().obj["signers"] or 0,
+        sets_dns=not wanted["no_dns"],
+        domains=tuple(parse_domain(one) for one in wanted["domains"]),
+    )
