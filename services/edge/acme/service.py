@@ -16,8 +16,9 @@ from services.base.jobs.model import Backoff, HopelessError, JobState
 from services.edge.acme.advising import Advising
 from services.edge.acme.challenges import endpoint_name, endpoint_named, server_names
 from services.edge.acme.ordering import Ordering, Request
-from services.edge.acme.renewal import HOUR_MS, Standing, standing_of
+from services.edge.acme.renewal import HOUR_MS, standing_of
 from services.edge.acme.requesting import check_request, public_key_of, request_of
+from services.edge.acme.showing import document_of, warning_of
 from services.kernel.errors import (
     ConflictError,
     CorruptError,
@@ -154,36 +155,10 @@ class AcmeService:
         Raises:
             InputError: not a domain name.
         """
-        now_ms = self._clock.now_ms()
         held = await asyncio.to_thread(self._read, name)
+        advice = await asyncio.to_thread(self._files.advice, name)
         job = await self._jobs.newest_of(ORDER_KIND, name)
-        is_open = job is not None and job.is_live
-        found: dict[str, Any] = {
-            "name": name,
-            "state": "missing",
-            "not_after_ms": None,
-            "renew_at_ms": None,
-            "issuer": None,
-            "fingerprint": None,
-            "certificate": None,
-            "job": job.id if job is not None else None,
-            "error": (job.error or None) if job is not None else None,
-            "error_code": (job.error_code or None) if job is not None else None,
-            "retry_at_ms": job.run_at_ms if job is not None and is_open else None,
-        }
-        if held is not None:
-            standing = standing_of(held.leaf, self._files.advice(name), now_ms)
-            found |= {
-                "state": _word(standing),
-                "not_after_ms": held.leaf.not_after_ms,
-                "renew_at_ms": standing.due_ms,
-                "issuer": held.leaf.issuer,
-                "fingerprint": held.leaf.fingerprint,
-                "certificate": held.chain_pem.decode("ascii"),
-            }
-        if is_open:
-            found["state"] = "ordered" if held is None else f"{found['state']}, ordered"
-        return found
+        return document_of(name, held, advice, job, now_ms=self._clock.now_ms())
 
     async def issue_own(self, name: str) -> Job:
         """Order a certificate for a name of this server now, due or not.
@@ -356,21 +331,9 @@ class AcmeService:
             )
 
     def _warnings(self) -> list[str]:
-        now_ms, found = self._clock.now_ms(), []
-        for name in self.own_names():
-            held = self._held.get(name)
-            if held is None:
-                found.append(f"{name}: no certificate yet")
-                continue
-            standing = standing_of(held.leaf, None, now_ms)
-            if standing.is_clock_wrong:
-                found.append(f"{name}: the clock is wrong, nothing is renewed")
-            elif standing.is_expired:
-                found.append(f"{name}: EXPIRED, still served")
-            elif standing.is_alarming:
-                left_h = (held.leaf.not_after_ms - now_ms) // HOUR_MS
-                found.append(f"{name}: expires in {left_h} h")
-        return found
+        now_ms = self._clock.now_ms()
+        found = [warning_of(one, self._held.get(one), now_ms=now_ms) for one in self.own_names()]
+        return [one for one in found if one]
 
     def _full(self, relative: str) -> str:
         return f"{relative}.{self._domain}"
@@ -393,9 +356,3 @@ class AcmeService:
 
 def _rests(job: Job, now_ms: int) -> bool:
     return job.state is JobState.DEAD and 0 <= now_ms - job.changed_ms < DEAD_REST_MS
-
-
-def _word(standing: Standing) -> str:
-    if standing.is_expired:
-        return "expired"
-    return "due" if standing.is_due else "good"
