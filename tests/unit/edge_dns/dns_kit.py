@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.edge.dns.building import RecordSet
+    from services.edge.dns.signing import ZoneSigner
 
 DOMAIN = "mesh.example.org"
 LONG = "server-0123456789abcdef.eu-west.seip"
@@ -43,7 +44,12 @@ class Small:
     """An answerer over a small zone, driven by hand."""
 
     def __init__(
-        self, *, per_second: int = 0, serial: Callable[[], int] = lambda: 42, seed: int = 1
+        self,
+        *,
+        per_second: int = 0,
+        serial: Callable[[], int] = lambda: 42,
+        seed: int = 1,
+        signer: ZoneSigner | None = None,
     ) -> None:
         self.table = Table(lambda name: self.answerer.changed(name))  # noqa: PLW0108 (made below)
         zone = Zone(apex=name_of(DOMAIN), public=self.table, inner=Inner())
@@ -54,6 +60,7 @@ class Small:
             serial=serial,
             cookies=Cookies(random.Random(seed).randbytes, now_s=NOW_S),  # noqa: S311
             rates=ResponseRates(per_second=per_second),
+            signer=signer,
         )
         self.now_s = 0.0
         self.put(LONG, *addresses(60, "198.51.100.1", "2001:db8::1"))
