@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from services.authority.trust import view as trust_view
 from services.edge.dns.service import DnsService
+from services.edge.resolver.service import ResolverService
 from services.kernel.service import HealthState
 from services.mesh.membership.states import State
 from services.runtime.looplag import LoopLagService
@@ -41,6 +42,8 @@ def render_metrics(services: ApiServices) -> bytes:
             Gauge("seipd_loop_lag_seconds", what, registry=registry).set(service.worst_s())
         elif isinstance(service, DnsService):
             _dns(service, registry)
+        elif isinstance(service, ResolverService):
+            _resolver(service, registry)
     Counter(
         "seipd_endpoint_reports",
         "False things that endpoints say they were shown",
@@ -58,6 +61,16 @@ def _dns(service: DnsService, registry: CollectorRegistry) -> None:
         answers.labels(rcode).inc(count)
     streams = Gauge("seipd_dns_streams", "DNS: connections over TCP now", registry=registry)
     streams.set(service.stream_count)
+
+
+def _resolver(service: ResolverService, registry: CollectorRegistry) -> None:
+    for name, value in service.counters().items():
+        what = f"Names looked up for endpoints: {name.replace('_', ' ')}"
+        Counter(f"seipd_resolver_{name}", what, registry=registry).inc(value)
+    flight = Gauge("seipd_resolver_in_flight", "Questions not answered yet", registry=registry)
+    flight.set(service.flight_count)
+    cached = Gauge("seipd_resolver_cached", "Answers kept", registry=registry)
+    cached.set(service.cached_count)
 
 
 def _gossip(services: ApiServices, registry: CollectorRegistry) -> None:

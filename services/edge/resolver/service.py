@@ -98,13 +98,18 @@ class ResolverService:
         return Health(state=self._state, detail=f"asks {asked or 'nobody'}")
 
     def counters(self) -> Mapping[str, int]:
-        """Return every number by its name; the names are fixed."""
-        return {
-            **self._counts,
-            "cache_hits": self._cache.hit_count,
-            "cached": len(self._cache),
-            "in_flight": self._flight.total(),
-        }
+        """Return every number that only grows by its name; the names are fixed."""
+        return {**self._counts, "cache_hits": self._cache.hit_count}
+
+    @property
+    def flight_count(self) -> int:
+        """How many questions of endpoints wait for an answer."""
+        return self._flight.total()
+
+    @property
+    def cached_count(self) -> int:
+        """How many answers are kept."""
+        return len(self._cache)
 
     def complete(
         self, data: bytes, answer: bytes, source: str, *, stream: bool
