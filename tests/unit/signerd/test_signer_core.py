@@ -18,6 +18,8 @@ from seipd.signerd.rows import (
     parse_purposes,
     row_from_value,
 )
+from services.kernel.dnsnames import name_of
+from services.kernel.dnssec import DNSKEY, Validity, rrsig_head
 from services.kernel.errors import (
     ConflictError,
     ForbiddenError,
@@ -25,7 +27,7 @@ from services.kernel.errors import (
     NotFoundError,
     SeipdError,
 )
-from services.kernel.signing import MAX_SIGNED_BYTES, parse_key_id, parse_scope
+from services.kernel.signing import DNSKEY_PURPOSE, MAX_SIGNED_BYTES, parse_key_id, parse_scope
 
 DOMAIN = "domain:0190b3a0-0000-7000-8000-000000000001"
 OTHER_DOMAIN = "domain:0190b3a0-0000-7000-8000-000000000002"
@@ -54,6 +56,22 @@ def refusal(table: KeyTable, *, scope="platform", key_id="root-1", data=MESSAGE)
 
 def test_a_key_signs_what_begins_with_its_purpose() -> None:
     assert KeyTable((row(),)).may_sign("platform", "root-1", MESSAGE, now_ms=NOW) == row()
+
+
+def test_the_key_of_a_zone_signs_dnskey_sets_and_nothing_else() -> None:
+    table = KeyTable((row(purposes=(DNSKEY_PURPOSE,)),))
+    apex = name_of("mesh.example")
+    validity = Validity(inception_s=0, expiration_s=1)
+    for rtype in range(300):
+        head = rrsig_head(apex, rtype, 300, validity, tag=1, apex=apex)
+        if rtype == DNSKEY:
+            assert table.may_sign("platform", "root-1", head, now_ms=NOW)
+        else:
+            assert refusal(table, data=head) == "purpose_refused"
+    assert refusal(table, data=MESSAGE) == "purpose_refused"
+    assert refusal(table, data=DNSKEY_PURPOSE.encode() + b"\0") == "purpose_refused"
+    head = rrsig_head(apex, DNSKEY, 300, validity, tag=1, apex=apex)
+    assert refusal(KeyTable((row(),)), data=head) == "purpose_refused"
 
 
 def test_sgn_06_bytes_of_another_context_are_refused() -> None:
