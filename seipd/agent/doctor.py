@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from seipd.agent.hostdns.keeping import FAILED
 from seipd.agent.private_api import PrivateApi
 from seipd.agent.run import STALE_HANDSHAKE_S, read_status
 from seipd.agent.trustlines import REFUSED, REVOKED
@@ -45,6 +46,9 @@ async def examine_endpoint(state: AgentState) -> list[dict[str, Any]]:
             await api.call("POST", "/api/mesh/heartbeat", {})
     except SeipdError as error:
         return [_finding(f"the tunnel is up but the private API is not: {error}", error.mend)]
+    if (names := status["dns"]) is not None and names["state"] == FAILED:
+        mend = "seip down, then seip up --no-dns, leaves this machine's resolver alone"
+        return [_finding(f"names of the mesh are not found here: {names['why']}", mend)]
     return []
 
 

@@ -47,6 +47,8 @@ ROUNDS: Final = 2
 MAX_FLIGHT: Final = 1024
 MAX_FLIGHT_PER_SOURCE: Final = 64
 _META_TYPES: Final = range(128, 256)
+# Type and class of an alias, as they stand in each.
+_ALIAS: Final = b"\0\5\0\1"
 _UNUSABLE: Final = Answer(rcode=Rcode.SERVFAIL)
 
 
@@ -125,7 +127,7 @@ class ResolverService:
         if not answer[2] & 1 or not self._routes.serves(source):
             return answer
         rcode = answer[3] & 0xF
-        if rcode not in (Rcode.REFUSED, Rcode.NOERROR):
+        if rcode != Rcode.REFUSED and _ALIAS not in answer:
             return _with_recursion(answer)
         try:
             query = parse_query(data)
