@@ -29,6 +29,7 @@ _SELF_KINDS = frozenset(
         "ipam.release",
         "dns.set",
         "dns.rm",
+        "dns.split",
     }
 )
 

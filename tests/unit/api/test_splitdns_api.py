@@ -6,6 +6,11 @@ import json
 
 import pytest
 
+from services.authority.splitdns.view import domains_of
+from services.base.ledger.author import Author
+from services.kernel.ids import b64u_encode
+from tests.unit.api.callers_kit import joined, login
+
 
 async def post(operator, **body):
     answer = await operator.post("/api/dns/split", data=json.dumps(body))
@@ -55,3 +60,26 @@ async def test_the_command_line_sets_lists_and_removes(seipd) -> None:
     assert "none of its own" in done.stdout
     done = await seipd("dns", "split", "ls", "--json")
     assert json.loads(done.stdout) == []
+
+
+async def test_who_operates_a_customer_names_its_name_servers(public, private, server) -> None:
+    key, _ = await joined(public, server)
+    _, session = await login(public, server, key)
+    headers = {"Authorization": f"Bearer {session['token']}"}
+    ledger = server.ledger
+    member = Author(key=key, mesh_id=ledger.mesh_id, clock=server.clock)
+    customer = ledger.state.get("name", f"{ledger.state.get('mesh', 'root_node')}/default")
+    body = {"customer": customer, "domain": "corp.example", "upstreams": ["10.64.0.20"]}
+
+    async def hand_in():
+        record = json.dumps({"record": member.record("dns.split", body).value()})
+        answer = await private.post("/api/tree/delta", data=record, headers=headers)
+        return answer.status, await answer.json()
+
+    status, refused = await hand_in()
+    assert (status, refused["code"]) == (403, "rejected_unauthorised")
+    grant = {"node": customer, "key": b64u_encode(key.public_key), "capability": "operate"}
+    root = Author(key=server.signer.key, mesh_id=ledger.mesh_id, clock=server.clock)
+    await ledger.submit([root.record("tree.grant", grant)])
+    assert (await hand_in())[0] == 201
+    assert domains_of(ledger.state, customer)["corp.example"]["upstreams"] == ["10.64.0.20"]
