@@ -214,15 +214,16 @@ class TestRenewals:
         with Pebble(tmp_path / "pebble") as pebble:
             server = server_of(pebble, tmp_path)
             with monkeypatch.context() as slow:
-                real = conversation.Conversation.look
+                for call in ("look", "finalize"):
+                    real = getattr(conversation.Conversation, call)
 
-                def processing(self: Any, url: str) -> Any:
-                    order = real(self, url)
-                    if order.status == "valid":
-                        return dataclasses.replace(order, status="processing")
-                    return order
+                    def processing(*words: Any, real: Any = real) -> Any:
+                        order = real(*words)
+                        if order.status == "valid":
+                            return dataclasses.replace(order, status="processing")
+                        return order
 
-                slow.setattr(conversation.Conversation, "look", processing)
+                    slow.setattr(conversation.Conversation, call, processing)
                 async with server.running():
                     job = await server.failed(PUBLIC_NAME)
                     assert job.error_code == "ca_slow"
