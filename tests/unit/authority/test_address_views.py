@@ -5,10 +5,11 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.authority.ipam.pools import PoolExhaustedError, Pools, SlicePool, pick_block
+from tests.fakes.thoroughness import examples
 from tests.fakes.world import World, key_of
 from tests.unit.authority.views_kit import ACME, customer, joined, outcome
 
@@ -123,7 +124,7 @@ class TestPools:
         pool.give_back(first)
         assert [pool.pick() for _ in range(pool.usable_count)][-1] == first
 
-    @settings(max_examples=100, deadline=None)
+    @examples(100)
     @given(st.lists(st.integers(0, 4095), max_size=60))
     def test_ipm_04_reserved_addresses_are_never_given(self, freed) -> None:
         pool = SlicePool(IPv4Network("10.64.0.0/20"))
@@ -132,7 +133,7 @@ class TestPools:
         while (address := pool.pick()) is not None:
             assert 10 <= int(address) - int(IPv4Address("10.64.0.0")) < 4095
 
-    @settings(max_examples=100, deadline=None)
+    @examples(100)
     @given(st.lists(st.integers(22, 30), max_size=80))
     def test_blocks_picked_never_overlap(self, prefixes) -> None:
         chunk, taken, given_out = IPv4Network("10.128.0.0/19"), 0, []

@@ -6,18 +6,15 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.authority.governance import parameters
 from services.kernel.addr import default_ranges
+from tests.fakes.thoroughness import examples
 from tests.fakes.world import START_MS, Server, World, shuffled
 
-QUICK = settings(
-    max_examples=int(os.environ.get("SEIPD_MODEL_EXAMPLES", "150")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+QUICK = examples(int(os.environ.get("SEIPD_MODEL_EXAMPLES", "150")))
 STEPS = st.lists(
     st.tuples(st.integers(0, 9), st.integers(0, 4), st.integers(0, 5), st.integers(1, 4_000)),
     min_size=8,

@@ -6,19 +6,16 @@ import contextlib
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.authority.trust.enrolled import digest_of, enrolled_of, entry_in
 from services.base.attestation.verified import Platform
 from services.kernel.errors import SeipdError
+from tests.fakes.thoroughness import examples
 from tests.fakes.world import World, shuffled
 
-QUICK = settings(
-    max_examples=int(os.environ.get("SEIPD_MODEL_EXAMPLES", "100")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+QUICK = examples(int(os.environ.get("SEIPD_MODEL_EXAMPLES", "100")))
 AKS = [f"000b{number:02x}" + "ab" * 31 for number in range(3)]
 PCR = "11" * 32
 

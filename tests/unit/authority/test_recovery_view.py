@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.authority.recovery.messages import DealtShare, Head, Request
@@ -15,6 +15,7 @@ from services.base.signing.dealing import SEALED_SHARE_BYTES, deal_key
 from services.kernel.errors import WireError
 from services.kernel.ids import b64u_encode
 from services.kernel.records import record_from_value
+from tests.fakes.thoroughness import examples
 from tests.fakes.world import World, key_of
 
 
@@ -294,7 +295,7 @@ def test_a_claim_of_another_form_is_refused(changes: dict[str, Any]) -> None:
     assert mesh.code(mesh.request(1, **changes)) == "bad_claim"
 
 
-@settings(max_examples=8, deadline=None)
+@examples(8)
 @given(seed=st.integers(0, 1 << 30))
 def test_every_server_has_the_same_state_whatever_arrives_first(seed: int) -> None:
     mesh = Recovery()

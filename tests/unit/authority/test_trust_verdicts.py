@@ -5,20 +5,17 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.authority.governance.electorate import tier1
 from services.authority.trust.tiers import Right, Tier, may, tier_of
+from tests.fakes.thoroughness import examples
 from tests.fakes.world import START_MS, World, shuffled
 
 STRICT = {"attestation": [], "checks": 100, "newcomers": 2}
 SEEN = {"checks": 128, "uptime_permille": 1000, "platform": None, "release": None}
-QUICK = settings(
-    max_examples=int(os.environ.get("SEIPD_MODEL_EXAMPLES", "150")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+QUICK = examples(int(os.environ.get("SEIPD_MODEL_EXAMPLES", "150")))
 
 
 def mesh(server_count: int = 3, witness_count: int = 3, trust=STRICT) -> World:

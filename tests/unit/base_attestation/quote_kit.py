@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from services.kernel.errors import SeipdError
+from tests.fakes.thoroughness import share
 from tests.vectors.locate import vectors_dir
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def sample(name: str) -> bytes:
 def flips(data: bytes, *, count: int = SAMPLED_BITS, seed: int = 7) -> Iterator[tuple[int, bytes]]:
     """Yield copies of the bytes with one bit turned, at places spread over the whole."""
     chooser = random.Random(seed)  # noqa: S311 (which bits, not secrets)
-    step = max(1, len(data) // count)
+    step = max(1, len(data) // share(count))
     for start in range(0, len(data), step):
         place = min(start + chooser.randrange(step), len(data) - 1)
         altered = bytearray(data)

@@ -7,13 +7,14 @@ import hashlib
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.base.crypto import shamir, verifiable
 from services.base.crypto.shamir import Share, combine, evaluate, interpolate, split
 from services.base.crypto.verifiable import Opening, Proof, deal, decode_opening, is_of
 from services.kernel.errors import InputError
+from tests.fakes.thoroughness import examples
 
 SECRET = hashlib.sha256(b"a recovery key").digest()
 CONTEXT = hashlib.sha256(b"a dealing").digest()
@@ -51,7 +52,7 @@ def test_a_polynomial_has_the_values_of_schoolbook_arithmetic() -> None:
             assert value[byte] == wanted
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data(), count=st.integers(2, 255), secret=st.binary(min_size=32, max_size=32))
 def test_any_k_of_n_shares_give_the_secret(data, count: int, secret: bytes) -> None:
     threshold = data.draw(st.integers(2, count))
@@ -72,7 +73,7 @@ def test_rkc_09_too_few_shares_say_how_many_are_missing_and_fit_any_secret() -> 
         assert combine([*shares[:3], forged], threshold=4) == other
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(which=st.integers(0, 3), bit=st.integers(0, 8 * 48 - 1))
 def test_rkc_10_one_changed_bit_is_noticed(which: int, bit: int) -> None:
     shares = split(SECRET, threshold=4, count=4, random=randomness())
@@ -127,7 +128,7 @@ def test_rkc_16_shares_and_openings_print_nothing_secret() -> None:
     assert repr(openings[0].salt) not in shown
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(data=st.data(), count=st.integers(2, 60))
 def test_every_holder_of_an_honest_dealing_finds_its_share_good(data, count: int) -> None:
     threshold = data.draw(st.integers(2, count))
@@ -140,7 +141,7 @@ def test_every_holder_of_an_honest_dealing_finds_its_share_good(data, count: int
     assert decode_opening(count, openings[-1].encode()) == openings[-1]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(bit=st.integers(0, 8 * verifiable.OPENING_BYTES - 1))
 def test_rkc_10_a_holder_notices_one_changed_bit_by_itself(bit: int) -> None:
     openings, proof = deal(SECRET, threshold=3, count=4, context=CONTEXT, random=randomness())

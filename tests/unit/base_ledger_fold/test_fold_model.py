@@ -8,7 +8,7 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.base.crypto.signatures import verify
@@ -18,17 +18,14 @@ from services.base.ledger.replay import Replay
 from services.kernel.addr import default_ranges
 from services.kernel.ids import b64u_encode, node_id_of
 from tests.fakes.reference_fold import map_root, reference
+from tests.fakes.thoroughness import examples
 from tests.fakes.world import START_MS, Held, Server, World, curve_key, key_of
 
 if TYPE_CHECKING:
     from services.base.ledger.state import State
 
 # A night's run: SEIPD_MODEL_EXAMPLES=20000
-QUICK = settings(
-    max_examples=int(os.environ.get("SEIPD_MODEL_EXAMPLES", "60")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+QUICK = examples(int(os.environ.get("SEIPD_MODEL_EXAMPLES", "60")))
 
 STEPS = st.lists(
     st.tuples(

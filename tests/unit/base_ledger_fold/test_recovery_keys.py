@@ -6,13 +6,14 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.base.ledger.roster import Charter
 from services.kernel.errors import RejectedError
 from services.kernel.ids import b64u_encode
 from tests.fakes.rootlinks import rotation
+from tests.fakes.thoroughness import examples
 from tests.fakes.world import World, key_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def test_rkc_15_a_key_that_another_followed_recovers_nothing_after_it() -> None:
     assert world.charter.chain.newest.generation == 2
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_all_agree_when_the_root_named_a_key_that_nobody_heard_of_before_it_was_lost(
     data: st.DataObject,

@@ -8,7 +8,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.base.ledger.rootchain import ROTATE_KIND, SIGNED_FOR_MS
@@ -17,6 +17,7 @@ from services.kernel.errors import InputError, RejectedError
 from services.kernel.ids import b64u_encode
 from tests.fakes.reference_fold import map_root, reference
 from tests.fakes.rootlinks import DAY_MS, MINUTE_MS, link_after, rotate, rotation
+from tests.fakes.thoroughness import examples
 from tests.fakes.world import START_MS, Server, World, key_of
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class TestOrder:
             assert charter.chain.newest.public_key == key_of("root 3").public_key
             assert charter.root_keys == {key_of("root 3").public_key}
 
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(data=st.data())
     def test_rkc_01_a_fork_freezes_the_chain_in_any_order(self, data: st.DataObject) -> None:
         world = World(1)
@@ -225,7 +226,7 @@ class TestRecovery:
             world, place, key_of("recovery"), key_of("recovered"), endorser="recovery", **changes
         )
 
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(data=st.data())
     def test_a_recovery_beats_the_root_in_any_order(self, data: st.DataObject) -> None:
         world = World(1)
@@ -284,7 +285,7 @@ class TestFold:
         assert fold.state.get("name", f"{world.root_node}/customer-13") is not None
         assert fold.state.get("root", "2")["public_key"] == b64u_encode(world.root.public_key)
 
-    @settings(max_examples=40, deadline=None)
+    @examples(40)
     @given(data=st.data())
     def test_servers_that_hear_in_any_order_agree(self, data: st.DataObject) -> None:
         world = World(3)

@@ -6,14 +6,15 @@ import hashlib
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.base.ledger.mapproof import key_hash, verify_map_proof
 from services.base.ledger.state import State
 from services.kernel.errors import CorruptError, RejectedError
+from tests.fakes.thoroughness import examples
 
-QUICK = settings(max_examples=80, deadline=None)
+QUICK = examples(80)
 KEYS = st.text("abcdefgh", min_size=1, max_size=4)
 OBJECTS = st.dictionaries(
     st.tuples(st.sampled_from(["t", "u"]), KEYS), st.integers(0, 9), max_size=40

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.base.ledger.feed import attest_from_body
@@ -17,6 +17,7 @@ from services.base.ledger.ticks import (
     word_at,
 )
 from services.kernel.errors import WireError
+from tests.fakes.thoroughness import examples
 from tests.fakes.world import START_MS, World
 
 START_S = START_MS // 1000
@@ -37,7 +38,7 @@ def busy_world(seed: int) -> World:
 
 
 @given(seed=st.integers(0, 2**16), second=st.integers(-1, 31))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(40)
 def test_servers_that_know_more_or_less_since_give_the_same_word(seed, second) -> None:
     world = busy_world(seed)
     tick_ms = (START_S + second) * 1000

@@ -5,7 +5,7 @@ import errno
 import shutil
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.base.crypto.signatures import BadSignatureError, SigningKey
@@ -14,6 +14,7 @@ from services.base.ledger.fsck import verify_log
 from services.base.ledger.merkle import Frontier, consistency_proof, leaf_hashes, range_hash
 from services.base.ledger.prefix import PrefixError, parse_prefix
 from services.kernel.errors import CorruptError, InputError, StorageError, WireError
+from tests.fakes.thoroughness import examples
 from tests.unit.base_ledger_log.log_kit import (
     ORIGIN,
     VERIFIER,
@@ -156,7 +157,7 @@ def test_what_the_checkpoint_does_not_sign_is_refused_and_changes_nothing(tmp_pa
     log.close()
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     stops=st.lists(st.integers(1, TARGET), min_size=1, max_size=8, unique=True).map(sorted),
     data=st.data(),
@@ -302,7 +303,7 @@ def test_a_prefix_put_back_beside_a_newer_checkpoint_means_nothing(partly):
     log.close()
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_prefix_or_refused(data):
     with contextlib.suppress(PrefixError):

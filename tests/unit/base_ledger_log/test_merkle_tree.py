@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.base.ledger.merkle import (
@@ -20,6 +20,7 @@ from services.base.ledger.merkle import (
     verify_inclusion,
 )
 from services.kernel.errors import InputError
+from tests.fakes.thoroughness import examples
 
 
 def textbook_root(data):
@@ -45,7 +46,7 @@ def read(level, index):
     return ROWS[level][index]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.integers(0, 90), max_size=12))
 def test_any_grouping_of_appends_has_the_textbook_root(groups):
     frontier = Frontier()
@@ -64,7 +65,7 @@ def test_a_root_from_stored_nodes_is_the_textbook_root(size):
     assert root_of_row(LEAVES[:size]) == ROOTS[size]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(SIZES.filter(bool), st.data())
 def test_an_inclusion_proof_proves_its_leaf_and_no_other(size, data):
     index = data.draw(st.integers(0, size - 1))
@@ -81,7 +82,7 @@ def test_an_inclusion_proof_proves_its_leaf_and_no_other(size, data):
             verify_inclusion(leaf=LEAVES[index], **{**wanted, "index": other})
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(SIZES.filter(bool), SIZES.filter(bool), st.data())
 def test_a_consistency_proof_proves_its_two_trees_and_no_others(one, two, data):
     old, new = sorted((one, two))

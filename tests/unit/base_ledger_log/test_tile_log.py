@@ -5,7 +5,7 @@ import stat
 import threading
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.base.crypto.signatures import BadSignatureError, SigningKey
@@ -20,6 +20,7 @@ from services.base.ledger.merkle import (
     verify_inclusion,
 )
 from services.kernel.errors import ConflictError, InputError, NotFoundError, StorageError
+from tests.fakes.thoroughness import examples
 from tests.unit.base_ledger_log.log_kit import (
     ORIGIN,
     VERIFIER,
@@ -67,7 +68,7 @@ def test_what_was_appended_is_there_after_opening_again(tmp_path):
     assert verify_checkpoint(checkpoint, VERIFIER, ORIGIN).root == log.root
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     st.lists(
         st.one_of(st.integers(1, 300), st.just("publish"), st.just("reopen")),

@@ -36,6 +36,8 @@ from services.kernel.ids import new_uuid, node_id_of
 from tests.fakes.one_server import OneServer
 from tests.fakes.signer_audit import AuditedSigner
 
+pytestmark = pytest.mark.slow
+
 UNLOCK = b"u" * 32
 
 

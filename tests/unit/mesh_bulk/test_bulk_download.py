@@ -1,7 +1,7 @@
 """Which tiles are asked for, of whom, and what a lying or failing source changes."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.base.ledger.fsck import verify_log
@@ -13,6 +13,7 @@ from services.mesh.bulk.download import (
     ForkedError,
 )
 from services.mesh.bulk.sources import MAX_IN_FLIGHT, MAX_SOURCES, Failure
+from tests.fakes.thoroughness import examples
 from tests.unit.mesh_bulk.bulk_kit import ORIGIN, VERIFIER, Feed, World, begin, open_log
 
 BIG = Feed(70_000)
@@ -142,7 +143,7 @@ def test_led_01_led_02_a_bad_tile_is_blamed_on_its_source_and_mended(log, damage
         assert place.level is None
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     size=st.integers(1, 3000),
     have=st.integers(0, 2999),
@@ -173,7 +174,7 @@ def test_led_01_whatever_one_source_sends_the_log_becomes_the_authors(
     log.close()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     size=st.integers(1, 3000),
     have=st.integers(0, 2999),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.mesh.facts.envelope import Fact, fact_key
@@ -22,6 +22,7 @@ from services.mesh.gossip.messages import (
     id_of_raw,
 )
 from services.mesh.gossip.summary import SetSummary
+from tests.fakes.thoroughness import examples
 from tests.unit.mesh_gossip.gossip_kit import MESH_ID, Head
 
 KEYS = st.binary(min_size=8, max_size=8)
@@ -54,7 +55,7 @@ def address(name: str, counter: int) -> Fact:
 
 
 @given(steps=st.lists(st.tuples(KEYS, VALUES), max_size=60), data=st.data())
-@settings(max_examples=100)
+@examples(100)
 def test_equal_sets_have_equal_hashes_however_they_came_about(steps, data):
     last = dict(steps)
     one, other = SetSummary(MESH_ID), SetSummary(MESH_ID)
@@ -70,7 +71,7 @@ def test_equal_sets_have_equal_hashes_however_they_came_about(steps, data):
 
 
 @given(keys=st.lists(KEYS, min_size=1, max_size=60, unique=True), data=st.data())
-@settings(max_examples=100)
+@examples(100)
 def test_what_differs_is_among_the_keys_of_the_differing_buckets(keys, data):
     one, other = SetSummary(MESH_ID), SetSummary(MESH_ID)
     for key in keys:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.base.crypto.signatures import SigningKey
@@ -49,6 +49,7 @@ from services.mesh.facts.payloads import (
 from services.mesh.gossip.codec import MAX_PLAINTEXT_BYTES
 from services.mesh.gossip.directory import pack_facts
 from services.mesh.gossip.facthashes import FactHashes
+from tests.fakes.thoroughness import examples
 from tests.unit.mesh_gossip.gossip_kit import MESH_ID, START_MS, id_of, key_of
 
 MINUTE_MS = 60_000
@@ -162,7 +163,7 @@ def test_gos_01_every_truncation_and_bit_flip_is_refused(book):
         ),
     )
 )
-@settings(max_examples=300)
+@examples(300)
 def test_gos_01_any_bytes_are_a_fact_or_refused(data):
     for one in (data, bytes(64) + data):
         with contextlib.suppress(WireError):

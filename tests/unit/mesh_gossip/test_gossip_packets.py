@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.base.crypto.agreement import generate_x25519
@@ -41,6 +41,7 @@ from services.mesh.gossip.messages import (
 )
 from services.mesh.gossip.session import HANDSHAKE_TIMEOUT_S
 from services.mesh.membership.messages import Ack, Nack, Ping, PingReq, Rumours, Suspicion
+from tests.fakes.thoroughness import examples
 from tests.unit.mesh_gossip.gossip_kit import MESH_ID, START_MS, Host, World, id_of, key_of
 from tests.unit.mesh_gossip.packets_kit import ADDRESS, RAW, box_from, receive, silent, size_of
 
@@ -125,7 +126,7 @@ def test_gos_01_every_truncation_and_bit_flip_of_a_box_is_met_with_silence(pair)
 
 
 @given(data=st.binary(max_size=1300) | st.binary(max_size=1200).map(lambda tail: b"sg\x01" + tail))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_gos_01_any_bytes_are_a_packet_or_a_wire_error(data):
     try:
         packet = decode(data)
@@ -135,7 +136,7 @@ def test_gos_01_any_bytes_are_a_packet_or_a_wire_error(data):
 
 
 @given(data=st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_gos_01_any_plaintext_is_a_message_or_a_wire_error(data):
     try:
         message = decode_message(data)

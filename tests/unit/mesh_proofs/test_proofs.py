@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.base.ledger.asof import AgreedStates
@@ -25,6 +25,7 @@ from services.mesh.proofs.making import naming_records, of_witnesses, proofs_val
 from services.mesh.proofs.roots import Anchor, agreed_root
 from services.mesh.proofs.shapes import proofs_from_value
 from tests.fakes.rootlinks import rotate
+from tests.fakes.thoroughness import examples
 from tests.fakes.world import START_MS, World, curve_key, key_of
 
 TICK_MS = START_MS + 20_000
@@ -321,7 +322,7 @@ def changed(one, data):
 
 
 @given(data=st.data())
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(400)
 def test_whatever_is_changed_in_what_is_shown_is_not_believed(data) -> None:
     value = copy.deepcopy(VALUE)
     path = data.draw(st.sampled_from(PLACES))
@@ -334,7 +335,7 @@ def test_whatever_is_changed_in_what_is_shown_is_not_believed(data) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(400)
 def test_whatever_bit_is_flipped_in_a_word_or_a_proof_is_not_believed(data) -> None:
     value = copy.deepcopy(VALUE)
     holders = [(value["words"], number) for number in range(len(value["words"]))]
@@ -350,7 +351,7 @@ def test_whatever_bit_is_flipped_in_a_word_or_a_proof_is_not_believed(data) -> N
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(), st.lists))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_garbage_is_refused(value) -> None:
     for shown in (value, {"roster": value, "words": value, "objects": value}):
         with pytest.raises((RefusedError, UnprovenError)):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from services.mesh.proofs.errors import RefusedError
 from services.mesh.proofs.removal import RosterWalk
+from tests.fakes.thoroughness import examples
 from tests.fakes.world import World, key_of
 
 WORLD = World(3)
@@ -43,7 +44,7 @@ def test_changes_of_another_number_and_of_another_root_are_refused() -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_whatever_is_changed_shows_nothing(data) -> None:
     records = copy.deepcopy(CHANGES)
     record = data.draw(st.sampled_from(records))

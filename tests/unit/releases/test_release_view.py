@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.authority.releases import view
 from services.authority.releases.view import MANIFEST_KIND, VIEW, digest_of, is_held
 from services.base.crypto.signatures import SigningKey
 from services.kernel import canonical
+from tests.fakes.thoroughness import examples
 from tests.fakes.world import START_MS, World, key_of
 from tests.unit.base_release.test_manifests import DAY_MS, KEY, OLD_KEY
 from tests.unit.base_release.test_manifests import manifest as signed_manifest
@@ -100,7 +101,7 @@ def test_a_server_that_brings_too_many_is_stopped_and_others_are_not(monkeypatch
     assert refusal(world, bring(world, 1, manifest())) is None
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(
     brought=st.lists(
         st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(1, 3), st.integers(0, 3)),

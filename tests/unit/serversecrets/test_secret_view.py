@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.authority.serversecrets.messages import MAX_SECRETS, REMOVE_KIND, SET_KIND
 from services.authority.serversecrets.view import names, row_of
 from services.authority.trust.tiers import Tier, TrustRules
 from services.kernel.ids import b64u_encode
+from tests.fakes.thoroughness import examples
 from tests.fakes.world import World, key_of
 
 TIER2 = TrustRules(newcomers=Tier.CERTIFIED).value()
@@ -97,7 +98,7 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(steps=steps, order=st.randoms(use_true_random=False))
 def test_in_whatever_order_records_arrive_all_see_the_same(steps, order) -> None:
     world = World(3)

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 RECORD = "seipd/record/v1"
 LOG_OF_TILES = (
     "checkpoint", "disk", "fsck", "fuse", "journal", "log", "merkle", "note", "prefix", "publish",
