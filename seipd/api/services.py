@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from services.edge.acl.service import AclService
     from services.edge.acme.service import AcmeService
     from services.edge.auth.service import AuthService
+    from services.edge.ddns.service import DdnsService
     from services.kernel.clock import Clock
     from services.kernel.service import Service
 
@@ -105,6 +106,7 @@ class ApiServices:
     secrets: SecretsService
     auth: AuthService
     acl: AclService
+    ddns: DdnsService
     jobs: JobsService
     acme: AcmeService
     mesh: MeshInfo

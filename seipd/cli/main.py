@@ -27,6 +27,7 @@ COMMANDS: Commands = {
     "tree": ("seipd.cli.tree:tree", "the permission tree"),
     "ipam": ("seipd.cli.ipam:ipam", "addresses and blocks"),
     "dns": ("seipd.cli.dns:dns", "records in the mesh's zone"),
+    "ddns": ("seipd.cli.ddns:ddns", "this server's address at a name elsewhere"),
     "acl": ("seipd.cli.tree:acl", "may X do Y here, and why"),
     "attestation": (
         "seipd.cli.attestation:attestation",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from seipd.config.certificates import bad_certificates
 from seipd.config.hardware import bad_hardware
 from seipd.config.releases import RELEASES_FROM, bad_releases
+from services.edge.ddns.target import parse_target
 from services.edge.resolver.upstreams import parse_upstreams
 from services.edge.wireguard.model import check_interface_name
 from services.kernel.addr import parse_address, parse_network, ranges_from_value
@@ -17,6 +18,8 @@ from services.kernel.ids import parse_domain, parse_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from services.edge.ddns.target import Target
 
 DEFAULT_DATA_ROOT = Path("/var/lib/seipd")
 DEFAULT_CONFIG = Path("/etc/seipd/seipd.toml")
@@ -79,6 +82,12 @@ class Settings:
     stun_port: int = 3478
     dns_port: int = 53
     dns_upstreams: str = ""
+    ddns: str = ""
+    ddns_name: str = ""
+    ddns_zone: str = ""
+    ddns_server: str = ""
+    ddns_key: str = ""
+    ddns_secret: str = "ddns"  # noqa: S105 (the name of one)
     wireguard_port: int = 51940
     hole_punch_port: int = 51941
     wireguard_interface: str = "seip0"
@@ -131,6 +140,7 @@ class Settings:
             collateral=self.attestation_collateral,
             interval_s=self.attestation_interval_s,
         )
+        faults += _bad_ddns(self)
         faults += bad_certificates(
             tls=self.tls,
             files=(self.tls_certificate_file, self.tls_key_file),
@@ -146,6 +156,30 @@ class Settings:
         """The protections that somebody switched off, by the names of their settings."""
         names = sorted(one.name for one in fields(self) if one.name.startswith(INSECURE_PREFIX))
         return [name for name in names if getattr(self, name)]
+
+
+def ddns_target(settings: Settings) -> Target | None:
+    """Return where the address of this server is to be written down.
+
+    Raises:
+        InputError: ``bad_ddns``.
+    """
+    return parse_target(
+        settings.ddns,
+        name=settings.ddns_name,
+        zone=settings.ddns_zone,
+        server=settings.ddns_server,
+        key=settings.ddns_key,
+        secret=settings.ddns_secret,
+    )
+
+
+def _bad_ddns(settings: Settings) -> list[Fault]:
+    try:
+        ddns_target(settings)
+    except SeipdError as error:
+        return [("ddns", str(error))]
+    return []
 
 
 def _bad_choices(settings: Settings) -> list[Fault]:

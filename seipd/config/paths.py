@@ -76,6 +76,11 @@ class Paths:
         return self.root / "dns" / "serial"
 
     @property
+    def ddns(self) -> Path:
+        """The address that was told last to who runs the zone above."""
+        return self.root / "dns" / "ddns.json"
+
+    @property
     def zone_key(self) -> Path:
         """What this server signs the mesh's zone with, sealed."""
         return self.root / "dns" / "zone_key.enc"

@@ -81,6 +81,7 @@ def compose(ground: Ground) -> Composition:
         ),
         mesh.release_teller,
         mesh.secrets,
+        edge.ddns,
         LoopLagService(clock=ground.clock),
         mesh.standing,
         front.http,

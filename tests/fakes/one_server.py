@@ -53,6 +53,7 @@ from services.kernel.ids import b64u_encode
 from services.kernel.invitations import decode_token
 from services.kernel.signing import KeyRotation, PublicKeyInfo
 from tests.fakes.acme_server import Zone
+from tests.fakes.ddns import ddns_service
 from tests.fakes.recovering import DeskInProcess, NewSigner
 from tests.fakes.seen import Seen
 from tests.fakes.still_mesh import NobodyThere, StillMesh
@@ -317,6 +318,7 @@ class OneServer:
             secrets=self.secrets,
             auth=auth,
             acl=AclService(ledger=self.ledger),
+            ddns=ddns_service(self.folder, self.clock),
             jobs=self.jobs,
             acme=self._acme(),
             mesh=StillMesh(self.ledger),

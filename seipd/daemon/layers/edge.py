@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from seipd.daemon.layers.certifying import Certifying, certifying_of
+from seipd.daemon.layers.ddns import ddns_of
 from seipd.daemon.layers.mesh import backbone_of
 from seipd.daemon.layers.naming import dns_of, port_teller_of, resolver_of
 from seipd.daemon.layers.watching_zone import missing_of
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from seipd.daemon.layers.mesh import MeshLayer
     from seipd.daemon.telling_ports import PortTeller
     from services.base.ledger.service import LedgerService
+    from services.edge.ddns.service import DdnsService
     from services.edge.dns.service import DnsService
     from services.edge.resolver.service import ResolverService
     from services.mesh.gossip.service import GossipService
@@ -43,6 +45,7 @@ class EdgeLayer:
     reach: ReachService
     resolver: ResolverService
     dns: DnsService
+    ddns: DdnsService
     certifying: Certifying
     port_teller: PortTeller
 
@@ -69,6 +72,7 @@ def edge_of(
         reach=reach_of(ground, base, gossip, wireguard, peering),
         resolver=resolver,
         dns=dns,
+        ddns=ddns_of(ground, mesh.secrets),
         certifying=certifying_of(
             ground, base, gossip, hurry=dns.hurry, missing=missing_of(ground, base, gossip, dns)
         ),

@@ -82,6 +82,7 @@ def front_of(
         secrets=mesh.secrets,
         auth=edge.auth,
         acl=edge.acl,
+        ddns=edge.ddns,
         jobs=edge.certifying.jobs,
         acme=edge.certifying.acme,
         mesh=info,

@@ -1,0 +1,1 @@
+"""Dynamic DNS: tells whoever runs the zone above where this server is."""
