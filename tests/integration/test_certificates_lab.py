@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from seipd.lab.plan import Host
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(400)]
 
-VALIDITY_S = 24
+VALIDITY_S = 45
 GATEWAY = "10.64.0.1"
 DOMAIN = "mesh.internal"
 

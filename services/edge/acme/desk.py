@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 LIFETIME_MS: Final = 10 * 60_000
 TELL_AGAIN_S: Final = 240.0
+TAKE_BACK_S: Final = 2.0
 LOOK_INTERVAL_S: Final = 0.5
 SEEN_WITHIN_S: Final = 60.0
 
@@ -55,13 +56,17 @@ class ChallengeDesk:
         self._seen_within_s = seen_within_s
         self._open: dict[str, tuple[Challenge, ...]] = {}
         self._tasks = TaskOwner("acme-challenges")
+        self._is_running = False
+        self._is_closing = False
 
     async def start(self) -> None:
         """Tell again what is open, as long as it is."""
+        self._is_running, self._is_closing = True, False
         self._tasks.spawn(self._keep_telling(), name="acme-challenges")
 
     async def stop(self) -> None:
         """Tell nothing more; what was told expires by itself."""
+        self._is_running = False
         await self._tasks.close()
         self._open.clear()
 
@@ -80,13 +85,14 @@ class ChallengeDesk:
             raise
 
     def close(self, order: str) -> None:
-        """Take back what was said for an order."""
-        if self._open.pop(order, None) is None:
+        """Take back what was said for an order, soon: with what others say by then, in one fact.
+
+        Facts that come too often are not listened to, and orders come together.
+        """
+        if self._open.pop(order, None) is None or not self._is_running or self._is_closing:
             return
-        try:
-            self._publish()
-        except SeipdError as error:
-            logger.debug("challenges were not taken back, they expire: %s", error)
+        self._is_closing = True
+        self._tasks.spawn(self._take_back(), name="acme-take-back")
 
     async def wait(self, texts: Mapping[str, Collection[str]]) -> None:
         """Wait until every name server answers these texts.
@@ -113,6 +119,14 @@ class ChallengeDesk:
     def _publish(self) -> None:
         told = [one for challenges in self._open.values() for one in challenges]
         self._tell.publish_fact(CHALLENGE, payload_of(told), lifetime_ms=LIFETIME_MS)
+
+    async def _take_back(self) -> None:
+        await asyncio.sleep(TAKE_BACK_S)
+        self._is_closing = False
+        try:
+            self._publish()
+        except SeipdError as error:
+            logger.debug("challenges were not taken back, they expire: %s", error)
 
     async def _keep_telling(self) -> None:
         while True:
