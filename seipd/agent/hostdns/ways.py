@@ -97,7 +97,7 @@ class ResolvConf:
 
     def __init__(self, gateway: str, folder: Path, path: Path = RESOLV_CONF) -> None:
         self._gateway = gateway
-        self._folder = str(folder)
+        self._folder = str(folder.absolute())
         self._path = path
 
     async def is_set(self) -> bool:
@@ -138,7 +138,7 @@ def restore_file(folder: Path, path: Path = RESOLV_CONF) -> bool:
         UnavailableError: ``resolver_refuses``.
     """
     text = read_text(path)
-    before = restored(text, folder=str(folder))
+    before = restored(text, folder=str(folder.absolute()))
     if before == text:
         return False
     _write(path, before)

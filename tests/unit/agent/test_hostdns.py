@@ -161,6 +161,16 @@ def test_after_a_crash_the_next_one_takes_it_back(tmp_path: Path) -> None:
     assert not restore_file(Path(FOLDER), path)
 
 
+def test_the_folder_is_the_same_by_whatever_path_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = resolv_conf(tmp_path)
+    asyncio.run(ResolvConf(GATEWAY, tmp_path / "state", path).point())
+    monkeypatch.chdir(tmp_path)
+    assert restore_file(Path("state"), path)
+    assert path.read_text() == PLAIN
+
+
 def test_a_machine_without_name_servers_of_its_own_is_left_alone(tmp_path: Path) -> None:
     _, resolver = resolv_conf(tmp_path, "")
     with pytest.raises(UnavailableError):
