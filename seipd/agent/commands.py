@@ -136,8 +136,8 @@ def down(context: click.Context, *, interface: str) -> None:
     state = _state(context)
     state.mesh()
     stopped = stop_agent(state)
-    restore_file(state.folder)
     removed = asyncio.run(remove_tunnel(state, interface, state.keys()))
+    restore_file(state.folder)
     if _json(context):
         print_json({"was_up": stopped or removed})
     else:
@@ -277,8 +277,8 @@ def leave(context: click.Context, *, interface: str) -> None:
         if not is_revoked:
             asyncio.run(joining.leave(state))
         stop_agent(state)
-        restore_file(state.folder)
         asyncio.run(remove_tunnel(state, interface, keys))
+        restore_file(state.folder)
         state.forget()
     if _json(context):
         print_json({"left": True})
