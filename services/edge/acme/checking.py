@@ -17,6 +17,14 @@ from services.kernel.errors import RejectedError
 MAX_CHAIN: Final = 8
 MAX_PEM_BYTES: Final = 64 * 1024
 SKEW_MS: Final = 5 * 60_000
+_MALFORMED: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class BadCertificateError(RejectedError):
@@ -111,7 +119,7 @@ def _leaf(certificate: x509.Certificate) -> Leaf:
             fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
             renewal_id=_renewal_id(certificate),
         )
-    except (ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
+    except _MALFORMED as error:
         raise BadCertificateError(f"the CA's certificate is of no use: {error}") from error
 
 
@@ -129,7 +137,7 @@ def _check_links(chain: list[x509.Certificate]) -> None:
         try:
             basic = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
             one.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
+        except (*_MALFORMED, InvalidSignature) as error:
             raise BadCertificateError(f"the CA's chain is broken at {number}") from error
         if not basic.ca:
             raise BadCertificateError(f"the CA's chain is broken at {number}: no authority")

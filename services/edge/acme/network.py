@@ -131,7 +131,7 @@ def translated(error: Exception) -> SeipdError:
         return error
     if isinstance(error, messages.Error):
         return error_of_problem(str(error.typ), str(error.detail or error.title or ""))
-    if isinstance(error, (requests.RequestException, HTTPError)):
+    if isinstance(error, (requests.RequestException, HTTPError, OSError)):
         if _BLOCKED in str(error):
             return ForbiddenError(
                 "the CA's name leads to an address that is not asked from here",

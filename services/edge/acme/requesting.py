@@ -15,6 +15,14 @@ from services.kernel.errors import InputError
 MAX_REQUEST_BYTES: Final = 4_096
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
 _RSA_BITS: Final = range(2048, 4097)
+_MALFORMED: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    InvalidSignature,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 def new_key_pem() -> bytes:
@@ -69,7 +77,7 @@ def check_request(der: bytes, name: str) -> bytes:
         key = request.public_key()
     except InputError:
         raise
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except _MALFORMED as error:
         raise InputError(f"not a certificate request: {error}", code="bad_csr") from error
     if names != [name] or any(one != name for one in common):
         raise InputError(f"a request for {name} names it, and nothing else", code="bad_csr")

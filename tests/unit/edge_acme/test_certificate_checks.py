@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +80,20 @@ class TestInstalled:
         key, leaf = issuer.issue(NAME)
         with pytest.raises(BadCertificateError, match="broken"):
             check(leaf + CA.issue("no authority")[1], key=key)
+
+    def test_acm_05_an_extension_that_stands_there_twice_is_no_crash(self) -> None:
+        der = x509.load_pem_x509_certificate(GOOD).public_bytes(serialization.Encoding.DER)
+        twice = der.replace(b"\x55\x1d\x23", b"\x55\x1d\x11")
+        assert twice != der
+        chain = b"".join(
+            (
+                b"-----BEGIN CERTIFICATE-----\n",
+                base64.encodebytes(twice),
+                b"-----END CERTIFICATE-----\n",
+            )
+        )
+        with pytest.raises(BadCertificateError):
+            check(chain)
 
 
 class TestRenewal:
