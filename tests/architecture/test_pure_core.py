@@ -82,6 +82,7 @@ ALSO = frozenset(
         *(f"edge/acme/{name}.py" for name in ("account", "advising", "ca", "certfiles")),
         *(f"edge/acme/{name}.py" for name in ("desk", "network", "ordering")),
         *(f"edge/dns/{name}.py" for name in ("asking", "streams")),
+        *(f"edge/ddns/{name}.py" for name in ("rfc2136", "telling")),
         "edge/resolver/exchange.py",
         *(f"edge/wireguard/{name}.py" for name in ("kernel", "links", "network", "genetlink")),
         *(f"edge/wireguard/{name}.py" for name in ("process", "connection", "requests", "ports")),

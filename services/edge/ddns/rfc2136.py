@@ -1,7 +1,7 @@
 """An update of RFC 2136, signed with TSIG, by dnspython; it blocks: it runs in a thread.
 
 Over TCP alone: nobody forges an answer by guessing, and none is cut. The answer has to be signed by
-the same key. dnspython is imported where it is used: it takes its time to load.
+the same key, which dnspython sees to. It is imported where it is used: it takes its time to load.
 """
 
 from __future__ import annotations
@@ -84,8 +84,6 @@ def _asked(update: UpdateMessage, place: str, port: int) -> str:
         raise UnreachableError(f"{place} did not answer in time", code="timeout") from error
     except (dns.exception.DNSException, EOFError) as error:
         raise _error_of(error) from error
-    if not answer.had_tsig:
-        raise WireError("the answer is not signed, so it may be anybody's")
     return dns.rcode.to_text(answer.rcode())
 
 
@@ -99,10 +97,14 @@ def _error_of(error: Exception) -> SeipdError:
             mend="set this machine's clock (NTP)",
         )
     if isinstance(error, dns.tsig.PeerBadKey | dns.tsig.PeerBadSignature):
-        which = "its name" if isinstance(error, dns.tsig.PeerBadKey) else "its value"
+        is_unknown = isinstance(error, dns.tsig.PeerBadKey)
+        why = "it is unknown there, or may not do this" if is_unknown else "its value is wrong"
         return UnauthenticatedError(
-            f"the name server does not take the TSIG key: {which} is wrong",
+            f"the name server does not take the TSIG key: {why}",
             code="ddns_key_refused",
             mend="compare name, algorithm and secret with those at the name server",
         )
-    return WireError(f"the answer can't be believed: {error or type(error).__name__}")
+    return WireError(
+        f"the answer can't be believed: {error or type(error).__name__}",
+        mend="see whether that server has the zone, and the key",
+    )

@@ -90,3 +90,15 @@ async def test_a_lost_entry_point_is_replaced_at_a_word_alone(operator, signed) 
     assert answer.status == 200
     assert said["ds"] != first["ds"]
     assert keys(signed).ksk != before.ksk
+
+
+async def test_the_command_prints_the_ds_the_key_and_why_there_is_none(seipd, server) -> None:
+    refused = await seipd("dns", "ds")
+    assert refused.returncode != 0
+    assert "the zone is not signed" in refused.stderr
+    await server.ledger.submit([server.author.record("dns.claim", {"slot": 1})])
+    await server.zone_keys.look()
+    await server.zone_keys.look()
+    assert (await seipd("dns", "ds")).stdout.startswith("mesh.internal. 3600 IN DS ")
+    assert " DNSKEY 257 3 15 " in (await seipd("dns", "ds", "--anchor")).stdout
+    assert (await seipd("dns", "rekey", "--yes")).stdout.startswith("mesh.internal. 3600 IN DS ")
