@@ -22,11 +22,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.edge.dns import answering, building, replies, wire, zone
+from services.edge.dns import (
+    answering,
+    building,
+    denial,
+    replies,
+    signedbody,
+    signing,
+    wire,
+    zone,
+)
 from services.edge.dns.replies import Question, parse_reply
 from services.edge.dns.wire import parse_query
 from services.kernel.dnsnames import name_of
 from services.kernel.errors import WireError
+from tests.fakes.signed_zone import SignedZone
 from tests.unit.edge_dns.dns_kit import (
     DOMAIN,
     INSIDE,
@@ -45,16 +55,17 @@ if TYPE_CHECKING:
     from types import FunctionType, ModuleType
 
 NAMES = ("", LONG, f"_config.{LONG}", "eu-west.seip", "ns1", "pc.acme.ep", "no", "x.org.", ".")
-TYPES = (1, 2, 5, 6, 12, 15, 16, 28, 33, 41, 65, 97, 251, 252, 255, 257)
+TYPES = (1, 2, 5, 6, 12, 15, 16, 28, 33, 41, 43, 46, 47, 48, 65, 97, 251, 252, 255, 257)
 QUESTION = Question(message_id=b"\x12\x34", name=name_of(f"{LONG}.{DOMAIN}"), rtype=1)
 CODES = {0, 1, 3, 4, 5}
+DNSSEC_OK = 0x8000
 
 
 class Judge:
     """Feeds packets to one answerer, and looks at what comes of them."""
 
     def __init__(self) -> None:
-        self.small = Small()
+        self.small = signed()
         self.count = 0
         self.answered_count = 0
 
@@ -98,6 +109,11 @@ class Judge:
         return cookies.is_good(edns.client_cookie, edns.server_cookie, address, now_s=NOW_S)
 
 
+def signed() -> Small:
+    """Return an answerer that signs where it is asked to."""
+    return Small(signer=SignedZone(DOMAIN, now_s=NOW_S).signer)
+
+
 def good_packets(rng: random.Random) -> list[bytes]:
     """Return queries of many kinds, and the answers to them."""
     good = []
@@ -106,7 +122,9 @@ def good_packets(rng: random.Random) -> list[bytes]:
             good.append(query(name, rtype, rclass=rng.choice((1, 1, 1, 3, 255))))
             options = rng.choice((b"", cookie(bytes(8)), cookie(bytes(8), bytes(16)), b"\0\3\0\0"))
             good.append(query(name, rtype, edns=rng.choice((0, 512, 1232, 65535)), options=options))
-    answers = [one for asked in good if (one := Small().raw(asked, STREAM))]
+            plain = query(name, rtype)
+            good.append(plain[:10] + b"\0\1" + plain[12:] + opt(1232, options, flags=DNSSEC_OK))
+    answers = [one for asked in good if (one := signed().raw(asked, STREAM))]
     return good + answers
 
 
@@ -160,7 +178,8 @@ def run_atheris(judge: Judge, count: int, seed: int) -> None:
             shutil.rmtree(corpus, ignore_errors=True)
             os._exit(0)  # libFuzzer would go on
 
-    for function in set(functions_of(answering, building, replies, wire, zone)):
+    modules = (answering, building, denial, replies, signedbody, signing, wire, zone)
+    for function in set(functions_of(*modules)):
         atheris.instrument_func(function)
     for number, data in enumerate(good_packets(random.Random(seed))):  # noqa: S311
         (corpus / str(number)).write_bytes(data)
