@@ -8,7 +8,6 @@ import grp
 import logging
 import os
 import signal
-import stat
 from typing import TYPE_CHECKING, NoReturn
 
 from seipd.signerd.auditing import Asked
@@ -16,7 +15,7 @@ from seipd.signerd.auditlog import AuditLog, AuditWriter, audit_key
 from seipd.signerd.clock import GuardedClock
 from seipd.signerd.desk import Caller, Desk
 from seipd.signerd.keycalls import KeyDesk, key_handlers
-from seipd.signerd.lifecycle import tell_systemd
+from seipd.signerd.lifecycle import make_room, tell_systemd
 from seipd.signerd.recovery import RecoveryDesk, recovery_handlers
 from seipd.signerd.server import AuditedHandler, SigningServicer, serve
 from seipd.signerd.state import AUDIT_FOLDER, FOLDER_MODE
@@ -66,7 +65,7 @@ async def run_signer(
     make_private_dir(socket.parent, mode=FOLDER_MODE)
     async with working_desk(state, folder=folder) as (desk, keys):
         await _check_keys(state, desk)
-        _make_room(socket)
+        make_room(socket)
         servicer = SigningServicer(desk, local_caller)
         others = [
             key_handlers(keys, desk, local_caller),
@@ -98,20 +97,6 @@ async def _check_keys(state: SignerState, desk: Desk) -> None:
         raise refusal
 
     await desk.audited(Asked(call="start", caller="signer", scope="", key_id=""), fail)
-
-
-def _make_room(socket: Path) -> None:
-    """Remove the socket that a signer left who was killed, and nothing that is none."""
-    try:
-        if not stat.S_ISSOCK(socket.lstat().st_mode):
-            raise ConfigError(
-                f"{socket} is there and no socket",
-                code="bad_socket",
-                mend="choose another --socket",
-            )
-    except FileNotFoundError:
-        return
-    socket.unlink()
 
 
 @contextlib.asynccontextmanager

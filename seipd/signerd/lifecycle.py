@@ -7,8 +7,13 @@ import os
 import resource
 import signal
 import socket
+import stat
+from typing import TYPE_CHECKING
 
 from services.kernel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -59,6 +64,24 @@ def end_with(parent_pid: int) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent_pid:
         raise ConfigError("the daemon that started the signer has ended", code="orphaned")
+
+
+def make_room(place: Path) -> None:
+    """Remove the socket that a signer left who was killed, and nothing that is none.
+
+    Raises:
+        ConfigError: ``bad_socket``: something else is there.
+    """
+    try:
+        if not stat.S_ISSOCK(place.lstat().st_mode):
+            raise ConfigError(
+                f"{place} is there and no socket",
+                code="bad_socket",
+                mend="choose another --socket",
+            )
+    except FileNotFoundError:
+        return
+    place.unlink()
 
 
 def tell_systemd(message: str) -> None:

@@ -1,12 +1,14 @@
-"""Serves peers from other machines: the two calls of the signer, over mutual TLS, and no others."""
+"""Serves peers over mutual TLS, by TCP or a unix socket: the two calls of the signer, no others."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seipd.signerd.lifecycle import make_room
 from seipd.signerd.peers import PeerDoor
 from seipd.signerd.server import SigningServicer, new_server, running
 from services.base.signing.svidfiles import SvidFiles, SvidSource
@@ -14,12 +16,12 @@ from services.kernel.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
 
     from seipd.signerd.desk import Desk
     from services.kernel.clock import Clock
 
 MAX_PORT = 65_535
+UNIX = "unix:/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,8 @@ def listening_of(
     """Check the options that go together; None where none was given.
 
     Raises:
-        ConfigError: ``bad_listen``: one is missing, or the address is not an IP address and a port.
+        ConfigError: ``bad_listen``: one is missing, or the address is neither an IP address and a
+            port nor ``unix:`` and an absolute path.
     """
     given = (address, svid, svid_key, bundle)
     if not any(given) and not allowed:
@@ -53,6 +56,9 @@ def listening_of(
             code="bad_listen",
             mend="give --listen, --svid, --svid-key and --bundle together",
         )
+    files = SvidFiles(chain=svid, key=svid_key, bundle=bundle)
+    if address.startswith(UNIX):
+        return Listening(address=address, files=files, allowed=allowed)
     host, _, port = address.rpartition(":")
     try:
         ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
@@ -60,7 +66,6 @@ def listening_of(
         raise _bad(address) from error
     if not (port.isascii() and port.isdecimal() and int(port) <= MAX_PORT):
         raise _bad(address)
-    files = SvidFiles(chain=svid, key=svid_key, bundle=bundle)
     return Listening(address=address, files=files, allowed=allowed)
 
 
@@ -68,7 +73,9 @@ def listening_of(
 async def serve_peers(
     desk: Desk, listening: Listening, clock: Clock, *, interval_s: float = 1.0
 ) -> AsyncIterator[int]:
-    """Serve while the context lasts; give the port.
+    """Serve while the context lasts; give the port, which a unix socket has none of.
+
+    Anybody may connect to such a socket, as to a port: who asks is told by the certificate.
 
     Raises:
         ConfigError: ``bad_listen``: somebody else has that port.
@@ -81,17 +88,25 @@ async def serve_peers(
         )
     door = PeerDoor(source, allowed=listening.allowed, clock=clock)
     server = new_server(SigningServicer(desk, door.identify))
+    if listening.address.startswith(UNIX):
+        make_room(_path(listening))
     try:
         port = server.add_secure_port(listening.address, door.credentials())
     except RuntimeError as error:
         raise ConfigError(f"can't listen on {listening.address}", code="bad_listen") from error
     async with running(server):
+        if listening.address.startswith(UNIX):
+            _path(listening).chmod(0o666)
         yield port
+
+
+def _path(listening: Listening) -> Path:
+    return Path(listening.address.removeprefix("unix:"))
 
 
 def _bad(address: str) -> ConfigError:
     return ConfigError(
         f"not an IP address and a port: {address[:80]}",
         code="bad_listen",
-        mend="write --listen 192.0.2.1:9107 or [2001:db8::1]:9107",
+        mend="write --listen 192.0.2.1:9107, [2001:db8::1]:9107 or unix:/run/signer.sock",
     )

@@ -43,7 +43,7 @@ def serving_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say who may ask, and where, to a command."""
     for name, metavar, what in reversed(
         (
-            ("listen", "IP:PORT", "answer other machines, over mutual TLS"),
+            ("listen", "ADDRESS", "answer peers over mutual TLS, at IP:PORT or unix:/PATH"),
             ("svid", "FILE", "the X.509-SVID shown to them, in PEM, with its chain"),
             ("svid-key", "FILE", "its private key, in PEM"),
             ("bundle", "FILE", "the SPIFFE bundle of its trust domain"),

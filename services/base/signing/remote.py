@@ -1,7 +1,8 @@
-"""Asks a signer on another machine, over mutual TLS with the SVID of this server.
+"""Asks a signer over mutual TLS with the SVID of this server, on another machine or on this one.
 
 The signer's certificate must be signed by an authority of this server's own bundle and carry the
-host name of the address among its DNS names: gRPC compares that name and no other.
+host name of the address among its DNS names: gRPC compares that name and no other. The name of
+a unix socket is localhost.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SCHEME = "tls://"
 
 
 class RemoteSigner(SigningCalls):
-    """Reaches a signer at ``tls://HOST:PORT``; satisfies Signer.
+    """Reaches a signer at ``tls://HOST:PORT`` or ``tls://unix:/PATH``; satisfies Signer.
 
     Raises:
         ConfigError: ``bad_signer_address``.
@@ -35,11 +36,13 @@ class RemoteSigner(SigningCalls):
         super().__init__(timeout_s=timeout_s)
         place = address.removeprefix(SCHEME)
         host, colon, port = place.rpartition(":")
-        if place == address or not host or not colon or not port.isdecimal() or "/" in place:
+        is_port = bool(host and colon) and port.isdecimal() and "/" not in place
+        self._is_unix = place.startswith("unix:/")
+        if place == address or not (is_port or self._is_unix):
             raise ConfigError(
                 f"not the address of a signer: {address[:80]}",
                 code="bad_signer_address",
-                mend="write it as tls://signer.example:9107",
+                mend="write it as tls://signer.example:9107 or tls://unix:/run/signer.sock",
             )
         self._place = place
         self._files = files
@@ -51,7 +54,8 @@ class RemoteSigner(SigningCalls):
         # Read anew for each connection: a renewed SVID is shown from then on.
         shown = read_shown(self._files)
         credentials = grpc.ssl_channel_credentials(shown.roots_pem, shown.key_pem, shown.chain_pem)
-        return grpc.aio.secure_channel(self._place, credentials)
+        options = [("grpc.ssl_target_name_override", "localhost")] if self._is_unix else None
+        return grpc.aio.secure_channel(self._place, credentials, options=options)
 
     async def rotate(
         self, *, scope: str, old_key_id: str, new_key_id: str, opens_at_ms: int, closes_at_ms: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket as sockets
+import stat
 
 import grpc
 import pytest
@@ -55,14 +56,14 @@ class Place:
         return files
 
     @contextlib.asynccontextmanager
-    async def listening(self):
+    async def listening(self, *, address: str = "127.0.0.1:0"):
         row = KeyRow(
             scope="platform", key_id="root-1", state=KeyState.ACTIVE, handle="h0",
             public_key=self.provider.public_key("h0"), purposes=("seipd/record/v1",),
         )  # fmt: skip
         desk = desk_of(KeyTable((row,)), self.provider, audit=self.audit)
         wanted = listening_of(
-            "127.0.0.1:0", svid=self.own.chain, svid_key=self.own.key, bundle=self.own.bundle,
+            address, svid=self.own.chain, svid_key=self.own.key, bundle=self.own.bundle,
             allowed=self.allowed,
         )  # fmt: skip
         async with serve_peers(desk, wanted, SystemClock(), interval_s=0) as self.port:
@@ -291,6 +292,22 @@ async def test_a_port_that_is_taken_is_said(place) -> None:
     assert caught.value.code == "bad_listen"
 
 
+async def test_sgn_02_over_a_unix_socket_the_certificate_tells_who_asks_too(place) -> None:
+    socket = place.folder / "peers.sock"
+    async with place.listening(address=f"unix:{socket}"):
+        assert stat.S_IMODE(socket.stat().st_mode) == 0o666
+
+        def peer(name: str, issued) -> RemoteSigner:
+            return RemoteSigner(f"tls://unix:{socket}", place.write(name, issued), timeout_s=5)
+
+        good = peer("peer", place.ca.svid("/server/a"))
+        assert len(await good.sign(MESSAGE, scope="platform", key_id="root-1")) == 64
+        other = peer("other", place.ca.svid("/server/b"))
+        assert await refused(other.sign(MESSAGE, scope="platform", key_id="root-1")) == (
+            "caller_unknown"
+        )
+
+
 def test_a_private_key_that_others_can_read_is_refused(place) -> None:
     from services.base.signing.svidfiles import read_shown
 
@@ -303,7 +320,7 @@ def test_a_private_key_that_others_can_read_is_refused(place) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["localhost:1", "127.0.0.1", ":9107", "127.0.0.1:99999", "127.0.0.1:x", "unix:/x"]
+    "address", ["localhost:1", "127.0.0.1", ":9107", "127.0.0.1:99999", "127.0.0.1:x", "unix:x"]
 )
 def test_an_address_to_listen_on_is_an_ip_address_and_a_port(tmp_path, address) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -329,7 +346,9 @@ def test_the_list_of_those_allowed() -> None:
             parse_allowed([text])
 
 
-@pytest.mark.parametrize("address", ["tls://", "tls://x", "tls://x:y", "x:1", "tls://x:1/y"])
+@pytest.mark.parametrize(
+    "address", ["tls://", "tls://x", "tls://x:y", "x:1", "tls://x:1/y", "tls://unix:x"]
+)
 def test_what_is_no_address_of_a_signer_is_refused(place, address) -> None:
     with pytest.raises(ConfigError):
         RemoteSigner(address, place.own)
