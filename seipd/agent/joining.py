@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seipd.agent.answer import check_answer
 from seipd.agent.discovery.finding import find_servers, own_names
 from seipd.agent.discovery.settling import settle
-from seipd.agent.private_api import PrivateApi
+from seipd.agent.private_api import TIMEOUT_S, PrivateApi
 from seipd.agent.proving import Verdict, check_joined
 from seipd.agent.reporting import report_lie
 from seipd.agent.trustlines import REFUSED
@@ -20,7 +20,14 @@ from seipd.client.session import reach_server
 from services.authority.enroll.view import redeem_input
 from services.base.crypto.signatures import SigningKey
 from services.base.ledger.author import Author
-from services.kernel.errors import ConflictError, InputError, SeipdError, WireError
+from services.kernel.errors import (
+    ConflictError,
+    InputError,
+    SeipdError,
+    UnavailableError,
+    UnreachableError,
+    WireError,
+)
 from services.kernel.ids import MeshId, b64u_encode, parse_hostname
 from services.kernel.invitations import TokenInvalidError, decode_token
 from services.mesh.proofs.errors import RefusedError
@@ -31,6 +38,9 @@ if TYPE_CHECKING:
     from seipd.agent.serverlist import KnownServer
     from seipd.agent.state import AgentKeys, AgentState
     from services.kernel.invitations import Invitation
+
+LEAVE_WITHIN_S = 4.0
+LOST = (UnavailableError, UnreachableError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,18 +161,28 @@ async def _check(mesh: dict[str, Any], keys: AgentKeys, addresses: tuple[str, ..
 async def leave(state: AgentState) -> None:
     """Take this endpoint out of the mesh; its address is free again.
 
+    The server drops the tunnel as soon as it has the record, now and then before its answer went
+    through: who hears nothing asks again, at the public address, whether it is out.
+
     Raises:
         UnreachableError: the server can't be reached; nothing was changed.
     """
     mesh, keys = state.mesh(), state.keys()
     author = Author(key=keys.identity, mesh_id=MeshId(mesh["mesh_id"]), clock=SystemClock())
     record = author.record("tree.remove", {"node": mesh["node_id"]})
-    async with PrivateApi(mesh, keys) as api:
-        try:
-            await api.call("POST", "/api/tree/delta", {"record": record.value()})
-        except SeipdError as error:
-            if error.code not in ("revoked", "rejected_orphan"):
-                raise
+    for timeout_s in (LEAVE_WITHIN_S, TIMEOUT_S):
+        async with PrivateApi(mesh, keys) as api:
+            try:
+                await api.call(
+                    "POST", "/api/tree/delta", {"record": record.value()}, timeout_s=timeout_s
+                )
+            except SeipdError as error:
+                if error.code in ("revoked", "rejected_orphan"):
+                    break
+                if timeout_s == TIMEOUT_S or not isinstance(error, LOST):
+                    raise
+            else:
+                break
     state.forget()
 
 

@@ -43,7 +43,14 @@ class PrivateApi:
         """Close it."""
         await self._client.__aexit__(kind, error, trace)
 
-    async def call(self, method: str, path: str, body: Any = None) -> Any:  # noqa: ANN401 (JSON)
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,  # noqa: ANN401 (JSON)
+        *,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Any:  # noqa: ANN401 (JSON)
         """Make one authenticated request.
 
         Raises:
@@ -55,7 +62,7 @@ class PrivateApi:
         url = f"https://{self._mesh['gateway']}:{self._mesh['private_port']}{path}"
         headers = {"Authorization": f"Bearer {self._token}"}
         answer = await self._client.fetch(
-            method, url, json=body, headers=headers, timeout_s=TIMEOUT_S
+            method, url, json=body, headers=headers, timeout_s=timeout_s
         )
         if answer.status >= 400:
             raise error_of(answer)
