@@ -43,22 +43,7 @@ def front_of(
     all_services: Sequence[Service],
 ) -> Front:
     """Make the front; ``all_services`` is the list that it tells the health of, filled later."""
-    settings = ground.settings
-    info = DaemonInfo(
-        settings=settings,
-        public_address=public_address_of(settings.public_address, settings.bind_address),
-        version=__version__,
-        ledger=base.ledger,
-        gossip=mesh.gossip,
-        wireguard=edge.wireguard,
-        names=authority.names,
-        trust=mesh.trust,
-        release_of=mesh.releases.shown,
-        words=mesh.words,
-        through=lambda: edge.reach.through,
-        dns_port=lambda: edge.dns.port,
-        clock=ground.clock,
-    )
+    info = info_of(ground, base, authority, mesh, edge)
     api = ApiServices(
         ledger=base.ledger,
         author=base.author,
@@ -90,12 +75,34 @@ def front_of(
         clock=ground.clock,
         all_services=all_services,
         version=__version__,
-        tls_mode=settings.tls,
+        tls_mode=ground.settings.tls,
     )
     http = http_of(ground, api, edge.certifying.switch)
     info.http = http
     info.services = all_services
     return Front(info=info, http=http)
+
+
+def info_of(
+    ground: Ground, base: BaseLayer, authority: AuthorityLayer, mesh: MeshLayer, edge: EdgeLayer
+) -> DaemonInfo:
+    """Return what gathers the documents of ``status``, ``servers`` and ``peers``."""
+    settings = ground.settings
+    return DaemonInfo(
+        settings=settings,
+        public_address=public_address_of(settings.public_address, settings.bind_address),
+        version=__version__,
+        ledger=base.ledger,
+        gossip=mesh.gossip,
+        wireguard=edge.wireguard,
+        names=authority.names,
+        trust=mesh.trust,
+        release_of=mesh.releases.shown,
+        words=mesh.words,
+        through=lambda: edge.reach.through,
+        dns_port=lambda: edge.dns.port,
+        clock=ground.clock,
+    )
 
 
 def http_of(ground: Ground, api: ApiServices, switch: TlsSwitch) -> HttpService:

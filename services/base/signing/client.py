@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ _REFUSALS: dict[str, type[SeipdError]] = {
 _Waiting = tuple["SignRequest", "asyncio.Future[bytes]"]
 
 
-class SigningCalls:
+class SigningCalls(ABC):
     """The two calls, however the signer is reached.
 
     A connection lasts for one call: the root signs a few times a day, and a signer that was
@@ -70,8 +71,9 @@ class SigningCalls:
         self._turn = asyncio.Lock()
         self._waiting: list[_Waiting] = []
 
+    @abstractmethod
     def _channel(self) -> grpc.aio.Channel:
-        raise NotImplementedError
+        """Open a connection for one call."""
 
     async def sign(self, canonical_bytes: bytes, *, scope: str, key_id: str) -> bytes:
         """Return a signature that was checked against the key's public half.
