@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from services.authority.tree.carriers import carrier_of
 from services.base.ledger.changes import record_hash
-from services.edge.peering.carriers import carrier_of
 from services.kernel.errors import InputError, NotFoundError
 from services.kernel.hlc import hlc_ms
 from services.kernel.ids import ServerId, b64u_encode, node_id_of, parse_key, server_id_of

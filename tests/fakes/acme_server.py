@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ OWN = ServerCertificate(
     slices=("10.64.0.0/20",),
     epoch=1,
 )
+FAR = dataclasses.replace(OWN, key=SigningKey(b"f" * 32).public_key, slices=("10.64.16.0/20",))
 PUBLIC_NAME = f"{OWN.server_id}.eu-west.seip.{DOMAIN}"
 PRIVATE_NAME = f"private.{PUBLIC_NAME}"
 
@@ -66,13 +68,15 @@ def tree() -> Tree:
                 "name": "laptop",
                 "parent": "c",
                 "server": OWN.server_id,
+                "address": "10.64.0.10",
             },
             ("name", "c/far"): "f",
             ("tree", "f"): {
                 "kind": "endpoint",
                 "name": "far",
                 "parent": "c",
-                "server": "server-0000000000000000",
+                "server": FAR.server_id,
+                "address": "10.64.16.10",
             },
         }
     )
@@ -145,9 +149,11 @@ class Server:
         )
         charter = SimpleNamespace(
             genesis=SimpleNamespace(domain=DOMAIN),
-            server=lambda name: OWN if name == OWN.server_id else None,
+            server={one.server_id: one for one in (OWN, FAR)}.get,
+            slice_holder={one.slices[0]: one.server_id for one in (OWN, FAR)}.get,
         )
-        ledger: Any = SimpleNamespace(server_id=OWN.server_id, charter=charter, state=tree())
+        self.state = tree()
+        ledger: Any = SimpleNamespace(server_id=OWN.server_id, charter=charter, state=self.state)
         self.acme = AcmeService(
             authority=self.authority,
             desk=ChallengeDesk(tell=zone, missing=zone.missing, seen_within_s=seen_within_s),
@@ -158,6 +164,15 @@ class Server:
             installed=self.installed.append,
             look_interval_s=look_interval_s,
         )
+
+    def move(self, node_id: str, to: ServerCertificate) -> None:
+        """Let an endpoint attach to a server."""
+        node = self.state["tree", node_id]
+        self.state["tree", node_id] = {
+            **node,
+            "at": to.server_id,
+            "moves": node.get("moves", 0) + 1,
+        }
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Server]:

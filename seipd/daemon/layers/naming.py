@@ -59,7 +59,7 @@ def dns_of(
     def challenges() -> Mapping[str, tuple[str, ...]]:
         return records_of(
             gossip.facts(CHALLENGE),
-            servers=ledger.charter.servers(),
+            charter=ledger.charter,
             state=ledger.state,
             domain=domain,
         )

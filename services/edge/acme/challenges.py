@@ -2,7 +2,8 @@
 
 Each server tells the others in a fact of kind 6 what its CA will look for. A server is believed
 only about names that are its own to have certificates for: its own two, and those of the endpoints
-that joined at it. So no server can prove another's name to a CA.
+that it carries now, as everybody reads in the replicated state. So no server can prove another's
+name to a CA.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from services.authority.tree.carriers import carrier_of
 from services.authority.tree.permissions import ancestors
 from services.kernel.errors import SeipdError
 from services.kernel.ids import ServerId, b64u_encode
@@ -24,6 +26,7 @@ from services.mesh.facts.payloads import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from services.base.ledger.roster import Charter
     from services.kernel.certificates import ServerCertificate
     from services.kernel.views import StateReader
     from services.mesh.facts.envelope import Fact
@@ -33,10 +36,10 @@ PREFIX: Final = "_acme-challenge"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointName:
-    """An endpoint, the server that it joined at, and the name that it has certificates for."""
+    """An endpoint, the server that carries it, and the name that it has certificates for."""
 
     node_id: str
-    server_id: str
+    server_id: ServerId
     relative: str
     """``<hostname>.<customer>.ep``, below the mesh's domain; customers as in the tree, upwards."""
 
@@ -47,8 +50,8 @@ def server_names(certificate: ServerCertificate) -> tuple[str, str]:
     return own, f"private.{own}"
 
 
-def endpoint_named(state: StateReader, relative: str) -> EndpointName | None:
-    """Return the endpoint with a name below the domain; None where there is none."""
+def endpoint_named(state: StateReader, charter: Charter, relative: str) -> EndpointName | None:
+    """Return the endpoint with a name below the domain; None where no server carries one."""
     *path, kind = relative.split(".")
     node_id = state.get("mesh", "root_node")
     if kind != "ep" or not path:
@@ -58,19 +61,22 @@ def endpoint_named(state: StateReader, relative: str) -> EndpointName | None:
     node = state.get("tree", node_id) if node_id is not None else None
     if node is None or node["kind"] != "endpoint":
         return None
-    return EndpointName(node_id=node_id, server_id=node["server"], relative=relative)
+    carrier = carrier_of(charter, node)
+    if carrier is None:
+        return None
+    return EndpointName(node_id=node_id, server_id=carrier, relative=relative)
 
 
-def endpoint_name(state: StateReader, node_id: str) -> EndpointName | None:
-    """Return the name of an endpoint; None where there is no such endpoint."""
+def endpoint_name(state: StateReader, charter: Charter, node_id: str) -> EndpointName | None:
+    """Return the name of an endpoint; None where no server carries such an endpoint."""
     labels = [state.get("tree", one)["name"] for one in ancestors(state, node_id)[:-1]]
-    return endpoint_named(state, ".".join([*labels, "ep"]))
+    return endpoint_named(state, charter, ".".join([*labels, "ep"]))
 
 
 def records_of(
     facts: Mapping[str, Fact],
     *,
-    servers: Mapping[ServerId, ServerCertificate],
+    charter: Charter,
     state: StateReader,
     domain: str,
 ) -> dict[str, tuple[str, ...]]:
@@ -78,26 +84,28 @@ def records_of(
 
     Args:
         facts: those of kind 6 that hold now, by server.
-        servers: the roster.
-        state: where endpoints have their names.
+        charter: the roster.
+        state: where endpoints have their names, and at which server they are.
         domain: of the mesh.
     """
     found: dict[str, set[str]] = {}
     for server_id, fact in facts.items():
-        certificate = servers.get(ServerId(server_id))
+        certificate = charter.server(ServerId(server_id))
         if certificate is None:
             continue
         for one in decode_payload(fact.payload, ChallengePayload).challenges:
-            if _may_prove(certificate, one.name, state):
+            if _may_prove(certificate, one.name, state, charter):
                 name = f"{PREFIX}.{one.name}.{domain}"
                 found.setdefault(name, set()).add(b64u_encode(one.digest))
     return {name: tuple(sorted(texts)) for name, texts in found.items()}
 
 
-def _may_prove(certificate: ServerCertificate, name: str, state: StateReader) -> bool:
+def _may_prove(
+    certificate: ServerCertificate, name: str, state: StateReader, charter: Charter
+) -> bool:
     if name in server_names(certificate):
         return True
-    endpoint = endpoint_named(state, name)
+    endpoint = endpoint_named(state, charter, name)
     return endpoint is not None and endpoint.server_id == certificate.server_id
 
 

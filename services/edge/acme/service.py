@@ -180,19 +180,21 @@ class AcmeService:
         """Order a certificate for an endpoint by its own request, or return the one it has.
 
         Raises:
-            ForbiddenError: not the endpoint's own name, or it belongs to another server.
+            ForbiddenError: not the endpoint's own name, or another server carries it.
             InputError: ``bad_csr``.
             ConflictError: ``acme_off``.
             RateLimitedError: it had one for another key a moment ago.
             UnavailableError: the queue takes no more.
         """
         self._require_authority()
-        own = endpoint_name(self._ledger.state, node_id)
+        own = endpoint_name(self._ledger.state, self._ledger.charter, node_id)
         if own is None or self._full(own.relative) != name:
             yours = f"yours is {self._full(own.relative)}" if own is not None else "you have none"
             raise ForbiddenError(f"{name[:200]} is not your name: {yours}", code="not_your_name")
         if own.server_id != self._ledger.server_id:
-            raise ForbiddenError(f"ask your own server, {own.server_id}", code="not_your_server")
+            raise ForbiddenError(
+                f"ask the server that you are at, {own.server_id}", code="not_your_server"
+            )
         public_key = check_request(request_der, name)
         held = await asyncio.to_thread(self._read, name)
         now_ms = self._clock.now_ms()
@@ -206,7 +208,7 @@ class AcmeService:
 
     def endpoint_has(self, node_id: str, name: str) -> bool:
         """Say whether a name is an endpoint's own."""
-        own = endpoint_name(self._ledger.state, node_id)
+        own = endpoint_name(self._ledger.state, self._ledger.charter, node_id)
         return own is not None and self._full(own.relative) == name
 
     async def look(self) -> None:
@@ -282,9 +284,11 @@ class AcmeService:
 
     def _endpoint_request(self, name: str, relative: str, der: bytes) -> Request:
         # Asked again: the endpoint may have left, or moved, since it put this in.
-        own = endpoint_named(self._ledger.state, relative)
-        if own is None or own.server_id != self._ledger.server_id:
-            raise HopelessError(f"{name} is no endpoint of this server", code="not_your_name")
+        own = endpoint_named(self._ledger.state, self._ledger.charter, relative)
+        if own is None:
+            raise HopelessError(f"there is no endpoint {name}", code="not_your_name")
+        if own.server_id != self._ledger.server_id:
+            raise HopelessError(f"{name} is at {own.server_id} now", code="not_your_server")
         return Request(
             name=name, relative=relative, request_der=der, public_key=check_request(der, name)
         )

@@ -1,8 +1,7 @@
-"""Which server carries an endpoint: the one it attached to, else the holder of its slice. Pure.
+"""The guests: endpoints that attached to another server than the holder of their slice. Pure.
 
-Who attached to another server than the holder of its slice is that server's guest: its two
-addresses are told to WireGuard beside the server's slices, everywhere. A guest whose server leaves
-the roster is carried by the holder of its slice again.
+A guest's two addresses are told to WireGuard beside the slices of the server that it is at,
+everywhere.
 """
 
 from __future__ import annotations
@@ -19,16 +18,6 @@ if TYPE_CHECKING:
     from services.base.ledger.roster import Charter
 
 Node = dict[str, Any]
-
-
-def carrier_of(charter: Charter, node: Node | None) -> ServerId | None:
-    """Return who carries a node; None for what is no endpoint with an address."""
-    if node is None or "address" not in node:
-        return None
-    at = node.get("at")
-    if at is not None and charter.server(ServerId(at)) is not None:
-        return ServerId(at)
-    return charter.slice_holder(str(slice_of(IPv4Address(node["address"]))))
 
 
 class Guests:

@@ -7,7 +7,8 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from services.edge.peering.carriers import Guests, carrier_of
+from services.authority.tree.carriers import carrier_of
+from services.edge.peering.carriers import Guests
 from services.edge.peering.plan import endpoint_peer, interface_plan, is_ours, server_peer
 from services.edge.peering.wishes import Wishes
 from services.edge.wireguard.model import InterfacePlan

@@ -17,7 +17,7 @@ from services.edge.acme import conversation, ordering
 from services.edge.acme.account import ExternalBinding
 from services.edge.acme.requesting import new_key_pem, public_key_of, request_of
 from services.kernel.errors import ForbiddenError, RateLimitedError
-from tests.fakes.acme_server import DOMAIN, PRIVATE_NAME, PUBLIC_NAME, Server, Zone
+from tests.fakes.acme_server import DOMAIN, FAR, OWN, PRIVATE_NAME, PUBLIC_NAME, Server, Zone
 from tests.fakes.pebble import Pebble
 
 if TYPE_CHECKING:
@@ -266,3 +266,36 @@ class TestEndpoints:
                 assert (again["state"], again["fingerprint"]) == ("good", held.leaf.fingerprint)
                 with pytest.raises(RateLimitedError):
                     await acme.issue_for("e", name, request_of(new_key_pem(), name))
+
+    async def test_who_came_from_another_server_gets_one_and_who_went_gets_none(
+        self, tmp_path: Path
+    ) -> None:
+        key = new_key_pem()
+        laptop, far = (f"{one}.acme.ep.{DOMAIN}" for one in ("laptop", "far"))
+        with Pebble(tmp_path / "pebble", **NO_REUSE) as pebble:
+            server = server_of(pebble, tmp_path)
+            server.move("f", OWN)
+            server.move("e", FAR)
+            async with server.running():
+                shown = await server.acme.issue_for("f", far, request_of(key, far))
+                assert shown["state"] == "ordered"
+                await server.has(far)
+                with pytest.raises(ForbiddenError) as refused:
+                    await server.acme.issue_for("e", laptop, request_of(key, laptop))
+                assert refused.value.code == "not_your_server"
+                assert FAR.server_id in str(refused.value)
+
+    async def test_an_order_of_who_went_meanwhile_ends(self, tmp_path: Path) -> None:
+        key, name = new_key_pem(), f"laptop.acme.ep.{DOMAIN}"
+        with Pebble(tmp_path / "pebble", **NO_REUSE) as pebble:
+            zone = Zone(pebble)
+            zone.silent = ["ns2 (server-ffffffffffffffff)"]
+            async with server_of(pebble, tmp_path, zone, seen_within_s=0.2).running() as server:
+                await server.acme.issue_for("e", name, request_of(key, name))
+                job = await server.failed(name)
+                assert job.error_code == "challenge_not_seen"
+                server.move("e", FAR)
+                await server.jobs.retry(job.id)
+                while (job := await server.jobs.get(job.id)).state is not JobState.DEAD:
+                    await asyncio.sleep(0.02)
+                assert job.error_code == "not_your_server"

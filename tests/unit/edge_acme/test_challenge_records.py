@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +17,9 @@ from services.mesh.facts.envelope import Fact, sign_envelope
 from services.mesh.facts.kinds import CHALLENGE
 from services.mesh.facts.payloads import Challenge, ChallengePayload, encode_payload
 
+if TYPE_CHECKING:
+    from services.kernel.ids import ServerId
+
 MESH = hashlib.sha256(b"a mesh").digest()
 KEYS = {name: SigningKey(name.encode() * 32) for name in "ab"}
 SERVERS = {
@@ -25,13 +29,22 @@ SERVERS = {
         tls_key_hash=bytes(32),
         region="eu-west",
         backbone="172.16.0.10",
-        slices=("10.64.0.0/20",),
+        slices=(f"10.64.{16 * number}.0/20",),
         epoch=1,
     )
-    for name, key in KEYS.items()
+    for number, (name, key) in enumerate(KEYS.items())
 }
 ROSTER = {one.server_id: one for one in SERVERS.values()}
 A, B = (one.server_id for one in SERVERS.values())
+
+
+def charter_of(roster: dict[ServerId, ServerCertificate]) -> Any:
+    """Return who is a server, and who holds which slice."""
+    slices = {one.slices[0]: one.server_id for one in roster.values()}
+    return SimpleNamespace(server=roster.get, slice_holder=slices.get)
+
+
+CHARTER = charter_of(ROSTER)
 
 
 class Tree(dict[tuple[str, str], Any]):
@@ -41,6 +54,7 @@ class Tree(dict[tuple[str, str], Any]):
         return super().get((view, key))
 
 
+AT_A = {"server": A, "address": "10.64.0.10"}
 TREE = Tree(
     {
         ("mesh", "root_node"): "r",
@@ -48,13 +62,20 @@ TREE = Tree(
         ("name", "r/acme"): "c",
         ("tree", "c"): {"kind": "customer", "name": "acme", "parent": "r"},
         ("name", "c/laptop"): "e",
-        ("tree", "e"): {"kind": "endpoint", "name": "laptop", "parent": "c", "server": A},
+        ("tree", "e"): {"kind": "endpoint", "name": "laptop", "parent": "c", **AT_A},
         ("name", "c/deep"): "d",
         ("tree", "d"): {"kind": "customer", "name": "deep", "parent": "c"},
         ("name", "d/phone"): "p",
-        ("tree", "p"): {"kind": "endpoint", "name": "phone", "parent": "d", "server": A},
+        ("tree", "p"): {"kind": "endpoint", "name": "phone", "parent": "d", **AT_A},
     }
 )
+
+
+def moved_to(server_id: ServerId) -> Tree:
+    """Return the tree after the laptop attached to a server."""
+    moved = Tree(TREE)
+    moved["tree", "e"] = {**TREE["tree", "e"], "at": server_id, "moves": 1}
+    return moved
 
 
 def fact(server: str, *names: str, token: bytes = b"t") -> Fact:
@@ -70,9 +91,9 @@ def fact(server: str, *names: str, token: bytes = b"t") -> Fact:
     )
 
 
-def records(*facts: Fact) -> dict[str, tuple[str, ...]]:
+def records(*facts: Fact, tree: Tree = TREE, charter: Any = CHARTER) -> dict[str, tuple[str, ...]]:
     return records_of(
-        {one.server_id: one for one in facts}, servers=ROSTER, state=TREE, domain="m.example"
+        {one.server_id: one for one in facts}, charter=charter, state=tree, domain="m.example"
     )
 
 
@@ -105,7 +126,29 @@ class TestBelieved:
 
     def test_who_left_the_roster_is_not_believed(self) -> None:
         said = fact("a", f"{A}.eu-west.seip")
-        assert records_of({A: said}, servers={}, state=TREE, domain="m.example") == {}
+        assert records(said, charter=charter_of({})) == {}
+
+    def test_an_endpoint_that_moved_is_spoken_for_by_the_server_that_carries_it(self) -> None:
+        name = "laptop.acme.ep"
+        said = {one: fact(one, name) for one in "ab"}
+        moved = moved_to(B)
+        assert records(said["a"]) == records(said["b"], tree=moved) != {}
+        assert records(said["b"]) == records(said["a"], tree=moved) == {}
+
+    def test_where_its_server_is_gone_the_holder_of_its_slice_speaks_for_it_again(self) -> None:
+        said, alone = fact("a", "laptop.acme.ep"), charter_of({A: ROSTER[A]})
+        assert records(said, tree=moved_to(B), charter=alone) == records(said) != {}
+
+    def test_who_enrolled_it_does_not_speak_for_what_an_heir_carries(self) -> None:
+        heir = SimpleNamespace(server=ROSTER.get, slice_holder=lambda _: B)
+        assert records(fact("a", "laptop.acme.ep"), charter=heir) == {}
+        assert records(fact("b", "laptop.acme.ep"), charter=heir) != {}
+
+    def test_nobody_speaks_for_an_endpoint_that_nobody_carries(self) -> None:
+        nowhere = Tree(TREE)
+        nowhere["tree", "e"] = {"kind": "endpoint", "name": "laptop", "parent": "c", "server": A}
+        assert records(fact("a", "laptop.acme.ep"), tree=nowhere) == {}
+        assert endpoint_name(nowhere, CHARTER, "e") is None
 
     @pytest.mark.parametrize(
         ("node", "name"), [("e", "laptop.acme.ep"), ("p", "phone.deep.acme.ep")]
@@ -113,12 +156,12 @@ class TestBelieved:
     def test_an_endpoint_has_the_names_of_its_customers_behind_its_own(
         self, node: str, name: str
     ) -> None:
-        found = endpoint_name(TREE, node)
+        found = endpoint_name(TREE, CHARTER, node)
         assert found is not None
         assert (found.relative, found.server_id) == (name, A)
-        assert endpoint_name(TREE, "c") is None
-        assert endpoint_name(TREE, "r") is None
-        assert endpoint_name(TREE, "nobody") is None
+        assert endpoint_name(TREE, CHARTER, "c") is None
+        assert endpoint_name(TREE, CHARTER, "r") is None
+        assert endpoint_name(TREE, CHARTER, "nobody") is None
 
     def test_acm_10_two_orders_for_one_name_both_stand_there(self) -> None:
         name = f"{A}.eu-west.seip"
