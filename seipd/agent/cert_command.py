@@ -21,10 +21,10 @@ def cert() -> None:
 @click.option("--wait", default=180, show_default=True, metavar="SECONDS", help="for the CA")
 @click.pass_context
 def issue(context: click.Context, *, name: str, force: bool, wait: int) -> None:
-    """Get a certificate for NAME, as laptop.acme.ep.mesh.example.org; renew it when it is due.
+    """Get a certificate for NAME, as laptop.acme.ep.mesh.example.org.
 
-    The key is made here and never leaves. Say it every day, from a timer: it does nothing until
-    two thirds of the certificate's life are over.
+    The key is made here and never leaves. While the agent runs it renews the certificate by itself
+    when two thirds of its life are over; until then this does nothing.
     """
     from seipd.agent.certificate import bundle_of, issue_certificate
     from seipd.agent.state import AgentState

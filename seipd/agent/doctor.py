@@ -9,6 +9,7 @@ from seipd.agent.private_api import PrivateApi
 from seipd.agent.run import STALE_HANDSHAKE_S, read_status
 from seipd.agent.trustlines import REFUSED, REVOKED
 from services.kernel.errors import SeipdError
+from services.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
     from seipd.agent.state import AgentState
@@ -49,7 +50,18 @@ async def examine_endpoint(state: AgentState) -> list[dict[str, Any]]:
     if (names := status["dns"]) is not None and names["state"] == FAILED:
         mend = "seip down, then seip up --no-dns, leaves this machine's resolver alone"
         return [_finding(f"names of the mesh are not found here: {names['why']}", mend)]
-    return []
+    return _certificates(state)
+
+
+def _certificates(state: AgentState) -> list[dict[str, Any]]:
+    from seipd.agent.renewing import overdue
+    from services.edge.acme.certfiles import CertificateFiles
+
+    names = overdue(CertificateFiles(state.folder / "certs"), SystemClock().now_ms())
+    return [
+        _finding(f"the certificate of {name} is not renewed", f"seip cert issue {name} says why")
+        for name in names
+    ]
 
 
 def _finding(what: str, mend: str) -> dict[str, Any]:

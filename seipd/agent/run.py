@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from services.runtime.clock import SystemClock
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
+    from seipd.agent.renewing import Renewing
     from seipd.agent.state import AgentKeys, AgentState
     from services.edge.wireguard.model import PeerStatus
 
@@ -47,6 +49,7 @@ STALE_HANDSHAKE_S = 180
 UP_TIMEOUT_S = 20.0
 NAMES_TIMEOUT_S = 5.0
 DOWN_TIMEOUT_S = 10.0
+RENEWED_WITHIN_S = 180.0
 MAX_STATUS_BYTES = 1 << 16
 
 
@@ -110,6 +113,7 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
     try:
         await home.begin()
         tasks.spawn(roaming.run(), name="agent-roaming")
+        tasks.spawn(renewing_of(state, clock).run(), name="agent-certificates")
         if keeper is not None:
             keeper.begin()
         await _watch(state, home, roaming, keeper, tunnel.interface, stop)
@@ -122,6 +126,20 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
             await wireguard.stop(down=True)
         await tasks.close()
     return 0
+
+
+def renewing_of(state: AgentState, clock: SystemClock) -> Renewing:
+    """Return what renews the certificates of this endpoint, at whichever server it is then."""
+    from seipd.agent.certificate import issue_certificate
+    from seipd.agent.renewing import Renewing
+    from services.edge.acme.certfiles import CertificateFiles
+
+    return Renewing(
+        files=CertificateFiles(state.folder / "certs"),
+        renew=lambda name: issue_certificate(state, name, wait_s=RENEWED_WITHIN_S),
+        clock=clock,
+        rng=secrets.SystemRandom(),
+    )
 
 
 def resolver_keeper(

@@ -198,11 +198,12 @@ class AcmeService:
         public_key = check_request(request_der, name)
         held = await asyncio.to_thread(self._read, name)
         now_ms = self._clock.now_ms()
-        if held is not None and held.leaf.public_key == public_key:
-            if not standing_of(held.leaf, self._files.advice(name), now_ms).is_due:
+        if held is not None:
+            is_due = standing_of(held.leaf, self._files.advice(name), now_ms).is_due
+            if not is_due and held.leaf.public_key == public_key:
                 return await self.shown(name)
-        elif held is not None:
-            self._refuse_so_soon(held, now_ms)
+            if not is_due:
+                self._refuse_so_soon(held, now_ms)
         await self._enqueue(name, {"request": b64u_encode(request_der)})
         return await self.shown(name)
 

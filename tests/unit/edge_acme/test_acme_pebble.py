@@ -285,6 +285,28 @@ class TestEndpoints:
                 assert refused.value.code == "not_your_server"
                 assert FAR.server_id in str(refused.value)
 
+    async def test_one_that_is_due_is_renewed_by_another_key_however_young_it_is(
+        self, tmp_path: Path
+    ) -> None:
+        name, newer = f"laptop.acme.ep.{DOMAIN}", new_key_pem()
+        with Pebble(tmp_path / "pebble", validity_s=12, **NO_REUSE) as pebble:
+            async with server_of(pebble, tmp_path).running() as server:
+                acme, first = server.acme, new_key_pem()
+                await acme.issue_for("e", name, request_of(first, name))
+                await server.has(name)
+                request = request_of(newer, name)
+                with pytest.raises(RateLimitedError):
+                    await acme.issue_for("e", name, request)
+                while (await acme.shown(name))["state"] == "good":
+                    await asyncio.sleep(0.1)
+                await acme.issue_for("e", name, request)
+
+                def is_newer() -> bool:
+                    held = server.files.load(name)
+                    return held is not None and held.leaf.public_key == public_key_of(newer)
+
+                await server.until(is_newer)
+
     async def test_an_order_of_who_went_meanwhile_ends(self, tmp_path: Path) -> None:
         key, name = new_key_pem(), f"laptop.acme.ep.{DOMAIN}"
         with Pebble(tmp_path / "pebble", **NO_REUSE) as pebble:
