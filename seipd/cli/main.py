@@ -38,6 +38,7 @@ COMMANDS: Commands = {
     "governance": ("seipd.cli.governance:governance", "what only a vote changes"),
     "certs": ("seipd.cli.certs:certs", "TLS certificates, ordered by ACME"),
     "jobs": ("seipd.cli.jobs:jobs", "durable jobs, and those that failed"),
+    "worker": ("seipd.cli.worker:worker", "jobs of one kind, and what comes of each"),
     "ledger": ("seipd.cli.ledger:ledger", "the tamper-evident ledger"),
     "backup": ("seipd.cli.backup:backup", "write this server's state to one file"),
     "restore": ("seipd.cli.backup:restore", "make an empty data root what a backup says"),

@@ -96,6 +96,23 @@ class TestJobs:
         assert (await seipd("jobs", "show", "../../etc")).returncode == 5
         assert "for\\n" in (await seipd("jobs", "show", bad.id, "--json")).stdout
 
+    async def test_a_worker_lets_the_next_that_waits_run_now_and_tells_what_came(
+        self, jobs: JobsService, seipd: Any
+    ) -> None:
+        assert "waits" in (await seipd("worker", "mail/1", "--once")).stderr
+        later = await jobs.enqueue("mail/1", {}, delay_s=7200)
+        sooner = await jobs.enqueue("mail/1", {"hopeless": True}, key="a\nb", delay_s=3600)
+        failed = await seipd("worker", "mail/1", "--once")
+        assert failed.returncode == 1
+        assert sooner.id in failed.stdout
+        assert "dead  attempt 1/8" in failed.stdout
+        assert "\x1b" not in failed.stdout
+        assert len(failed.stdout.splitlines()) == 1
+        done = await seipd("worker", "mail/1", "--once", "--json")
+        assert done.returncode == 0
+        assert {json.loads(done.stdout)[one] for one in ("id", "state")} == {later.id, "done"}
+        assert "waits" in (await seipd("worker", "mail/1", "--once")).stderr
+
 
 class TestCertificates:
     async def test_where_no_ca_is_set_it_is_said_what_to_do(
