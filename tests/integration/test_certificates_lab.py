@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cryptography import x509
 from typing_extensions import override
 
 from seipd.lab.mesh import Lab
+from services.edge.acme import checking
 from services.kernel.errors import UnavailableError
 from tests.fakes.labs import lab_of
 from tests.fakes.pebble import Pebble
@@ -192,13 +192,19 @@ class TestCertificates:
         assert refused is not None
         own = refused.rsplit("yours is ", 1)[1].split()[0]
         told = json.loads(mesh.lab.seip(mesh.e1, "cert", "issue", own, "--json"))
-        bundle = Path(told["file"]).read_bytes()
-        leaf = x509.load_pem_x509_certificates(bundle[bundle.index(b"-----BEGIN CERT") :])[0]
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        assert names.get_values_for_type(x509.DNSName) == [own]
+        assert leaf_of(Path(told["file"]).read_bytes()).names == (own,)
         on_server = list((mesh.s1.data_root / "certs" / own).iterdir())
         assert [one.name for one in on_server] == ["chain.pem"]
         assert b"PRIVATE" not in on_server[0].read_bytes()
+
+    def test_the_agent_renews_it_by_itself(self, mesh: Mesh) -> None:
+        (bundle,) = (mesh.e1.data_root / "certs").glob("*/bundle.pem")
+        before = bundle.read_bytes()
+        mesh.until(lambda: bundle.read_bytes() != before, "the endpoint's is not renewed")
+        leaf = leaf_of(bundle.read_bytes())
+        assert leaf.names == (bundle.parent.name,)
+        assert leaf.not_after_ms > leaf_of(before).not_after_ms
+        assert leaf.public_key != leaf_of(before).public_key
 
     def test_acm_01_acm_11_a_ca_that_is_back_without_its_memory_goes_on(self, mesh: Mesh) -> None:
         before = mesh.certs()[mesh.name]["fingerprint"]
@@ -221,6 +227,11 @@ def _asked(mesh: Mesh) -> subprocess.CompletedProcess[bytes]:
         timeout=30,
         check=False,
     )
+
+
+def leaf_of(bundle: bytes) -> checking.Leaf:
+    """Return the certificate in a bundle, behind its key."""
+    return checking.leaf_of(bundle[bundle.index(b"-----BEGIN CERT") :])
 
 
 def _others(mesh: Mesh) -> list[dict[str, Any]]:
