@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import HealthCheck, settings
 
 from tests.fakes.thoroughness import share
+
+# Read when gRPC is loaded: its handlers of fork(2) can keep a forked child of a test busy for ever.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 # A busy machine is no fault of what is tested.
 settings.register_profile(
