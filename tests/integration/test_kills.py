@@ -35,7 +35,7 @@ while not stop.exists():
     state = AgentState(folder / f"n{number}")
     for _ in range(600):
         try:
-            answer = asyncio.run(joining.join(state, token, f"host-{folder.name}-{number}"))
+            answer = asyncio.run(joining.join(state, token, f"host-{folder.name}-{number}")).mesh
         except SeipdError as error:
             if error.code == "rate_limited":
                 import time; time.sleep(1)

@@ -48,7 +48,7 @@ folder, stop, tokens, number = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[
 while not stop.exists():
     name, token = f"{folder.name}-{number}", tokens[number % len(tokens)]
     try:
-        answer = asyncio.run(joining.join(AgentState(folder / name), token, name))
+        answer = asyncio.run(joining.join(AgentState(folder / name), token, name)).mesh
     except Exception as error:
         print("failed", name, repr(error), flush=True)
     else:
