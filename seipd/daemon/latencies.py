@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from services.kernel.errors import SeipdError
+from typing_extensions import override
+
+from seipd.daemon.telling import TellingService
 from services.kernel.ids import raw_server_id, server_id_of_raw
-from services.kernel.service import Health, HealthState
 from services.mesh.facts.kinds import KINDS, LATENCY
 from services.mesh.facts.payloads import (
     MAX_LATENCIES,
@@ -18,17 +17,14 @@ from services.mesh.facts.payloads import (
     decode_payload,
     encode_payload,
 )
-from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from seipd.daemon.load import FactTeller
+    from seipd.daemon.telling import FactTeller
     from services.kernel.clock import Clock
     from services.mesh.facts.envelope import Fact
     from services.mesh.gossip.service import GossipService
-
-logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 10.0
 MIN_INTERVAL_S: Final = 60.0
@@ -77,7 +73,7 @@ def told_in(fact: Fact) -> dict[str, int]:
     return {server_id_of_raw(one.server): one.round_trip_ms for one in told}
 
 
-class LatencyService:
+class LatencyService(TellingService):
     """Tells regularly, and as soon as another server was measured for the first time."""
 
     name: ClassVar[str] = "latency"
@@ -85,28 +81,10 @@ class LatencyService:
     def __init__(
         self, *, measured: Callable[[], Mapping[str, float]], tell: FactTeller, clock: Clock
     ) -> None:
+        super().__init__(tell=tell, clock=clock)
         self._measured = measured
-        self._tell = tell
-        self._clock = clock
         self._told: frozenset[str] = frozenset()
         self._told_s = 0.0
-        self._tasks = TaskOwner("latency", on_crash=self._on_crash)
-        self._state = HealthState.STOPPED
-        self._trouble = ""
-
-    async def start(self) -> None:
-        """Begin to look."""
-        self._state, self._trouble = HealthState.OK, ""
-        self._tasks.spawn(self._look_forever(), name="latency-look")
-
-    async def stop(self) -> None:
-        """Look no more; may be called twice."""
-        self._state = HealthState.STOPPED
-        await self._tasks.close()
-
-    def health(self) -> Health:
-        """Say what was in the way of telling, if anything; nobody depends on it."""
-        return Health(state=self._state, detail=self._trouble)
 
     def look(self) -> None:
         """Tell the others if it is time to."""
@@ -116,20 +94,12 @@ class LatencyService:
         is_news = len(measured) <= MAX_LATENCIES and not measured.keys() <= self._told
         if not measured or not (is_time or is_news):
             return
-        try:
+        with self._telling():
             payload = encode_payload(nearest(measured))
             self._tell.publish_fact(LATENCY, payload, lifetime_ms=lifetime_ms(count))
-        except SeipdError as error:
-            self._trouble = f"not told: {error}"
-            logger.debug("the latencies were not told: %s", error)
-            return
-        self._trouble = ""
-        self._told, self._told_s = frozenset(measured), now_s
+            self._told, self._told_s = frozenset(measured), now_s
 
-    async def _look_forever(self) -> None:
-        while True:
-            self.look()
-            await asyncio.sleep(LOOK_S)
-
-    def _on_crash(self, task: str, error: BaseException) -> None:
-        self._state, self._trouble = HealthState.FAILED, f"{task} ended: {error!r}"
+    @override
+    async def _turn(self) -> float:
+        self.look()
+        return LOOK_S

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
-from services.kernel.errors import SeipdError
-from services.kernel.service import Health, HealthState
+from typing_extensions import override
+
+from seipd.daemon.telling import TellingService
 from services.kernel.versions import known_version
 from services.mesh.facts.kinds import KINDS, LOAD
 from services.mesh.facts.payloads import MAX_PERMILLE, LoadPayload, encode_payload
-from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from seipd.daemon.telling import FactTeller
     from services.base.ledger.service import LedgerService
     from services.edge.wireguard.model import PeerStatus
     from services.kernel.clock import Clock
-
-logger = logging.getLogger(__name__)
 
 MIN_INTERVAL_S: Final = 30.0
 LOOKS_AN_INTERVAL: Final = 6
 LIFETIME_INTERVALS: Final = 4
 NEWS_PERMILLE: Final = 100
 CONNECTED_S: Final = 180  # after so long without a handshake a WireGuard session is dead
-
-
-class FactTeller(Protocol):
-    """The part of gossip that is needed here."""
-
-    def publish_fact(self, kind: int, payload: bytes, *, lifetime_ms: int | None = None) -> None:
-        """Say something about this server from now on."""
 
 
 class PeerReader(Protocol):
@@ -82,7 +72,7 @@ def cpu_permille() -> int:
     return min(round(os.getloadavg()[0] / (os.cpu_count() or 1) * 1000), MAX_PERMILLE)
 
 
-class LoadService:
+class LoadService(TellingService):
     """Looks several times an interval, and tells when there is an occasion."""
 
     name: ClassVar[str] = "load"
@@ -97,30 +87,12 @@ class LoadService:
         clock: Clock,
         measure: Callable[[], int] = cpu_permille,
     ) -> None:
+        super().__init__(tell=tell, clock=clock)
         self._ledger = ledger
-        self._tell = tell
         self._tunnels = tunnels
         self._version = version
-        self._clock = clock
         self._measure = measure
         self._occasions = Occasions()
-        self._tasks = TaskOwner("load", on_crash=self._on_crash)
-        self._state = HealthState.STOPPED
-        self._trouble = ""
-
-    async def start(self) -> None:
-        """Begin to look."""
-        self._state, self._trouble = HealthState.OK, ""
-        self._tasks.spawn(self._look_forever(), name="load-look")
-
-    async def stop(self) -> None:
-        """Look no more; may be called twice."""
-        self._state = HealthState.STOPPED
-        await self._tasks.close()
-
-    def health(self) -> Health:
-        """Say what was in the way of telling, if anything; nobody depends on it."""
-        return Health(state=self._state, detail=self._trouble)
 
     async def look(self) -> None:
         """Measure, and tell the others if there is an occasion."""
@@ -128,7 +100,7 @@ class LoadService:
         servers_count = len(self._ledger.charter.servers())
         if not self._occasions.is_one(permille, servers_count=servers_count, now_s=now_s):
             return
-        try:
+        with self._telling():
             load = LoadPayload(
                 cpu_permille=permille,
                 endpoints_count=await self._connected_count(),
@@ -138,18 +110,13 @@ class LoadService:
             self._tell.publish_fact(
                 LOAD, encode_payload(load), lifetime_ms=lifetime_ms(servers_count)
             )
-        except SeipdError as error:
-            self._trouble = f"not told: {error}"
-            logger.debug("the load was not told: %s", error)
-            return
-        self._trouble = ""
-        self._occasions.told(permille, now_s=now_s)
+            self._occasions.told(permille, now_s=now_s)
 
-    async def _look_forever(self) -> None:
-        while True:
-            await self.look()
-            servers_count = len(self._ledger.charter.servers())
-            await asyncio.sleep(interval_s(servers_count) / LOOKS_AN_INTERVAL)
+    @override
+    async def _turn(self) -> float:
+        await self.look()
+        servers_count = len(self._ledger.charter.servers())
+        return interval_s(servers_count) / LOOKS_AN_INTERVAL
 
     async def _connected_count(self) -> int:
         """Return how many endpoints had a handshake of late."""
@@ -159,6 +126,3 @@ class LoadService:
         return sum(
             key not in servers and peer.last_handshake_s > since_s for key, peer in peers.items()
         )
-
-    def _on_crash(self, task: str, error: BaseException) -> None:
-        self._state, self._trouble = HealthState.FAILED, f"{task} ended: {error!r}"

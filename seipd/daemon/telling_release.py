@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from typing_extensions import override
+
+from seipd.daemon.telling import TellingService
 from services.base.release.approval import Running
-from services.kernel.errors import SeipdError
-from services.kernel.service import Health, HealthState
 from services.mesh.facts.kinds import KINDS, RELEASE
 from services.mesh.facts.payloads import ReleasePayload, decode_payload, encode_payload
-from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from seipd.daemon.load import FactTeller
+    from seipd.daemon.telling import FactTeller
     from services.kernel.clock import Clock
     from services.mesh.facts.envelope import Fact
-
-logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 2.0
 MIN_INTERVAL_S: Final = 3600.0
@@ -61,7 +57,7 @@ def told_in(fact: Fact) -> Running:
     )
 
 
-class ReleaseTeller:
+class ReleaseTeller(TellingService):
     """Tells as soon as this installation is measured, then every hour; it changes by a restart."""
 
     name: ClassVar[str] = "release-teller"
@@ -74,47 +70,22 @@ class ReleaseTeller:
         servers_count: Callable[[], int],
         clock: Clock,
     ) -> None:
+        super().__init__(tell=tell, clock=clock)
         self._running = running
-        self._tell = tell
         self._servers_count = servers_count
-        self._clock = clock
         self._told_s: float | None = None
-        self._tasks = TaskOwner("release-teller", on_crash=self._on_crash)
-        self._state = HealthState.STOPPED
-        self._trouble = ""
-
-    async def start(self) -> None:
-        """Begin to look whether there is something to tell."""
-        self._state, self._trouble = HealthState.OK, ""
-        self._tasks.spawn(self._look_forever(), name="release-tell")
-
-    async def stop(self) -> None:
-        """Tell no more; may be called twice."""
-        self._state = HealthState.STOPPED
-        await self._tasks.close()
-
-    def health(self) -> Health:
-        """Say what was in the way of telling, if anything."""
-        return Health(state=self._state, detail=self._trouble)
 
     def look(self) -> None:
         """Tell the others if it is time to."""
         now_s, count = self._clock.monotonic_s(), self._servers_count()
         if self._told_s is not None and now_s - self._told_s < interval_s(count):
             return
-        try:
+        with self._telling():
             payload = payload_of(self._running())
             self._tell.publish_fact(RELEASE, payload, lifetime_ms=lifetime_ms(count))
-        except SeipdError as error:
-            self._trouble = f"not told: {error}"
-            logger.debug("what runs here was not told: %s", error)
-            return
-        self._trouble, self._told_s = "", now_s
+            self._told_s = now_s
 
-    async def _look_forever(self) -> None:
-        while True:
-            self.look()
-            await asyncio.sleep(LOOK_S)
-
-    def _on_crash(self, task: str, error: BaseException) -> None:
-        self._state, self._trouble = HealthState.FAILED, f"{task} ended: {error!r}"
+    @override
+    async def _turn(self) -> float:
+        self.look()
+        return LOOK_S
