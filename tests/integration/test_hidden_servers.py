@@ -145,6 +145,7 @@ def test_a_restart_of_a_hidden_server_loses_no_packet_that_goes_round(lab: Lab) 
     until(lambda: middle_of(lab) != "", 30)
 
 
+@pytest.mark.long
 def test_servers_that_are_cut_apart_unawares_meet_through_another(
     lab: Lab, record_property
 ) -> None:

@@ -136,6 +136,7 @@ def test_everybody_starts_again_after_an_epoch(mesh: Lab) -> None:
     assert untrusted(mesh) == []
 
 
+@pytest.mark.long
 def test_without_the_root_a_restored_server_says_what_it_waits_for(mesh: Lab) -> None:
     first, second = mesh.plan.host("s1"), mesh.plan.host("s2")
     backup = mesh.plan.folder / "second.backup"
