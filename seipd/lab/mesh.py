@@ -95,9 +95,13 @@ class Lab:
         _require_free(plan)
         plan.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         (plan.folder / FILE_NAME).write_bytes(canonical.encode(plan.value()))
-        net.build(plan)
+        self.build_network()
         for host in plan.hosts:
             host.folder.mkdir(mode=0o755, parents=True)
+
+    def build_network(self) -> None:
+        """Make the namespaces and cables."""
+        net.build(self.plan, self.plan.hosts)
 
     def start_servers(
         self,

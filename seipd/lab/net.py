@@ -48,17 +48,17 @@ def run(*words: str, stdin: str | None = None) -> str:
     return done.stdout
 
 
-def build(plan: LabPlan) -> None:
-    """Make the bridge, and a namespace with a cable for each host."""
+def build(plan: LabPlan, hosts: Iterable[Host]) -> None:
+    """Make the bridge, and a namespace with a cable for each of these hosts."""
     run("ip", "netns", "add", plan.switch)
     run("ip", "-n", plan.switch, "link", "add", "br0", "type", "bridge")
     run("ip", "-n", plan.switch, "link", "set", "br0", "up")
-    for host in plan.hosts:
+    for host in hosts:
         _connect(plan, host)
-        _give_resolver(plan, host)
+        give_resolver(plan, host)
 
 
-def _give_resolver(plan: LabPlan, host: Host) -> None:
+def give_resolver(plan: LabPlan, host: Host) -> None:
     """Give a host a resolv.conf of its own, which ``ip netns exec`` puts in the place of /etc's.
 
     Endpoints ask the servers; those have nobody to ask, since a lab is not on the Internet.

@@ -15,13 +15,15 @@ from seipd.lab.mesh import Lab
 from seipd.lab.plan import LabPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _NUMBERS = itertools.count()
 
 
 @contextmanager
-def lab_of(servers: int, endpoints: int = 0, *, kind: type[Lab] = Lab) -> Iterator[Lab]:
+def lab_of(
+    servers: int, endpoints: int = 0, *, kind: Callable[[LabPlan], Lab] = Lab
+) -> Iterator[Lab]:
     """Give a lab that is yet to be built; nothing of it is left in the end."""
     if os.geteuid() != 0:
         pytest.skip("network namespaces need root")

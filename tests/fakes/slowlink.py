@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import os
 import struct
@@ -18,12 +17,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.fakes.namespaces import inside
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from seipd.lab.mesh import Lab
 
-_CLONE_NEWNET = 0x40000000
 _TUNSETIFF = 0x400454CA
 _TUN_NO_PI = 0x1001
 _PACKET_BYTES = 65_536
@@ -69,18 +69,10 @@ def slow_link(lab: Lab, one: str, other: str, one_way_ms: int) -> Iterator[SlowL
 
 def _tun_in(namespace: str, device: str) -> int:
     """Return the other side of a new tun in a namespace."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    home = os.open("/proc/self/ns/net", os.O_RDONLY)
-    away = os.open(f"/var/run/netns/{namespace}", os.O_RDONLY)
-    try:
-        assert libc.setns(away, _CLONE_NEWNET) == 0
+    with inside(namespace):
         tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         wish = struct.pack("16sH22x", device.encode(), _TUN_NO_PI)
         fcntl.ioctl(tun, _TUNSETIFF, wish)
-        assert libc.setns(home, _CLONE_NEWNET) == 0
-    finally:
-        os.close(home)
-        os.close(away)
     return tun
 
 

@@ -32,7 +32,7 @@ def cables(tmp_path: Path):
     plan.folder.mkdir()
     (plan.folder / "lab.json").write_bytes(canonical.encode(plan.value()))
     try:
-        net.build(plan)
+        net.build(plan, plan.hosts)
         yield plan
     finally:
         net.remove(PREFIX)
