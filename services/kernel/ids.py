@@ -137,6 +137,11 @@ def node_id_of(key: bytes) -> NodeId:
     return NodeId(_uuid8(digest))
 
 
+def relay_id_of(key: bytes) -> str:
+    """Return the id of the relay with this identity key (a version 8 UUID)."""
+    return _uuid8(hashlib.sha256(b"seipd/relay/v1\0" + key).digest()[:16])
+
+
 def mesh_id_of(root_key: bytes) -> MeshId:
     """Return the id of the mesh with this genesis root key: its SHA-256 in hex."""
     return MeshId(hashlib.sha256(root_key).hexdigest())

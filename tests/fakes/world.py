@@ -16,6 +16,7 @@ from services.authority.governance import view as governance
 from services.authority.ipam import view as ipam
 from services.authority.names import view as names
 from services.authority.recovery import view as recovery
+from services.authority.relays import view as relays
 from services.authority.releases import view as releases
 from services.authority.rootkeys import view as rootkeys
 from services.authority.serversecrets import view as serversecrets
@@ -49,6 +50,7 @@ APPLIERS = {
     **dnskeys.appliers(verify),
     **splitdns.APPLIERS,
     **recovery.APPLIERS,
+    **relays.appliers(verify),
     **releases.APPLIERS,
     **serversecrets.APPLIERS,
     **governance.APPLIERS,

@@ -16,6 +16,7 @@ from services.authority.governance import view as governance_view
 from services.authority.ipam import view as ipam_view
 from services.authority.names import view as names_view
 from services.authority.recovery import view as recovery_view
+from services.authority.relays import view as relays_view
 from services.authority.releases import view as releases_view
 from services.authority.rootkeys import view as rootkeys_view
 from services.authority.serversecrets import view as secrets_view
@@ -95,6 +96,7 @@ def appliers() -> Appliers:
         **dnskeys_view.appliers(verify),
         **split_view.APPLIERS,
         **recovery_view.APPLIERS,
+        **relays_view.appliers(verify),
         **releases_view.APPLIERS,
         **secrets_view.APPLIERS,
         **governance_view.APPLIERS,

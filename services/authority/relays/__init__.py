@@ -1,0 +1,1 @@
+"""Community relays: who runs which, where, for whom."""
