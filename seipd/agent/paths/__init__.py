@@ -1,0 +1,1 @@
+"""Direct and relayed tunnels between endpoints, beside the one to the server."""
