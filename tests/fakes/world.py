@@ -21,6 +21,7 @@ from services.authority.releases import view as releases
 from services.authority.rootkeys import view as rootkeys
 from services.authority.serversecrets import view as serversecrets
 from services.authority.splitdns import view as splitdns
+from services.authority.tree import routes as tree_routes
 from services.authority.tree import view as tree
 from services.authority.trust import view as trust
 from services.base.crypto.signatures import SigningKey, verify
@@ -42,6 +43,7 @@ from services.kernel.records import PLATFORM, Entry, Record, draft_record
 
 APPLIERS = {
     **tree.APPLIERS,
+    **tree_routes.APPLIERS,
     **ipam.APPLIERS,
     **enroll.appliers(verify),
     **trust.APPLIERS,

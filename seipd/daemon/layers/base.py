@@ -21,6 +21,7 @@ from services.authority.releases import view as releases_view
 from services.authority.rootkeys import view as rootkeys_view
 from services.authority.serversecrets import view as secrets_view
 from services.authority.splitdns import view as split_view
+from services.authority.tree import routes as tree_routes
 from services.authority.tree import view as tree_view
 from services.authority.trust import view as trust_view
 from services.base.crypto.signatures import verify
@@ -87,6 +88,7 @@ def appliers() -> Appliers:
     """Return the kinds of every view."""
     return {
         **tree_view.APPLIERS,
+        **tree_routes.APPLIERS,
         **ipam_view.APPLIERS,
         **enroll_view.appliers(verify),
         **trust_view.APPLIERS,

@@ -11,6 +11,7 @@
 
 Kinds: ``tree.create``, ``tree.move``, ``tree.rename``, ``tree.remove``, ``tree.attach``,
 ``tree.grant``, ``tree.revoke``. Endpoints are born by ``auth.redeem``; their node is made here.
+What they carry for others is in ``routes``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from services.authority.tree.permissions import (
     held_capability,
     require,
 )
+from services.authority.tree.prefixes import let_go
 from services.kernel.errors import InputError, RejectedError
 from services.kernel.ids import (
     NodeId,
@@ -105,8 +107,10 @@ def create_endpoint(
 
 
 def remove_node(state: StateWriter, node_id: str, node: dict[str, Any]) -> None:
-    """Take a node out of the tree, its name and WireGuard key with it."""
+    """Take a node out of the tree, its name, WireGuard key and routes with it."""
     state.delete("tree", node_id)
+    for prefix in node.get("routes", ()):
+        let_go(state, prefix)
     state.delete("name", f"{node['parent']}/{node['name']}")
     if "wireguard_key" in node:
         state.delete("wg", node["wireguard_key"])
