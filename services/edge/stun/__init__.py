@@ -1,0 +1,1 @@
+"""STUN: tells whoever asks by which address and port they are seen (RFC 8489)."""
