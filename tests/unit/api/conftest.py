@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import sys
 
 import pytest
 from aiohttp import web
@@ -12,6 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tests.fakes.neighbour import Neighbour, hand_over
 from tests.fakes.one_server import OneServer
+from tests.fakes.programs import run_program
 
 
 @pytest.fixture
@@ -70,14 +70,8 @@ async def seipd(server):
     await web.UnixSite(runner, str(server.folder / "run/seipd.sock")).start()
 
     async def run(*arguments, stdin=subprocess.DEVNULL):
-        command = [sys.executable, "-m", "seipd", f"--data-root={server.folder}"]
-        return await asyncio.to_thread(
-            subprocess.run,
-            [*command, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            stdin=stdin,
-        )
+        words = (f"--data-root={server.folder}", *arguments)
+        return await asyncio.to_thread(run_program, "seipd", *words, stdin=stdin)
 
     yield run
     await runner.cleanup()

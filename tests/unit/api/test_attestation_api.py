@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import stat
-import subprocess
-import sys
 
 import pytest
 from aiohttp import web
@@ -79,24 +76,6 @@ async def place(server):
 async def operator(server):
     async with TestClient(TestServer(server.app("operator"))) as client:
         yield client
-
-
-@pytest.fixture
-async def seipd(server):
-    """Run ``seipd`` against the daemon's own socket."""
-    (server.folder / "run").mkdir()
-    runner = web.AppRunner(server.app("operator"))
-    await runner.setup()
-    await web.UnixSite(runner, str(server.folder / "run/seipd.sock")).start()
-
-    async def run(*arguments):
-        command = [sys.executable, "-m", "seipd", f"--data-root={server.folder}"]
-        return await asyncio.to_thread(
-            subprocess.run, [*command, *map(str, arguments)], capture_output=True, text=True
-        )
-
-    yield run
-    await runner.cleanup()
 
 
 def challenge_for(server: OneServer) -> Challenge:

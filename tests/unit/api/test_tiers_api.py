@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import subprocess
-import sys
 
 import pytest
 from aiohttp import web
@@ -19,6 +17,7 @@ from services.base.ledger.changes import genesis_from_record
 from services.kernel.errors import ConfigError, InputError
 from services.kernel.ids import server_id_of
 from tests.fakes.one_server import OneServer
+from tests.fakes.programs import run_program
 from tests.fakes.world import World, key_of
 
 OTHER = key_of("other")
@@ -128,12 +127,10 @@ async def test_trust_peer_says_the_tier_and_each_reason(server) -> None:
     runner = web.AppRunner(server.app("operator"))
     await runner.setup()
     await web.UnixSite(runner, str(server.folder / "run/seipd.sock")).start()
-    command = [sys.executable, "-m", "seipd", f"--data-root={server.folder}", "trust"]
 
     async def run(*arguments: str) -> str:
-        done = await asyncio.to_thread(
-            subprocess.run, [*command, *arguments], capture_output=True, text=True
-        )
+        words = (f"--data-root={server.folder}", "trust", *arguments)
+        done = await asyncio.to_thread(run_program, "seipd", *words)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -6,8 +6,6 @@ import asyncio
 import dataclasses
 import hashlib
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +19,7 @@ from services.kernel.ids import b64u_encode, server_id_of
 from services.kernel.service import Health, HealthState
 from services.mesh.facts.statewords import WordKeeper
 from tests.fakes.one_server import OneServer
+from tests.fakes.programs import run_program
 from tests.fakes.world import key_of
 from tests.unit.base_ledger_log.fork_kit import forked
 
@@ -179,8 +178,8 @@ async def test_led_05_the_proof_leaves_the_mesh_and_holds_outside(server, seipd,
     assert "equivocation" in done.stdout
     out = tmp_path / "proof.json"
     assert (await seipd("trust", "peer", LIAR_ID, "--proof", out)).returncode == 0
-    program = [sys.executable, "-m", "seipd.cli.verify", "equivocation", str(out), "--json"]
-    judged = await asyncio.to_thread(subprocess.run, program, capture_output=True, text=True)
+    words = ("equivocation", out, "--json")
+    judged = await asyncio.to_thread(run_program, "seipd.cli.verify", *words)
     assert judged.returncode == 0
     assert json.loads(judged.stdout)["server_id"] == LIAR_ID
 

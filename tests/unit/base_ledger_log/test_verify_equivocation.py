@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from services.base.crypto.signatures import SigningKey
 from services.base.ledger.equivocation import find
 from services.base.ledger.note import NoteVerifier
 from services.kernel.ids import server_id_of
+from tests.fakes.programs import run_program
 from tests.unit.base_ledger_log.fork_kit import KEY, MESH, certificate_of, forked
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -24,13 +23,7 @@ STRANGER = NoteVerifier(name=PROOF.verifier.name, public_key=SigningKey(b"o" * 3
 
 
 def verify(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "seipd.cli.verify", "equivocation", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=CHECKOUT,
-        timeout=60,
-    )
+    return run_program("seipd.cli.verify", "equivocation", *arguments)
 
 
 def assert_not_good(result) -> str:

@@ -11,11 +11,10 @@ import random
 import secrets
 import shutil
 import stat
-import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -34,7 +33,11 @@ from services.base.storage.root import DataRoot
 from services.kernel.errors import ConflictError, CorruptError, NotFoundError
 from services.kernel.ids import new_uuid, node_id_of
 from tests.fakes.one_server import OneServer
+from tests.fakes.programs import run_program
 from tests.fakes.signer_audit import AuditedSigner
+
+if TYPE_CHECKING:
+    import subprocess
 
 pytestmark = pytest.mark.slow
 
@@ -348,12 +351,7 @@ def test_a_backup_with_any_bytes_changed_is_refused_or_the_same(backup, tmp_path
 
 
 def seipd(root: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "seipd", "--data-root", str(root), *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_program("seipd", "--data-root", root, *words)
 
 
 def test_cli_the_commands_say_what_they_did_or_why_not(server, tmp_path):

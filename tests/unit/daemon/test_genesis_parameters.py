@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from seipd.cli.options import parameters_of
@@ -15,6 +12,7 @@ from services.base.ledger.state import State
 from services.kernel.addr import default_ranges
 from services.kernel.errors import ConfigError, RejectedError
 from tests.fakes.one_server import OneServer
+from tests.fakes.programs import run_program
 
 
 async def genesis_of(tmp_path, **said):
@@ -78,10 +76,8 @@ def test_parameters_on_the_command_line() -> None:
 
 
 def test_init_refuses_a_value_out_of_range_before_it_makes_anything(tmp_path) -> None:
-    command = [sys.executable, "-m", "seipd", f"--data-root={tmp_path}/data", "init"]
-    done = subprocess.run(
-        [*command, "--parameter", "root_rotation_interval_days=91"], capture_output=True, text=True
-    )
+    parameter = "root_rotation_interval_days=91"
+    done = run_program("seipd", f"--data-root={tmp_path}/data", "init", "--parameter", parameter)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: root_rotation_interval_days is 1-90\n"
     assert not (tmp_path / "data").exists()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -25,6 +23,7 @@ from services.mesh.gossip.peerstate import PeerState
 from services.mesh.membership.states import State
 from tests.fakes.neighbour import Neighbour
 from tests.fakes.one_server import OneServer
+from tests.fakes.programs import run_program
 
 FAR = "server-00000000000000ff"
 
@@ -163,10 +162,9 @@ async def test_servers_and_peers_show_state_region_lag_latency_and_the_reason(
     server, command
 ) -> None:
     async def seipd(*arguments: str) -> str:
-        words = [sys.executable, "-m", "seipd", f"--data-root={server.one.folder}", *arguments]
-        done = await asyncio.to_thread(
-            subprocess.run, words, capture_output=True, text=True, check=True
-        )
+        words = (f"--data-root={server.one.folder}", *arguments)
+        done = await asyncio.to_thread(run_program, "seipd", *words)
+        assert done.returncode == 0
         return done.stdout
 
     table, document = await seipd(command), json.loads(await seipd(command, "--json"))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +21,7 @@ from services.mesh.facts.kinds import KINDS, LOAD
 from services.mesh.facts.payloads import LoadPayload, decode_payload, encode_payload
 from services.mesh.facts.statewords import WordKeeper
 from tests.fakes.one_server import OneServer
+from tests.fakes.programs import run_program
 
 NOW_MS = 1_700_000_000_000
 
@@ -180,10 +179,9 @@ async def test_seipd_servers_shows_it_as_a_table_and_as_json(server) -> None:
     await web.UnixSite(runner, str(server.folder / "run/seipd.sock")).start()
 
     async def seipd(*arguments: str) -> str:
-        command = [sys.executable, "-m", "seipd", f"--data-root={server.folder}", *arguments]
-        done = await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, check=True
-        )
+        words = (f"--data-root={server.folder}", *arguments)
+        done = await asyncio.to_thread(run_program, "seipd", *words)
+        assert done.returncode == 0
         return done.stdout
 
     table, document = await seipd("servers"), json.loads(await seipd("servers", "--json"))

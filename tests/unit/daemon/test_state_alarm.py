@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -21,9 +19,12 @@ from services.mesh.facts.contradictions import (
     WordWatch,
     decode_contradiction,
 )
+from tests.fakes.programs import run_program
 from tests.unit.mesh_facts.test_state_words import fact, word, world_of_three_witnesses
 
 if TYPE_CHECKING:
+    import subprocess
+
     from services.base.ledger.ticks import StateWord
     from tests.fakes.world import World
 
@@ -132,8 +133,7 @@ def test_one_author_can_not_fill_the_memory() -> None:
 
 
 def verify(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "seipd.cli.verify", "state", *arguments, "--json"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_program("seipd.cli.verify", "state", *arguments, "--json")
 
 
 def test_the_proof_verifies_offline_and_nothing_else_does(tmp_path) -> None:
