@@ -22,6 +22,8 @@ from tests.sim.plan import CHAOS_S, Crash, Cut, Plan, Save, Step
 from tests.sim.root_holder import RosterStep, Task
 from tests.sim.scenario import play
 
+pytestmark = pytest.mark.slow
+
 SERVERS = 6
 MOMENTS = st.floats(0, CHAOS_S, allow_nan=False)
 ANYONE = st.integers(0, SERVERS - 1)
