@@ -135,4 +135,4 @@ def _is_own_block(state: StateReader, node_id: str, network: Network) -> bool:
 
 
 def _overlap(one: Network, other: Network) -> bool:
-    return one.version == other.version and one.overlaps(other)  # type: ignore[arg-type]  # alike
+    return one.version == other.version and one.overlaps(other)
