@@ -15,6 +15,7 @@ from services.mesh.facts.payloads import (
     LoadPayload,
     Payload,
     PortsPayload,
+    RelayPayload,
     ReleasePayload,
     decode_payload,
 )
@@ -67,6 +68,7 @@ LINKS: Final = 4
 RELEASE: Final = 5
 CHALLENGE: Final = 6
 PORTS: Final = 7
+RELAY: Final = 8
 
 KINDS: Final = {
     kind.number: kind
@@ -98,6 +100,7 @@ KINDS: Final = {
             payload=ChallengePayload,
         ),
         FactKind(number=PORTS, name="ports", max_lifetime_ms=1 * _DAY_MS, payload=PortsPayload),
+        FactKind(number=RELAY, name="relay", max_lifetime_ms=1 * _DAY_MS, payload=RelayPayload),
     )
 }
 

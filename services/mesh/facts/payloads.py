@@ -9,6 +9,10 @@
     6 challenge [[[name, digest (32)], ...]]   what a CA will look for at _acme-challenge.<name>.
                <domain>: the digest's base64url as a TXT record; names below the mesh's domain
     7 ports    [private HTTPS, STUN, relay, DNS, hole punch]   0 for what is not served
+    8 relay    [box key (32), port, IPv6 address or "", sessions, thousandths of what it can carry,
+               [[relay (8), voice (8 or 0), uptime, delivery, evenness, rating or nil], ...]]
+               the relay of the signer itself, port 0 where it is none; then what is told of
+               relays there, in thousandths, in order: by a customer, or by the signer (no voice)
 
 A CPU may have more to do than it can: the first number of a load goes beyond 1000.
 """
@@ -30,6 +34,8 @@ MAX_LATENCY_MS: Final = 60_000
 MAX_LINKS: Final = 32
 MAX_PERMILLE: Final = 100_000
 MAX_CHALLENGES: Final = 8
+MAX_RELAY_VOICES: Final = 10
+MAX_PART: Final = 1000
 
 # Where an IPv6 address holds an IPv4 one: compatible, mapped, translated (RFC 4291, 6052, 3056).
 _EMBEDDING: Final = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96")))
@@ -48,6 +54,7 @@ _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 _Name = Annotated[
     str, msgspec.Meta(max_length=190, pattern=r"\A[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){1,8}\Z")
 ]
+_Part = Annotated[int, msgspec.Meta(ge=0, le=MAX_PART)]
 _RawId = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 
 
@@ -124,6 +131,28 @@ class PortsPayload(Payload, frozen=True):
     relay: _PortOrNone
     dns: _PortOrNone
     hole_punch: _PortOrNone
+
+
+class RelayVoice(Payload, frozen=True):
+    """What one voice says of one relay: the first bytes of its id and of the customer's digest."""
+
+    relay: _RawId
+    voice: Annotated[bytes, msgspec.Meta(max_length=8)]
+    uptime: _Part
+    delivery: _Part
+    evenness: _Part
+    rating: _Part | None
+
+
+class RelayPayload(Payload, frozen=True):
+    """The signer's own relay, and what it heard of others."""
+
+    box: _Digest
+    port: _PortOrNone
+    host6: Annotated[str, msgspec.Meta(max_length=39)]
+    sessions_count: _Count
+    load_permille: _Permille
+    voices: Annotated[tuple[RelayVoice, ...], msgspec.Meta(max_length=MAX_RELAY_VOICES)]
 
 
 P = TypeVar("P", bound=Payload)
@@ -204,6 +233,18 @@ def _check(payload: Payload) -> None:
         pairs = [(one.name, one.digest) for one in payload.challenges]
         if pairs != sorted(set(pairs)):
             raise InputError("challenges out of order or twice")
+    elif isinstance(payload, RelayPayload):
+        _check_relay(payload)
+
+
+def _check_relay(payload: RelayPayload) -> None:
+    if payload.host6 and ip_address(check_host(payload.host6)).version != 6:
+        raise InputError("that is no IPv6 address")
+    if any(len(one.voice) not in (0, 8) for one in payload.voices):
+        raise InputError("a voice has eight bytes, or none")
+    names = [(one.relay, one.voice) for one in payload.voices]
+    if names != sorted(set(names)):
+        raise InputError("voices out of order or twice")
 
 
 def _check_order(servers: list[bytes]) -> None:

@@ -30,6 +30,7 @@ from services.mesh.facts.kinds import (
     LINKS,
     LOAD,
     PORTS,
+    RELAY,
     RELEASE,
     STATE,
 )
@@ -42,6 +43,7 @@ from services.mesh.facts.payloads import (
     LinksPayload,
     LoadPayload,
     PortsPayload,
+    RelayPayload,
     ReleasePayload,
     decode_payload,
     encode_payload,
@@ -73,6 +75,11 @@ SAID = {
     ),
     PORTS: encode_payload(
         PortsPayload(private_http=9101, stun=3478, relay=9103, dns=53, hole_punch=0)
+    ),
+    RELAY: encode_payload(
+        RelayPayload(
+            box=bytes(32), port=9103, host6="", sessions_count=3, load_permille=4, voices=()
+        )
     ),
 }
 
