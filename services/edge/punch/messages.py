@@ -88,6 +88,8 @@ class SignalCode(IntEnum):
     """Packets go over the server again."""
     RESTARTED = 1
     """What was known of paths to the sender counts no more."""
+    UP = 2
+    """The sender has a tunnel to the receiver, and waits for the same to be said."""
 
 
 _Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
