@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from services.edge.wireguard import sidetable
 from services.edge.wireguard.kernel import KIND, KernelBackend
 from services.edge.wireguard.links import (
     LinkKindError,
@@ -32,7 +33,12 @@ _CAP_NET_ADMIN = 12
 
 
 async def choose_backend(
-    choice: BackendChoice, *, interface: str, run_dir: Path, on_gone: Callable[[], None]
+    choice: BackendChoice,
+    *,
+    interface: str,
+    run_dir: Path,
+    on_gone: Callable[[], None],
+    fwmark: int = 0,
 ) -> Backend:
     """Return the backend to use; leaves nothing behind.
 
@@ -45,12 +51,15 @@ async def choose_backend(
     """
     require_net_admin()
     link = await find_link(interface)
+
+    def made(kind: type[KernelBackend | UserspaceBackend]) -> Backend:
+        return kind(interface=interface, run_dir=run_dir, on_gone=on_gone, fwmark=fwmark)
+
     if link is not None:
-        kind = KernelBackend if link.kind == KIND else UserspaceBackend
-        return kind(interface=interface, run_dir=run_dir, on_gone=on_gone)
+        return made(KernelBackend if link.kind == KIND else UserspaceBackend)
     if choice != "userspace":
         if await kernel_has_wireguard():
-            return KernelBackend(interface=interface, run_dir=run_dir, on_gone=on_gone)
+            return made(KernelBackend)
         if choice == "kernel":
             raise UnavailableError(
                 "this kernel has no WireGuard",
@@ -65,11 +74,11 @@ async def choose_backend(
             code="no_wireguard",
             mend="modprobe tun; in a container pass the device in",
         )
-    return UserspaceBackend(interface=interface, run_dir=run_dir, on_gone=on_gone)
+    return made(UserspaceBackend)
 
 
 async def remove_leftover(*, interface: str, run_dir: Path, public_key: bytes | None) -> bool:
-    """Remove the interface that an earlier run of ours left, if there is one.
+    """Remove the interface that an earlier run of ours left, if there is one, and its rules.
 
     Returns:
         Whether there was one.
@@ -78,6 +87,7 @@ async def remove_leftover(*, interface: str, run_dir: Path, public_key: bytes | 
         ConflictError: ``interface_in_use``: there is one that is not ours; it stays.
     """
     require_net_admin()
+    await sidetable.clear(interface)
     link = await find_link(interface)
     if link is None:
         return False

@@ -50,8 +50,11 @@ class KernelBackend:
 
     kind: ClassVar[str] = "kernel"
 
-    def __init__(self, *, interface: str, run_dir: Path, on_gone: Callable[[], None]) -> None:
+    def __init__(
+        self, *, interface: str, run_dir: Path, on_gone: Callable[[], None], fwmark: int = 0
+    ) -> None:
         self._interface = interface
+        self._fwmark = fwmark
         self._ownership = Ownership(interface=interface, backend=self.kind, run_dir=run_dir)
         self._on_gone = on_gone
         self._worker: ThreadPoolExecutor | None = None
@@ -130,6 +133,8 @@ class KernelBackend:
             )
         if listen_port not in (0, there.listen_port):
             attributes.append(["WGDEVICE_A_LISTEN_PORT", listen_port])
+        if self._fwmark:
+            attributes.append(["WGDEVICE_A_FWMARK", self._fwmark])
         try:
             if attributes:
                 await self._call(partial(self._send, attributes))

@@ -134,16 +134,41 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SideTable:
+    """Routes in a table of their own, which takes nothing from what the host reaches by itself.
+
+    Without ``past_mark`` only packets that came in by the interface ask it. With it everything
+    asks, save packets of that mark, once the main table has no word but its default route.
+    """
+
+    routes: tuple[Route, ...] = ()
+    past_mark: int | None = None
+    excepted: tuple[str, ...] = ()
+    """What goes by the main table all the same."""
+    closed: tuple[str, ...] = ()
+    """What is refused while the interface is away."""
+
+    def __post_init__(self) -> None:
+        if len({route.destination for route in self.routes}) != len(self.routes):
+            raise InputError("two routes to one destination")
+        for text in (*self.excepted, *self.closed):
+            if canonical_prefix(text) != text:
+                raise InputError(f"{text} is not a canonical prefix")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InterfacePlan:
     """Addresses (with their prefix length), routes and MTU of the interface.
 
     ``forwarding`` makes this host carry packets between peers: servers want it, endpoints do not.
+    Without ``side`` no table beside the main one is looked at.
     """
 
     addresses: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
     mtu: int = 1420
     forwarding: bool = False
+    side: SideTable | None = None
 
     def __post_init__(self) -> None:
         for text in self.addresses:

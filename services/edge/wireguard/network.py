@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyroute2.netlink.exceptions import NetlinkError
 
+from services.edge.wireguard import sidetable
 from services.edge.wireguard.links import bring_up, netlink, require_link
 from services.kernel.errors import ConflictError, UnavailableError
 
@@ -92,6 +93,8 @@ async def ensure(interface: str, plan: InterfacePlan) -> NetworkOutcome:
         await _apply(link.index, steps)
     else:
         raise UnavailableError(f"{interface} does not take its addresses and routes")
+    if plan.side is not None:
+        changes_count += await sidetable.ensure(interface, link.index, plan.side)
     problems: tuple[str, ...] = ()
     if plan.forwarding:
         problems = await asyncio.to_thread(_ensure_forwarding, interface)

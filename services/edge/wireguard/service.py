@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from services.base.crypto.agreement import x25519_public
-from services.edge.wireguard import network
+from services.edge.wireguard import network, sidetable
 from services.edge.wireguard.choose import BackendChoice, choose_backend, remove_leftover
 from services.edge.wireguard.driver import Driver, DriverCounters
 from services.edge.wireguard.model import (
@@ -77,6 +77,7 @@ class WireGuardService:
         backend_choice: BackendChoice = "auto",
         plan: InterfacePlan | None = None,
         drift_interval_s: float = DRIFT_INTERVAL_S,
+        fwmark: int = 0,
     ) -> None:
         check_interface_name(interface)
         check_key(private_key)
@@ -90,6 +91,7 @@ class WireGuardService:
         self._choice: BackendChoice = backend_choice
         self._plan = plan or InterfacePlan()
         self._drift_interval_s = drift_interval_s
+        self._fwmark = fwmark
         self._state = HealthState.STOPPED
         self._why = ""
         self._running: _Running | None = None
@@ -126,6 +128,8 @@ class WireGuardService:
                 running.task.cancel()
                 await asyncio.wait({running.task})
             await (running.backend.remove() if down else running.backend.close())
+            if down:
+                await sidetable.clear(self._interface)
         elif down:
             await remove_leftover(
                 interface=self._interface, run_dir=self._run_dir, public_key=self._public_key
@@ -276,4 +280,5 @@ class WireGuardService:
             interface=self._interface,
             run_dir=self._run_dir,
             on_gone=self._note_gone,
+            fwmark=self._fwmark,
         )

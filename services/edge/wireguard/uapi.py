@@ -42,6 +42,7 @@ def encode_set(
     *,
     private_key: bytes | None = None,
     listen_port: int | None = None,
+    fwmark: int | None = None,
 ) -> bytes:
     """Return one ``set`` request; the device handles its lines in this order."""
     lines = ["set=1"]
@@ -49,6 +50,8 @@ def encode_set(
         lines.append(f"private_key={private_key.hex()}")
     if listen_port is not None:
         lines.append(f"listen_port={listen_port}")
+    if fwmark is not None:
+        lines.append(f"fwmark={fwmark}")
     if changes is not None:
         for key in changes.remove:
             lines += (f"public_key={key.hex()}", "remove=true")

@@ -41,8 +41,11 @@ class UserspaceBackend:
 
     kind: ClassVar[str] = "userspace"
 
-    def __init__(self, *, interface: str, run_dir: Path, on_gone: Callable[[], None]) -> None:
+    def __init__(
+        self, *, interface: str, run_dir: Path, on_gone: Callable[[], None], fwmark: int = 0
+    ) -> None:
         self._interface = interface
+        self._fwmark = fwmark
         self._on_gone = on_gone
         self._ownership = Ownership(interface=interface, backend=self.kind, run_dir=run_dir)
         self._log = run_dir / f"wireguard-{interface}.log"
@@ -175,6 +178,8 @@ class UserspaceBackend:
             raise UnavailableError("wireguard-go does not come up")
         if listen_port not in (0, (await self.read()).listen_port):
             await self._set(uapi.encode_set(listen_port=listen_port), port=listen_port)
+        if self._fwmark:
+            await self._set(uapi.encode_set(fwmark=self._fwmark))
 
     async def _set(self, request: bytes, *, port: int = 0) -> None:
         reply = await self._connection.request(request)
