@@ -95,6 +95,7 @@ class HttpClient:
         url: str,
         *,
         json: Any = None,  # noqa: ANN401 (JSON)
+        body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         max_bytes: int = MAX_RESPONSE_BYTES,
@@ -110,8 +111,8 @@ class HttpClient:
         if self._session is None:
             raise UnreachableError("the client is closed")
         sent = dict(headers or {})
-        body = None if json is None else canonical.encode(json)
-        if body is not None:
+        if json is not None:
+            body = canonical.encode(json)
             sent["Content-Type"] = "application/json"
         try:
             async with (

@@ -12,6 +12,7 @@ routers do. (Where one refuses instead, it takes the port for itself, and no hol
 
 from __future__ import annotations
 
+import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
     from seipd.lab.plan import Host, LabPlan
 
+WAN = "198.18.0.0/24"
+PUBLIC = "11.1.0"
+"""The WAN addresses of routers that map ports: those refuse to where theirs is for benchmarks."""
 SECOND_ADDRESS_OFFSET = 40
 """The first server's second address, for what asks a STUN server from two sides."""
 
@@ -42,6 +46,7 @@ class Kind(StrEnum):
     DOUBLE_NAT = "double NAT"
     IPV6_ONLY = "IPv6-only"
     DUAL_STACK = "symmetric with IPv6"
+    MAPPING = "symmetric that maps ports"
 
     @property
     def has_ipv4(self) -> bool:
@@ -56,7 +61,7 @@ class Kind(StrEnum):
     @property
     def is_symmetric(self) -> bool:
         """Whether each destination sees another port of it, by IPv4."""
-        return self in (Kind.SYMMETRIC, Kind.DUAL_STACK)
+        return self in (Kind.SYMMETRIC, Kind.DUAL_STACK, Kind.MAPPING)
 
     @property
     def is_choosy(self) -> bool:
@@ -64,12 +69,20 @@ class Kind(StrEnum):
         return self.is_symmetric or self in (Kind.PORT_RESTRICTED, Kind.DOUBLE_NAT)
 
 
-def permits_direct(one: Kind, other: Kind) -> bool:
-    """Say whether two endpoints can reach each other without a relay, by the books."""
+def permits_direct(one: Kind, other: Kind, *, asks_routers: bool = True) -> bool:
+    """Say whether two endpoints can reach each other without a relay, by the books.
+
+    Args:
+        one: where one is.
+        other: where the other is.
+        asks_routers: whether they ask routers that map ports for one.
+    """
     if one.has_ipv6 and other.has_ipv6:
         return True
     if not (one.has_ipv4 and other.has_ipv4):
         return False
+    if asks_routers and Kind.MAPPING in (one, other):
+        return True
     is_guessed = (one.is_symmetric and other.is_choosy) or (other.is_symmetric and one.is_choosy)
     return not is_guessed
 
@@ -117,7 +130,7 @@ class NatLab(Lab):
     def __init__(self, plan: LabPlan, kinds: Sequence[Kind]) -> None:
         super().__init__(plan)
         self.sites = {
-            host.name: Site(number=number, kind=kind, wan=host.address)
+            host.name: Site(number=number, kind=kind, wan=wan_address(host, number, kind))
             for number, (host, kind) in enumerate(zip(plan.endpoints, kinds, strict=True), start=1)
         }
 
@@ -135,7 +148,11 @@ class NatLab(Lab):
         """Make the WAN, the servers on it, and a home for each endpoint."""
         net.build(self.plan, self.plan.servers)
         for number, server in enumerate(self.plan.servers):
-            _ip(server.namespace, f"addr add {server_address6(server)}/64 dev eth0 nodad")
+            _ip(
+                server.namespace,
+                f"addr add {server_address6(server)}/64 dev eth0 nodad",
+                f"route add {PUBLIC}.0/24 dev eth0",
+            )
             if number == 0:
                 _ip(server.namespace, f"addr add {self.second_address()}/24 dev eth0")
         for host in self.plan.endpoints:
@@ -164,6 +181,24 @@ class NatLab(Lab):
         self._to_wan(outermost, site, "wan0")
         nftables(router, nat_rules(site.kind, site) + FIREWALL)
         at_home(router, "lan0", host.namespace, "eth0", site)
+        if site.kind is Kind.MAPPING:
+            self._start_mapping(router, site)
+
+    def _start_mapping(self, router: str, site: Site) -> None:
+        """Have Debian's miniupnpd on a router; it ends with the lab's namespaces."""
+        folder = self.plan.folder / f"r{site.number}"
+        folder.mkdir()
+        nftables(router, MINIUPNPD_TABLE)
+        (folder / "miniupnpd.conf").write_text(MINIUPNPD_CONF.format(lan=site.lan))
+        program = ["miniupnpd", "-d", "-f", folder / "miniupnpd.conf", "-P", folder / "pid"]
+        with (folder / "log").open("wb") as log:
+            subprocess.Popen(
+                ["ip", "netns", "exec", router, *program],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def _router(self, name: str) -> str:
         namespace = f"{self.plan.prefix}-{name}"
@@ -178,7 +213,12 @@ class NatLab(Lab):
         _cable(self.plan.switch, port, namespace, device)
         _ip(self.plan.switch, f"link set {port} master br0")
         if site.kind.has_ipv4:
-            _ip(namespace, f"addr add {site.wan}/24 dev {device}")
+            away = WAN if site.kind is Kind.MAPPING else f"{PUBLIC}.0/24"
+            _ip(
+                namespace,
+                f"addr add {site.wan}/24 dev {device}",
+                f"route add {away} dev {device}",
+            )
         if site.kind.has_ipv6:
             _ip(namespace, f"addr add {site.wan6}/64 dev {device} nodad")
 
@@ -190,6 +230,11 @@ class NatLab(Lab):
             _ip(server.namespace, *ways.values())
         for name, own in homes:
             _ip(self.router(name), *(way for site, way in ways.items() if site != own))
+
+
+def wan_address(host: Host, number: int, kind: Kind) -> str:
+    """Return the WAN address of an endpoint's outermost machine."""
+    return f"{PUBLIC}.{number}" if kind is Kind.MAPPING else host.address
 
 
 def server_address6(server: Host) -> str:
@@ -233,6 +278,30 @@ def nat_rules(kind: Kind, site: Site) -> str:
         }}
     """
 
+
+MINIUPNPD_CONF = """
+ext_ifname=wan0
+listening_ip=lan0
+enable_natpmp=yes
+enable_upnp=yes
+secure_mode=yes
+upnp_table_name=miniupnpd
+upnp_nat_table_name=miniupnpd
+upnp_forward_chain=forward
+upnp_nat_chain=prerouting
+upnp_nat_postrouting_chain=postrouting
+uuid=11111111-2222-3333-4444-555555555555
+allow 1024-65535 {lan}.0/24 1024-65535
+deny 0-65535 0.0.0.0/0 0-65535
+"""
+
+MINIUPNPD_TABLE = """
+    table inet miniupnpd {
+      chain forward { }
+      chain prerouting { type nat hook prerouting priority dstnat - 5; policy accept; }
+      chain postrouting { type nat hook postrouting priority srcnat - 5; policy accept; }
+    }
+"""
 
 FIREWALL = """
     table inet home_filter {
