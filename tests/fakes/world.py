@@ -15,6 +15,7 @@ from services.authority.enroll import view as enroll
 from services.authority.governance import view as governance
 from services.authority.ipam import view as ipam
 from services.authority.names import view as names
+from services.authority.policy import view as policy
 from services.authority.recovery import view as recovery
 from services.authority.relays import view as relays
 from services.authority.releases import view as releases
@@ -51,6 +52,7 @@ APPLIERS = {
     **dnsnames.APPLIERS,
     **dnskeys.appliers(verify),
     **splitdns.APPLIERS,
+    **policy.APPLIERS,
     **recovery.APPLIERS,
     **relays.appliers(verify),
     **releases.APPLIERS,

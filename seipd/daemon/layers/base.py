@@ -15,6 +15,7 @@ from services.authority.enroll import view as enroll_view
 from services.authority.governance import view as governance_view
 from services.authority.ipam import view as ipam_view
 from services.authority.names import view as names_view
+from services.authority.policy import view as policy_view
 from services.authority.recovery import view as recovery_view
 from services.authority.relays import view as relays_view
 from services.authority.releases import view as releases_view
@@ -97,6 +98,7 @@ def appliers() -> Appliers:
         **dns_view.APPLIERS,
         **dnskeys_view.appliers(verify),
         **split_view.APPLIERS,
+        **policy_view.APPLIERS,
         **recovery_view.APPLIERS,
         **relays_view.appliers(verify),
         **releases_view.APPLIERS,

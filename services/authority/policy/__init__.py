@@ -1,0 +1,1 @@
+"""Which endpoint may reach which, on which port."""
