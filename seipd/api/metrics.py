@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from services.authority.trust import view as trust_view
 from services.edge.dns.service import DnsService
 from services.edge.resolver.service import ResolverService
+from services.edge.stun.service import StunService
 from services.kernel.service import HealthState
 from services.mesh.membership.states import State
 from services.runtime.looplag import LoopLagService
@@ -44,6 +45,8 @@ def render_metrics(services: ApiServices) -> bytes:
             _dns(service, registry)
         elif isinstance(service, ResolverService):
             _resolver(service, registry)
+        elif isinstance(service, StunService):
+            _stun(service, registry)
     Counter(
         "seipd_endpoint_reports",
         "False things that endpoints say they were shown",
@@ -71,6 +74,13 @@ def _resolver(service: ResolverService, registry: CollectorRegistry) -> None:
     flight.set(service.flight_count)
     cached = Gauge("seipd_resolver_cached", "Answers kept", registry=registry)
     cached.set(service.cached_count)
+
+
+def _stun(service: StunService, registry: CollectorRegistry) -> None:
+    what = "STUN: datagrams, and what became of them"
+    datagrams = Counter("seipd_stun_datagrams", what, ["outcome"], registry=registry)
+    for outcome, count in service.counters().items():
+        datagrams.labels(outcome).inc(count)
 
 
 def _gossip(services: ApiServices, registry: CollectorRegistry) -> None:

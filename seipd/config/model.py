@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from seipd.config.certificates import bad_certificates
 from seipd.config.hardware import bad_hardware
 from seipd.config.releases import RELEASES_FROM, bad_releases
+from seipd.config.stun import bad_stun
 from services.edge.ddns.target import parse_target
 from services.edge.resolver.upstreams import parse_upstreams
 from services.edge.wireguard.model import check_interface_name
@@ -80,6 +81,8 @@ class Settings:
     gossip_port: int = 9102
     relay_port: int = 9103
     stun_port: int = 3478
+    stun_servers: str = ""
+    stun_alternate_address: str = ""
     dns_port: int = 53
     dns_upstreams: str = ""
     ddns: str = ""
@@ -140,6 +143,7 @@ class Settings:
             collateral=self.attestation_collateral,
             interval_s=self.attestation_interval_s,
         )
+        faults += bad_stun(servers=self.stun_servers, alternate=self.stun_alternate_address)
         faults += _bad_ddns(self)
         faults += bad_certificates(
             tls=self.tls,

@@ -69,6 +69,7 @@ class DaemonInfo:
         through: Callable[[], Mapping[ServerId, ServerId]],
         clock: Clock,
         dns_port: Callable[[], int] = lambda: 0,
+        stun_port: Callable[[], int] = lambda: 0,
     ) -> None:
         self._settings = settings
         self._public_address = public_address
@@ -82,6 +83,7 @@ class DaemonInfo:
         self._words = words
         self._through = through
         self._dns_port = dns_port
+        self._stun_port = stun_port
         self._clock = clock
         self.services: Sequence[Service] = ()
         self.http: HttpPorts | None = None
@@ -264,6 +266,7 @@ class DaemonInfo:
             "gossip": self._gossip.port,
             "wireguard": self._wireguard.status().listen_port,
             "dns": self._dns_port(),
+            "stun": self._stun_port(),
         }
 
     def _names_by_key(self) -> dict[str, str]:

@@ -60,6 +60,7 @@ def compose(ground: Ground) -> Composition:
         mesh.attesting.service,
         mesh.restoring,
         mesh.alarm,
+        edge.stun,
         edge.resolver,
         edge.dns,
         edge.port_teller,

@@ -9,6 +9,7 @@ from seipd.daemon.layers.certifying import Certifying, certifying_of
 from seipd.daemon.layers.ddns import ddns_of
 from seipd.daemon.layers.mesh import backbone_of
 from seipd.daemon.layers.naming import dns_of, port_teller_of, resolver_of
+from seipd.daemon.layers.stun import stun_of
 from seipd.daemon.layers.watching_zone import missing_of
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from services.edge.ddns.service import DdnsService
     from services.edge.dns.service import DnsService
     from services.edge.resolver.service import ResolverService
+    from services.edge.stun.service import StunService
     from services.mesh.gossip.service import GossipService
 
 
@@ -43,6 +45,7 @@ class EdgeLayer:
     wireguard: WireGuardService
     peering: PeeringService
     reach: ReachService
+    stun: StunService
     resolver: ResolverService
     dns: DnsService
     ddns: DdnsService
@@ -62,6 +65,7 @@ def edge_of(
     gossip.subscribe_addresses(lambda server_id: peering.address_learnt(ServerId(server_id)))
     resolver = resolver_of(ground, base)
     dns = dns_of(ground, base, authority.zone_keys, gossip, resolver)
+    stun = stun_of(ground)
     return EdgeLayer(
         auth=AuthService(
             ledger=ledger, session_key=ground.identity.session_signing_key, clock=clock
@@ -70,13 +74,14 @@ def edge_of(
         wireguard=wireguard,
         peering=peering,
         reach=reach_of(ground, base, gossip, wireguard, peering),
+        stun=stun,
         resolver=resolver,
         dns=dns,
         ddns=ddns_of(ground, mesh.secrets),
         certifying=certifying_of(
             ground, base, gossip, hurry=dns.hurry, missing=missing_of(ground, base, gossip, dns)
         ),
-        port_teller=port_teller_of(ground, gossip, dns),
+        port_teller=port_teller_of(ground, gossip, dns, stun),
     )
 
 

@@ -101,6 +101,7 @@ def info_of(
         words=mesh.words,
         through=lambda: edge.reach.through,
         dns_port=lambda: edge.dns.port,
+        stun_port=lambda: edge.stun.port,
         clock=ground.clock,
     )
 

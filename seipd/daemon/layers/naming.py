@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from seipd.daemon.layers.base import BaseLayer
     from seipd.daemon.layers.ground import Ground
     from services.authority.dnskeys.service import ZoneKeysService
+    from services.edge.stun.service import StunService
     from services.mesh.facts.envelope import Fact
     from services.mesh.gossip.service import GossipService
 
@@ -158,14 +159,16 @@ def settings_of(ground: Ground) -> DnsSettings:
     )
 
 
-def port_teller_of(ground: Ground, gossip: GossipService, dns: DnsService) -> PortTeller:
+def port_teller_of(
+    ground: Ground, gossip: GossipService, dns: DnsService, stun: StunService
+) -> PortTeller:
     """Return what tells the other servers where this one's services are."""
     settings = ground.settings
 
     def ports() -> PortsPayload:
         return PortsPayload(
             private_http=settings.private_http_port,
-            stun=settings.stun_port,
+            stun=stun.port,
             relay=settings.relay_port,
             dns=dns.port,
             hole_punch=settings.hole_punch_port,
