@@ -1,9 +1,9 @@
 """From certificates and nodes to what WireGuard should hold: pure arithmetic.
 
 A server's peer has its backbone /32, its slices and their IPv6 kin, the addresses of its guests,
-and those of the servers that are reached through it; an endpoint's has its own two addresses. Mesh
-routes carry this server's backbone address as source, the own slices its own tunnel address; the
-gateway address is answered and never chosen.
+and those of the servers that are reached through it; an endpoint's has its own two addresses. Both
+have the subnets behind them. Mesh routes carry this server's backbone address as source, the own
+slices its own tunnel address; the gateway address is answered and never chosen.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 
-from services.edge.wireguard.model import InterfacePlan, PeerConfig, Route, canonical_prefixes
+from services.authority.tree.routes import routes_of
+from services.edge.wireguard.model import (
+    InterfacePlan,
+    PeerConfig,
+    Route,
+    SideTable,
+    canonical_prefixes,
+)
 from services.kernel.addr import (
     Ranges,
     backbone6,
@@ -32,8 +39,14 @@ SERVER_KEEPALIVE_S = 25
 MTU = 1420
 
 
-def interface_plan(mesh_id: MeshId, ranges: Ranges, own: ServerCertificate) -> InterfacePlan:
-    """Return the addresses and routes of this server's interface."""
+def interface_plan(
+    mesh_id: MeshId, ranges: Ranges, own: ServerCertificate, subnets: Sequence[str] = ()
+) -> InterfacePlan:
+    """Return the addresses and routes of this server's interface.
+
+    ``subnets`` lie behind endpoints: packets from the tunnel go there, this server's own do not, so
+    that no approval takes its own network from it.
+    """
     tunnel, backbone = own_tunnel_address(own.slices), IPv4Address(own.backbone)
     own_tunnel6, own_backbone6 = tunnel6(mesh_id, tunnel), backbone6(mesh_id, backbone)
     addresses = (
@@ -54,7 +67,10 @@ def interface_plan(mesh_id: MeshId, ranges: Ranges, own: ServerCertificate) -> I
         network = IPv4Network(text)
         routes.append(Route(destination=text, source=str(tunnel)))
         routes.append(Route(destination=str(slice6(mesh_id, network)), source=str(own_tunnel6)))
-    return InterfacePlan(addresses=addresses, routes=tuple(routes), mtu=MTU, forwarding=True)
+    side = SideTable(routes=tuple(Route(destination=text) for text in subnets))
+    return InterfacePlan(
+        addresses=addresses, routes=tuple(routes), mtu=MTU, forwarding=True, side=side
+    )
 
 
 def server_peer(
@@ -63,17 +79,19 @@ def server_peer(
     endpoint: tuple[str, int] | None,
     carried: Sequence[ServerCertificate],
     guests: Sequence[IPv4Address],
+    subnets: Sequence[str] = (),
 ) -> PeerConfig:
     """Return the peer that another server is: it carries what is for these, itself or not.
 
-    ``guests`` are the tunnel addresses of endpoints outside of the slices of those servers.
+    ``guests`` are the tunnel addresses of endpoints outside of the slices of those servers,
+    ``subnets`` lie behind endpoints of theirs.
     """
     prefixes = [prefix for one in carried for prefix in _prefixes(mesh_id, one)]
     prefixes += [prefix for one in guests for prefix in _both(mesh_id, one)]
     return PeerConfig(
         public_key=server.wireguard_key,
         endpoint=endpoint,
-        allowed_ips=canonical_prefixes(prefixes),
+        allowed_ips=canonical_prefixes([*prefixes, *subnets]),
         keepalive_seconds=SERVER_KEEPALIVE_S,
     )
 
@@ -91,7 +109,9 @@ def endpoint_peer(mesh_id: MeshId, node: dict[str, Any]) -> PeerConfig:
     return PeerConfig(
         public_key=parse_key(node["wireguard_key"]),
         endpoint=None,
-        allowed_ips=canonical_prefixes(_both(mesh_id, IPv4Address(node["address"]))),
+        allowed_ips=canonical_prefixes(
+            [*_both(mesh_id, IPv4Address(node["address"])), *routes_of(node)]
+        ),
     )
 
 

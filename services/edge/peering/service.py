@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from services.authority.tree.carriers import carrier_of
 from services.edge.peering.carriers import Guests
 from services.edge.peering.plan import endpoint_peer, interface_plan, is_ours, server_peer
+from services.edge.peering.routed import Routed
 from services.edge.peering.wishes import Wishes
 from services.edge.wireguard.model import InterfacePlan
 from services.kernel.errors import SeipdError, StartError
@@ -65,6 +66,7 @@ class PeeringService:
         self._endpoint_of = endpoint_of
         self._wishes = Wishes()
         self._guests = Guests(lambda: ledger.charter)
+        self._routed = Routed(lambda: ledger.charter)
         self._news = asyncio.Event()
         self._tasks = TaskOwner("peering")
         self._peers: set[bytes] = set()
@@ -79,8 +81,8 @@ class PeeringService:
             StartError: WireGuard refused.
         """
         try:
-            await self._tunnels.set_plan(self.plan())
             peers = await asyncio.to_thread(self._all_peers)
+            await self._tunnels.set_plan(self.plan())
             await self._tunnels.replace_peers(peers)
         except SeipdError as error:
             raise StartError(
@@ -106,7 +108,8 @@ class PeeringService:
     def plan(self) -> InterfacePlan:
         """Return the addresses and routes that this server's certificate asks for."""
         charter = self._ledger.charter
-        return interface_plan(self._ledger.mesh_id, charter.genesis.ranges, self._own())
+        ranges, subnets = charter.genesis.ranges, self._routed.all()
+        return interface_plan(self._ledger.mesh_id, ranges, self._own(), subnets)
 
     def address_learnt(self, server_id: ServerId) -> None:
         """Point a server's peer to its newest address."""
@@ -151,14 +154,16 @@ class PeeringService:
             if middle == server_id and (one := charter.server(other)) is not None:
                 carried.append(one)
         guests = [address for one in carried for address in self._guests.of(one.server_id)]
+        subnets = [prefix for one in carried for prefix in self._routed.of(one.server_id)]
         endpoint = self._endpoint_of(server_id)
-        return server_peer(self._ledger.mesh_id, certificate, endpoint, carried, guests)
+        return server_peer(self._ledger.mesh_id, certificate, endpoint, carried, guests, subnets)
 
     def _all_peers(self) -> dict[bytes, PeerConfig]:
         mesh_id, own = self._ledger.mesh_id, self._own()
         peers = {}
         for _, node_id, node in self._ledger.state.scan("tree"):
             self._guests.note(node_id, None, node)
+            self._routed.note(node_id, node)
             if self._is_here(node):
                 peer = endpoint_peer(mesh_id, node)
                 peers[peer.public_key] = peer
@@ -183,6 +188,14 @@ class PeeringService:
                 self._on_own(own, change.old)
             elif change.key != "head":
                 self._on_server(change)
+        if any(change.view == "roster" for change in changes):
+            self._want_subnets(self._routed.roster_changed())
+
+    def _want_subnets(self, moved: AbstractSet[ServerId]) -> None:
+        """Send the subnets of these servers' endpoints where they are now."""
+        if moved:
+            self._want_servers(self._carrying(moved))
+            self._wishes.plan(self.plan())
 
     def _give_up(self) -> None:
         """Nobody talks to a server that was revoked: its endpoints shall not think otherwise."""
@@ -195,6 +208,7 @@ class PeeringService:
         old, new = change.old, change.new
         was, now = self._is_here(old), self._is_here(new)
         self._want_servers(self._carrying(self._guests.note(change.key, old, new)))
+        self._want_subnets(self._routed.note(change.key, new))
         if was and old is not None and (not now or _key(old) != _key(new)):
             self._wishes.remove(parse_key(old["wireguard_key"]))
         if now and new is not None:
