@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 WAN = "198.18.0.0/24"
 PUBLIC = "11.1.0"
 """The WAN addresses of routers that map ports: those refuse to where theirs is for benchmarks."""
+SECOND_UPLINK_OFFSET = 50
+LAST_CHOICE = 500
 SECOND_ADDRESS_OFFSET = 40
 """The first server's second address, for what asks a STUN server from two sides."""
 
@@ -160,6 +162,21 @@ class NatLab(Lab):
             net.give_resolver(self.plan, host)
         self._tell_ipv6_routes()
 
+    def add_uplink(self, name: str, kind: Kind) -> Site:
+        """Give an endpoint another way out, by ``eth1`` and a router of its own.
+
+        It is taken once ``eth0`` is down. Returns where it leads.
+        """
+        host, number = self.plan.host(name), self.sites[name].number
+        network, _, last = host.address.rpartition(".")
+        wan = f"{network}.{int(last) + SECOND_UPLINK_OFFSET}"
+        site = Site(number=number + SECOND_UPLINK_OFFSET, kind=kind, wan=wan)
+        router = self._router(f"r{site.number}")
+        self._to_wan(router, site, "wan0")
+        nftables(router, nat_rules(kind, site) + FIREWALL)
+        at_home(router, "lan0", host.namespace, "eth1", site, metric=LAST_CHOICE)
+        return site
+
     def _settle(self, host: Host, site: Site) -> None:
         net.run("ip", "netns", "add", host.namespace)
         _ip(host.namespace, "link set lo up")
@@ -242,7 +259,9 @@ def server_address6(server: Host) -> str:
     return f"2001:db8::{int(server.address.rpartition('.')[2]):x}"
 
 
-def at_home(router: str, port: str, namespace: str, device: str, site: Site) -> None:
+def at_home(
+    router: str, port: str, namespace: str, device: str, site: Site, *, metric: int = 100
+) -> None:
     """Put an endpoint into the network behind a router."""
     _cable(router, port, namespace, device)
     if site.kind.has_ipv4:
@@ -250,14 +269,14 @@ def at_home(router: str, port: str, namespace: str, device: str, site: Site) -> 
         _ip(
             namespace,
             f"addr add {site.lan}.2/24 dev {device}",
-            f"route add default via {site.lan}.1",
+            f"route add default via {site.lan}.1 metric {metric}",
         )
     if site.kind.has_ipv6:
         _ip(router, f"addr add {site.lan6}::1/64 dev {port} nodad")
         _ip(
             namespace,
             f"addr add {site.address6}/64 dev {device} nodad",
-            f"route add default via {site.lan6}::1",
+            f"route add default via {site.lan6}::1 metric {metric}",
         )
 
 

@@ -1,11 +1,10 @@
-"""The router that this machine's packets to a host go through, as the kernel has it."""
+"""The router that this machine's packets to a host go through."""
 
 from __future__ import annotations
 
-import socket as sockets
 from dataclasses import dataclass
 
-from services.edge.wireguard.links import netlink
+from seipd.agent.uplink import way_to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,15 +15,17 @@ class Gateway:
     own: str
 
 
-async def gateway_to(host: str) -> Gateway | None:
-    """Return the router on the way to an IPv4 host; None where there is none.
+async def gateway_to(host: str, *, mark: int = 0) -> Gateway | None:
+    """Return the router on the way to a host; None where there is none.
+
+    Args:
+        host: an IPv4 address: the three protocols are for those.
+        mark: of the packets, where routes of their own are for those.
 
     Raises:
-        SeipdError: no way at all, or netlink does not answer.
+        SeipdError: netlink does not answer.
     """
-    async with netlink() as socket:
-        for found in await socket.route("get", dst=host, family=sockets.AF_INET):
-            router, own = found.get("gateway"), found.get("prefsrc")
-            if router and own:
-                return Gateway(host=router, own=own)
-    return None
+    found = await way_to(host, mark=mark)
+    if found is None or found.router is None:
+        return None
+    return Gateway(host=found.router, own=found.own)
