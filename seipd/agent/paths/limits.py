@@ -1,0 +1,27 @@
+"""How long a path waits for what."""
+
+from __future__ import annotations
+
+from typing import Final
+
+SEARCH_S: Final = 3.0
+RELAY_SEARCH_S: Final = 10.0
+RELAY_AFTER_S: Final = 1.2
+"""Pings that came through have been answered by then; a relay is not worth waiting longer for."""
+SHAKE_S: Final = 5.0
+SHAKE_AGAIN_S: Final = 1.0
+"""WireGuard itself repeats a lost initiation after five seconds."""
+SHAKE_EACH_S: Final = 0.15
+ALONE_S: Final = 1.0
+"""Up for so long with no word of the other over a relay, it carries all the same."""
+ALIVE_EACH_S: Final = 2.0
+QUIET_EACH_S: Final = 0.5
+QUIET_S: Final = 2.5
+DEAD_S: Final = 5.0
+MOVED_DEAD_S: Final = 1.5
+RELAY_DEAD_S: Final = 12.0
+"""More than twice the keepalive of a relayed peer."""
+COMPARE_EACH_S: Final = 30.0
+REPOINT_EACH_S: Final = 1.0
+LEAVE_RELAY_S: Final = 10.0
+REPLAY_MS: Final = 16_384

@@ -1,0 +1,234 @@
+"""Two endpoints' paths to each other, with routers, WireGuard and a server played around them."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from seipd.agent.paths.effects import Ask, Drop, LeaveRelay, SeekRelay, Send, SetPeer, Tell
+from seipd.agent.paths.pathing import PeerPath, Phase
+from seipd.agent.paths.probes import ProbeKind
+from services.edge.wireguard.model import PeerStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WAY_S = 0.02
+TICK_S = 0.05
+KEY = bytes(32)
+
+
+@dataclass
+class Router:
+    """What stands between an endpoint and the world; ``kind`` by the books' names."""
+
+    kind: str
+    public: str
+    ports: dict[Any, int] = field(default_factory=dict)
+    opened: set[tuple[int, Any]] = field(default_factory=set)
+
+    def out(self, to: tuple[str, int]) -> tuple[str, int]:
+        """Return where a datagram seems to come from."""
+        key = to if self.kind == "symmetric" else None
+        port = 51820 if self.kind == "open" else self.ports.setdefault(key, 40000 + len(self.ports))
+        self.opened.add((port, to))
+        return self.public, port
+
+    def lets_in(self, port: int, source: tuple[str, int]) -> bool:
+        """Say whether a datagram from somewhere to a port of ours comes through."""
+        if self.kind == "open":
+            return True
+        if self.kind == "cone":
+            return port in self.ports.values()
+        return (port, source) in self.opened
+
+
+@dataclass
+class Side:
+    """One endpoint."""
+
+    name: str
+    router: Router
+    path: PeerPath = field(default_factory=lambda: PeerPath(start_ms=0))
+    peer: SetPeer | None = None
+    handshake_s: int = 0
+    received: int = 0
+    relay: bool = False
+    pings: Counter = field(default_factory=Counter)
+    history: list[tuple[float, str]] = field(default_factory=list)
+
+
+class Stage:
+    """Plays until a time; ``cut`` says which datagrams get lost on the direct way."""
+
+    def __init__(self, left: str, right: str, *, offers: bool = False, addresses: int = 1) -> None:
+        self.now_s = 100.0
+        self.sides = [
+            Side("left", Router(left, "192.0.2.1")),
+            Side("right", Router(right, "198.51.100.1")),
+        ]
+        self.offers: tuple = ("offer",) if offers else ()
+        self.cut: Callable[[float], bool] = lambda now_s: False
+        self.relay_is_alive = True
+        self.meetings = 0
+        self.extra = addresses - 1
+        self._numbers = itertools.count()
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        for side in self.sides:
+            self._at(self.now_s, lambda side=side: self._tick(side))
+
+    def other(self, side: Side) -> Side:
+        """Return whom a side talks to."""
+        return self.sides[side is self.sides[0]]
+
+    def want(self, number: int = 0) -> None:
+        """Have packets go to the other."""
+        side = self.sides[number]
+        self._follow(side, side.path.want(self.now_s))
+
+    def play(self, for_s: float) -> None:
+        """Go on for some seconds."""
+        until_s = self.now_s + for_s
+        while self._events and self._events[0][0] <= until_s:
+            self.now_s, _, do = heapq.heappop(self._events)
+            do()
+        self.now_s = until_s
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        """By which path packets go now."""
+        left, right = (side.path.path for side in self.sides)
+        return left, right
+
+    def loses(self) -> bool:
+        """Say whether a packet would be lost now since the two differ in who carries."""
+        left, right = (bool(side.peer and side.peer.carries) for side in self.sides)
+        return left != right
+
+    def _at(self, time_s: float, do: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (time_s, next(self._numbers), do))
+
+    def _after(self, do: Callable[[], None]) -> None:
+        self._at(self.now_s + WAY_S, do)
+
+    def _tick(self, side: Side) -> None:
+        self._read(side)
+        self._follow(side, side.path.tick(self.now_s))
+        self._at(self.now_s + TICK_S, lambda: self._tick(side))
+
+    def _read(self, side: Side) -> None:
+        if side.peer is None:
+            return
+        other = self.other(side)
+        if side.peer.is_relayed and self.relay_is_alive and other.peer is not None:
+            side.received += 1
+        status = PeerStatus(
+            public_key=KEY,
+            endpoint=side.peer.endpoint,
+            allowed_ips=(),
+            keepalive_seconds=0,
+            last_handshake_s=side.handshake_s,
+            rx_bytes=side.received,
+        )
+        self._follow(side, side.path.device(status, self.now_s))
+
+    def _follow(self, side: Side, effects: list) -> None:
+        for effect in effects:
+            self._do(side, effect)
+        state = side.path.path
+        if not side.history or side.history[-1][1] != state:
+            side.history.append((self.now_s, state))
+
+    def _do(self, side: Side, effect: Any) -> None:
+        other = self.other(side)
+        match effect:
+            case Send(address, probe):
+                if probe.kind is ProbeKind.PING:
+                    side.pings[address, self.meetings] += 1
+                self._carry(
+                    side,
+                    address,
+                    lambda source: self._follow(other, other.path.heard(probe, source, self.now_s)),
+                )
+            case SetPeer():
+                side.peer = effect
+                if effect.is_fresh:
+                    side.handshake_s = side.received = 0
+                    self._shake(side)
+            case Drop():
+                assert side.peer is not None
+                side.peer = None
+            case Ask():
+                self._after(self._meet_both)
+            case Tell(code):
+                self._after(lambda: self._follow(other, other.path.signalled(code, self.now_s)))
+            case SeekRelay():
+                side.relay = True
+                self._at(self.now_s + 0.1, lambda: self._bind(side))
+            case LeaveRelay():
+                side.relay = False
+
+    def _bind(self, side: Side) -> None:
+        if self.relay_is_alive and side.relay:
+            bound = side.path.relay_bound(("203.0.113.9", 9104), self.now_s)
+            self._follow(side, bound)
+
+    def _meet_both(self) -> None:
+        self.meetings += 1
+        for side in self.sides:
+            self._meet(side)
+
+    def _meet(self, side: Side) -> None:
+        other = self.other(side)
+        seen = other.router.out(("203.0.113.1", 3478))
+        told = [seen, *((f"203.0.113.{100 + n}", 5000) for n in range(self.extra))]
+        hopeless = {side.router.kind, other.router.kind} == {"symmetric"}
+        met = side.path.meet(told, self.offers, self.now_s, hopeless=hopeless)
+        self._follow(side, met)
+
+    def _carry(self, side: Side, to: tuple[str, int], arrive: Callable[[Any], None]) -> None:
+        """Take a datagram to where it is addressed, if the routers and the cut let it."""
+        if self.cut(self.now_s):
+            return
+        source, other = side.router.out(to), self.other(side)
+
+        def land() -> None:
+            if to[0] == other.router.public and other.router.lets_in(to[1], source):
+                arrive(source)
+
+        self._after(land)
+
+    def _shake(self, side: Side) -> None:
+        """Play a handshake: it is lost where the other has no such peer yet."""
+        other = self.other(side)
+
+        def answered(_: Any) -> None:
+            if side.peer is None or other.peer is None:
+                return
+            side.handshake_s = other.handshake_s = int(self.now_s)
+            side.received, other.received = side.received + 92, other.received + 32
+            for one in (side, other):
+                self._read(one)
+
+        def arrived(source: Any) -> None:
+            if other.peer is None:
+                return
+            if side.peer is not None and side.peer.is_relayed:
+                self._after(lambda: answered(None))
+            else:
+                self._carry(other, source, answered)
+
+        if side.peer is not None and side.peer.is_relayed:
+            if self.relay_is_alive:
+                self._after(lambda: arrived(None))
+        elif side.peer is not None:
+            self._carry(side, side.peer.endpoint, arrived)
+
+
+def phases(stage: Stage) -> tuple[Phase, Phase]:
+    """Return how far both are."""
+    left, right = (side.path.phase for side in stage.sides)
+    return left, right

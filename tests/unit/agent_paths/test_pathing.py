@@ -1,0 +1,179 @@
+"""Paths as their users see them: which way packets go, how soon, and what a cut way costs."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seipd.agent.paths.pathing import PeerPath, Phase
+from seipd.agent.paths.probes import Probe, ProbeKind
+from tests.fakes.twopaths import Stage, phases
+
+KINDS = ("open", "cone", "restricted", "symmetric")
+CLOSED = {("symmetric", "symmetric"), ("restricted", "symmetric"), ("symmetric", "restricted")}
+OPEN_PAIRS = sorted(set(itertools.product(KINDS, KINDS)) - CLOSED)
+
+
+@pytest.mark.parametrize("kinds", OPEN_PAIRS)
+def test_a_pair_of_routers_that_permits_a_direct_tunnel_has_one_within_three_seconds(kinds):
+    stage = Stage(*kinds)
+    stage.want()
+    stage.play(3.0)
+    assert stage.paths == ("direct", "direct")
+    assert all(len(side.history) == 2 for side in stage.sides), "once there it stays"
+
+
+@pytest.mark.parametrize("kinds", sorted(CLOSED))
+def test_others_go_over_a_relay_within_three_seconds(kinds):
+    stage = Stage(*kinds, offers=True)
+    stage.want()
+    stage.play(3.0)
+    assert stage.paths == ("relay", "relay")
+
+
+@pytest.mark.parametrize("kinds", sorted(CLOSED))
+def test_without_a_relay_they_stay_at_the_server_and_say_why(kinds):
+    stage = Stage(*kinds)
+    stage.want()
+    stage.play(30.0)
+    assert stage.paths == ("server", "server")
+    assert all("no relay" in side.path.why for side in stage.sides)
+    assert 3 <= stage.meetings <= 12, "asked again, less and less often"
+
+
+def test_stn_11_a_target_gets_five_small_packets_a_round():
+    stage = Stage("symmetric", "symmetric", addresses=9)
+    stage.want()
+    stage.play(60.0)
+    assert max(max(side.pings.values()) for side in stage.sides) <= 5
+    assert stage.meetings >= 4
+
+
+def test_both_ends_move_to_the_direct_way_in_one_moment():
+    stage = Stage("cone", "restricted")
+    stage.want()
+    moved = [side.history for side in stage.sides]
+    stage.play(5.0)
+    (_, (left_s, _)), (_, (right_s, _)) = moved
+    assert abs(left_s - right_s) <= 0.05
+
+
+def test_a_direct_way_that_falls_silent_is_left_by_both_within_six_seconds_and_found_again():
+    stage = Stage("cone", "restricted")
+    stage.want()
+    stage.play(10.0)
+    stage.cut = lambda now_s: True
+    stage.play(6.0)
+    assert stage.paths == ("server", "server")
+    assert not stage.loses()
+    stage.cut = lambda now_s: False
+    stage.play(11.0)
+    assert stage.paths == ("direct", "direct")
+
+
+def test_with_a_relay_a_silent_way_is_left_for_it_and_the_tunnel_lives_on():
+    stage = Stage("cone", "restricted", offers=True)
+    stage.want()
+    stage.play(10.0)
+    stage.cut = lambda now_s: True
+    stage.play(6.0)
+    assert stage.paths == ("relay", "relay")
+    assert all(
+        [to for _, to in side.history] == ["server", "direct", "relay"] for side in stage.sides
+    )
+    stage.cut = lambda now_s: False
+    stage.play(60.0)
+    assert stage.paths == ("direct", "direct")
+    assert all(side.history[-1][1] == "direct" and len(side.history) == 4 for side in stage.sides)
+    stage.play(15.0)
+    assert not any(side.relay for side in stage.sides), "the relay is let go"
+
+
+def test_a_relay_that_dies_is_left_for_the_server():
+    stage = Stage("symmetric", "symmetric", offers=True)
+    stage.want()
+    stage.play(5.0)
+    assert stage.paths == ("relay", "relay")
+    stage.relay_is_alive = False
+    stage.play(14.0)
+    assert stage.paths == ("server", "server")
+
+
+def test_a_path_that_nothing_goes_by_is_closed_after_five_minutes_by_both():
+    stage = Stage("open", "open")
+    stage.want()
+    stage.play(299.0)
+    assert stage.paths == ("direct", "direct")
+    stage.play(10.0)
+    assert phases(stage) == (Phase.IDLE, Phase.IDLE)
+    sent = [side.pings.total() for side in stage.sides]
+    stage.play(300.0)
+    assert [side.pings.total() for side in stage.sides] == sent
+    assert all(side.path.is_over(stage.now_s) for side in stage.sides)
+
+
+def test_one_that_forgot_everything_is_found_again():
+    stage = Stage("open", "open")
+    stage.want()
+    stage.play(5.0)
+    right = stage.sides[1]
+    right.path, right.peer, right.history = PeerPath(start_ms=0), None, []
+    stage.play(7.0)
+    assert not stage.loses()
+    stage.play(10.0)
+    assert stage.paths == ("direct", "direct")
+
+
+def test_a_replayed_ping_is_not_answered():
+    stage = Stage("open", "open")
+    stage.want()
+    stage.play(5.0)
+    left, right = stage.sides
+    source = ("192.0.2.1", 51820)
+    ping = Probe(kind=ProbeKind.PING, counter=10**9)
+    assert right.path.heard(ping, source, stage.now_s)
+    assert right.path.heard(ping, ("203.0.113.200", 9), stage.now_s) == []
+    assert left.path.path == "direct"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kinds=st.tuples(st.sampled_from(KINDS), st.sampled_from(KINDS)),
+    offers=st.booleans(),
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["want0", "want1", "cut", "mend", "relay dies", "relay lives", "moved"]
+            ),
+            st.floats(0.1, 20),
+        ),
+        max_size=8,
+    ),
+)
+def test_whatever_happens_the_two_agree_in_the_end(kinds, offers, steps):
+    stage = Stage(*kinds, offers=offers)
+    for what, for_s in steps:
+        match what:
+            case "want0" | "want1":
+                stage.want(int(what[-1]))
+            case "cut" | "mend":
+                stage.cut = lambda now_s, is_cut=what == "cut": is_cut
+            case "relay dies" | "relay lives":
+                stage.relay_is_alive = what == "relay lives"
+            case "moved":
+                side = stage.sides[0]
+                side.router.public = "192.0.2.77"
+                side.router.ports.clear()
+                side.router.opened.clear()
+                stage._follow(side, side.path.network_changed(stage.now_s))
+        stage.play(for_s)
+    stage.cut, stage.relay_is_alive = (lambda now_s: False), True
+    for number in (0, 1):
+        stage.want(number)
+    stage.play(150.0)
+    expected = "direct" if kinds not in CLOSED else "relay" if offers else "server"
+    assert stage.paths == (expected, expected)
+    assert not stage.loses()
