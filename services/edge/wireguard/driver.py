@@ -183,8 +183,8 @@ class Driver:
     def _take_wishes(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:
             match ticket.request:
-                case SetPeer(peer):
-                    self.table.set(peer)
+                case SetPeer(peer, restates):
+                    self.table.set(peer, restates=restates)
                 case RemovePeer(public_key):
                     self.table.remove(public_key)
                 case ReplacePeers(peers):

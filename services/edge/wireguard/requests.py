@@ -18,9 +18,10 @@ MAX_WAITING = 100_000
 
 @dataclass(frozen=True, slots=True)
 class SetPeer:
-    """Want a peer so."""
+    """Want a peer so; ``restates``: at this endpoint, wherever WireGuard heard it from since."""
 
     peer: PeerConfig
+    restates: bool = False
 
 
 @dataclass(frozen=True, slots=True)

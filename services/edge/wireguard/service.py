@@ -168,13 +168,18 @@ class WireGuardService:
         """
         return (await self._up().backend.read()).peers
 
-    async def set_peer(self, peer: PeerConfig) -> None:
+    async def set_peer(self, peer: PeerConfig, *, restates: bool = False) -> None:
         """Want this peer so, and return when the device has it.
+
+        Args:
+            peer: as it is wanted.
+            restates: tell the device its endpoint, though it is the one that was told last: since
+                then WireGuard may have heard the peer from elsewhere.
 
         Raises:
             UnavailableError: no answer yet; the wish stays and is tried again.
         """
-        await self._ask(SetPeer(peer))
+        await self._ask(SetPeer(peer, restates))
 
     async def remove_peer(self, public_key: bytes) -> None:
         """Want this peer no more, and return when the device does not have it.

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.edge.wireguard.diff import step, whole
-from services.edge.wireguard.model import PeerChanges, PeerConfig
+from services.edge.wireguard.model import PeerChanges, PeerConfig, PeerUpsert
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -25,6 +25,7 @@ class PeerTable:
         self._owners: dict[str, bytes] = {}
         self._before: dict[bytes, PeerConfig | None] = {}
         self._resets: set[bytes] = set()
+        self._restated: set[bytes] = set()
         self.is_complete = False
         """Whether a whole set was ever given: only then is a peer we do not know a foreign one."""
 
@@ -33,14 +34,19 @@ class PeerTable:
         """What is wanted now."""
         return self._wanted
 
-    def set(self, peer: PeerConfig) -> None:
-        """Want this peer so; prefixes that others hold become its own."""
+    def set(self, peer: PeerConfig, *, restates: bool = False) -> None:
+        """Want this peer so; prefixes that others hold become its own.
+
+        Where it ``restates``, its endpoint is told though it is no other than before.
+        """
         old = self._wanted.get(peer.public_key)
         self._touch(peer.public_key)
         for prefix in old.allowed_ips if old else ():
             del self._owners[prefix]
         self._claim(peer.public_key, peer.allowed_ips)
         self._wanted[peer.public_key] = peer
+        if restates:
+            self._restated.add(peer.public_key)
 
     def remove(self, key: bytes) -> None:
         """Want this peer no more."""
@@ -84,7 +90,7 @@ class PeerTable:
             elif key in self._resets:
                 remove.append(key)
                 upserts.append(whole(after))
-            elif (change := step(before, after)) is not None:
+            elif (change := self._step(before, after)) is not None:
                 upserts.append(change)
         return PeerChanges(remove=tuple(remove), upsert=tuple(upserts))
 
@@ -97,6 +103,14 @@ class PeerTable:
         """Hold everything for told."""
         self._before = {}
         self._resets = set()
+        self._restated = set()
+
+    def _step(self, before: PeerConfig | None, after: PeerConfig) -> PeerUpsert | None:
+        change = step(before, after)
+        if after.public_key not in self._restated:
+            return change
+        quiet = PeerUpsert(public_key=after.public_key, replace_allowed_ips=False)
+        return replace(change or quiet, endpoint=after.endpoint)
 
     def _touch(self, key: bytes) -> None:
         self._before.setdefault(key, self._wanted.get(key))

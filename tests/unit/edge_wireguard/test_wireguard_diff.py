@@ -210,3 +210,18 @@ def test_one_change_among_ten_thousand_touches_one_peer():
     table.confirm()
     table.set(replace(many[5000], keepalive_seconds=25))
     assert table.changes().peer_count == 1
+
+
+def test_an_endpoint_is_told_again_where_that_is_asked_for():
+    peer = PeerConfig(public_key=key(1), endpoint=("192.0.2.1", 5), allowed_ips=("10.64.0.9/32",))
+    table = table_of(peer)
+    table.confirm()
+    table.set(peer)
+    assert not table.changes()
+    table.set(peer, restates=True)
+    (told,) = table.changes().upsert
+    assert (told.endpoint, told.allowed_ips) == (("192.0.2.1", 5), ())
+    assert not told.replace_allowed_ips
+    table.confirm()
+    table.set(peer)
+    assert not table.changes()
