@@ -24,6 +24,7 @@ from seipd.agent.home import TunnelHome
 from seipd.agent.hostdns.keeping import WAITING, AskedGateway, ResolverKeeper
 from seipd.agent.hostdns.planning import Wish
 from seipd.agent.hostdns.ways import host_resolver, restore_file
+from seipd.agent.outside import Outside
 from seipd.agent.proving import certified_server
 from seipd.agent.roaming import Roaming
 from seipd.agent.tunnel import interface_plan
@@ -109,16 +110,19 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
         find=lambda: find_servers(mesh["domain"], names=own_names(mesh["gateway"])),
     )
     keeper = resolver_keeper(state, mesh, tunnel)
+    outside = Outside(home=home, interface=tunnel.interface)
     await wireguard.start()
     try:
         await home.begin()
         tasks.spawn(roaming.run(), name="agent-roaming")
         tasks.spawn(renewing_of(state, clock).run(), name="agent-certificates")
+        outside.begin(tasks)
         if keeper is not None:
             keeper.begin()
-        await _watch(state, home, roaming, keeper, tunnel.interface, stop)
+        await _watch(state, home, roaming, keeper, outside, tunnel.interface, stop)
     finally:
         (state.run / "status.json").unlink(missing_ok=True)
+        await outside.end()
         await home.end()
         if keeper is not None:
             await keeper.end()
@@ -168,6 +172,7 @@ async def _watch(
     home: TunnelHome,
     roaming: Roaming,
     keeper: ResolverKeeper | None,
+    outside: Outside,
     interface: str,
     stop: asyncio.Event,
 ) -> None:
@@ -183,6 +188,7 @@ async def _watch(
             **_tunnel_facts(home, peer, age_s),
             "interface": interface,
             "dns": keeper.facts() if keeper is not None else None,
+            "outside": outside.facts(),
             "moved_because": roaming.moved_because,
             "latencies_ms": {name: round(ms) for name, ms in roaming.latencies_ms().items()},
         }

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AGAIN_S: Final = 600.0
-SOON_S: Final = 15.0
 GIVE_BACK_S: Final = 2.0
 NO_ROUTER: Final = "this machine stands behind no router"
 
@@ -90,10 +89,7 @@ class PortMapper:
         while True:
             self._changed.clear()
             await self.look()
-            if self._mapped is not None:
-                wait_s = self._mapped.renew_after_s
-            else:
-                wait_s = SOON_S if self._gateway is None else AGAIN_S
+            wait_s = AGAIN_S if self._mapped is None else self._mapped.renew_after_s
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._changed.wait()

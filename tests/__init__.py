@@ -1,0 +1,1 @@
+"""Tests; a package, since a library installs another one of this name."""
