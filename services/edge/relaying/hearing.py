@@ -49,35 +49,38 @@ class _Heard:
 
 
 class Hearing:
-    """What other servers told, by server and relay; all of it bounded."""
+    """What other servers told, by relay and server; all of it bounded."""
 
     def __init__(self) -> None:
-        self._held: dict[str, dict[bytes, dict[bytes, _Heard]]] = {}
+        self._held: dict[bytes, dict[str, dict[bytes, _Heard]]] = {}
+        self._told_by: dict[str, dict[bytes, None]] = {}
 
     def learn(self, server_id: str, voices: Iterable[RelayVoice], now_s: float) -> None:
         """Take what a server tells; of one relay the two voices that it told last are kept."""
-        relays = self._held.setdefault(server_id, {})
+        relays = self._told_by.setdefault(server_id, {})
         for one in voices:
-            heard = relays.pop(one.relay, {})
+            heard = self._held.setdefault(one.relay, {}).setdefault(server_id, {})
             heard.pop(one.voice, None)
             heard[one.voice] = _Heard(quality_told(one), now_s)
-            while len(heard) > TOLD_OF_ONE:
+            if len(heard) > TOLD_OF_ONE:
                 del heard[next(iter(heard))]
-            relays[one.relay] = heard
-            while len(relays) > MAX_RELAYS_HEARD:
-                del relays[next(iter(relays))]
+            relays.pop(one.relay, None)
+            relays[one.relay] = None
+            if len(relays) > MAX_RELAYS_HEARD:
+                self._forget(server_id, next(iter(relays)))
 
     def keep_only(self, is_server: Callable[[str], bool], now_s: float) -> None:
         """Forget servers that are gone, and what is old."""
-        for server_id in [name for name in self._held if not is_server(name)]:
-            del self._held[server_id]
-        for relays in self._held.values():
-            for relay, heard in list(relays.items()):
-                fresh = {name: one for name, one in heard.items() if one.at_s > now_s - KEPT_S}
-                if fresh:
-                    relays[relay] = fresh
-                else:
-                    del relays[relay]
+        for server_id, relays in list(self._told_by.items()):
+            is_here = is_server(server_id)
+            for relay in list(relays):
+                heard = self._held[relay][server_id]
+                for name in [name for name, one in heard.items() if one.at_s <= now_s - KEPT_S]:
+                    del heard[name]
+                if not heard or not is_here:
+                    self._forget(server_id, relay)
+            if not relays:
+                del self._told_by[server_id]
 
     def of_relay(self, relay: bytes) -> list[dict[str, Quality]]:
         """Return what each server told of a relay, by the name of the voice.
@@ -86,10 +89,16 @@ class Hearing:
         make another one of it.
         """
         return [
-            {name.hex() or server_id: one.quality for name, one in relays.get(relay, {}).items()}
-            for server_id, relays in self._held.items()
-            if relay in relays
+            {name.hex() or server_id: one.quality for name, one in heard.items()}
+            for server_id, heard in self._held.get(relay, {}).items()
         ]
+
+    def _forget(self, server_id: str, relay: bytes) -> None:
+        del self._told_by[server_id][relay]
+        servers = self._held[relay]
+        del servers[server_id]
+        if not servers:
+            del self._held[relay]
 
 
 def reputation_of(own: Mapping[bytes, Quality], told: Iterable[Mapping[str, Quality]]) -> float:
