@@ -106,6 +106,41 @@ def revoke(context: click.Context, *, node: str, key: str) -> None:
     _post(context, "/api/tree/grant", {"node": node, "key": key, "capability": None})
 
 
+@tree.group()
+def route() -> None:
+    """Subnets behind endpoints and ways out: offered by them, approved here."""
+
+
+@route.command(name="ls")
+@click.pass_context
+def list_routes(context: click.Context) -> None:
+    """List what endpoints offer to carry, and what of it is approved."""
+    routes = ask(settings_of(context), "GET", "/api/tree/routes")["routes"]
+    if wants_json(context):
+        print_json(routes)
+        return
+    columns = ("node_id", "name", "address", "customer", "route", "approved")
+    print_table(columns, [[one[column] for column in columns] for one in routes])
+
+
+@route.command()
+@click.argument("node")
+@click.argument("prefix")
+@click.pass_context
+def approve(context: click.Context, *, node: str, prefix: str) -> None:
+    """Let NODE, an id or a tunnel address, carry PREFIX; ``exit`` lets it carry everything."""
+    _post(context, "/api/tree/routes/approve", {"node": node, "route": prefix})
+
+
+@route.command()
+@click.argument("node")
+@click.argument("prefix")
+@click.pass_context
+def withdraw(context: click.Context, *, node: str, prefix: str) -> None:
+    """Let NODE carry PREFIX no more."""
+    _post(context, "/api/tree/routes/withdraw", {"node": node, "route": prefix})
+
+
 @click.group()
 def acl() -> None:
     """Who may do what where, and why."""

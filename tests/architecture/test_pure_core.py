@@ -86,7 +86,10 @@ ALSO = frozenset(
         "edge/resolver/exchange.py",
         *(f"edge/wireguard/{name}.py" for name in ("kernel", "links", "network", "genetlink")),
         *(f"edge/wireguard/{name}.py" for name in ("process", "connection", "requests", "ports")),
-        *(f"edge/wireguard/{name}.py" for name in ("choose", "ownership", "userspace")),
+        *(
+            f"edge/wireguard/{name}.py"
+            for name in ("choose", "ownership", "sidetable", "userspace")
+        ),
     }
 )
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from seipd.api.private import proofs
+from seipd.api.private import proofs, subnets
+from seipd.api.private.subnets import own_node
 from seipd.api.routes import Access, Route
 from services.kernel.addr import parse_address, tunnel6
-from services.kernel.errors import NotFoundError
 
 if TYPE_CHECKING:
     from seipd.api.routes import Call, Reply
@@ -22,19 +22,8 @@ class Heartbeat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Nothing but the call itself."""
 
 
-def _own_node(call: Call) -> dict[str, Any]:
-    """Return the caller's own node; anybody else's is not there."""
-    node_id = call.match("node")
-    if not call.operator and (call.caller is None or call.caller.node_id != node_id):
-        raise NotFoundError(f"there is no node {node_id}")
-    node: dict[str, Any] | None = call.services.ledger.state.get("tree", node_id)
-    if node is None or node["kind"] != "endpoint":
-        raise NotFoundError(f"there is no endpoint {node_id}")
-    return node
-
-
 async def _peers(call: Call) -> Reply:
-    node = _own_node(call)
+    node = own_node(call)
     state, mesh_id = call.services.ledger.state, call.services.ledger.mesh_id
 
     def scan() -> list[dict[str, Any]]:
@@ -57,7 +46,7 @@ async def _peers(call: Call) -> Reply:
 
 
 async def _node_status(call: Call) -> Reply:
-    node = _own_node(call)
+    node = own_node(call)
     peers = await call.services.mesh.peers()
     held = next((one for one in peers if one["public_key"] == node["wireguard_key"]), None)
     return {
@@ -95,6 +84,13 @@ ROUTES = (
         summary="A sign of life",
         access=Access.MEMBER,
         body=Heartbeat,
+    ),
+    Route(
+        method="GET",
+        path="/api/mesh/routes/{node}",
+        handler=subnets.carried_for,
+        summary="Who carries subnets for the endpoints of the caller's customer",
+        access=Access.MEMBER,
     ),
     *proofs.ROUTES,
 )

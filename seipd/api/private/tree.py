@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from seipd.api.private import subnets
 from seipd.api.routes import Access, Route
 from services.edge.acl.rules import Question
 from services.kernel.errors import ForbiddenError, InputError, NotFoundError
@@ -26,6 +27,9 @@ _SELF_KINDS = frozenset(
         "tree.remove",
         "tree.grant",
         "tree.revoke",
+        "tree.advertise",
+        "tree.approve",
+        "tree.withdraw",
         "ipam.release",
         "dns.set",
         "dns.rm",
@@ -253,4 +257,5 @@ ROUTES = (
         access=Access.OPERATOR,
         body=CheckRequest,
     ),
+    *subnets.ROUTES,
 )

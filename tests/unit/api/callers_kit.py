@@ -27,9 +27,9 @@ async def login(public, server, key, *, nonce=None, purpose=auth_input):
     return await post(public, "/api/auth", json.dumps(body))
 
 
-async def joined(public, server, name="laptop"):
+async def joined(public, server, name="laptop", **wanted):
     key = generate_signing_key()
-    record = server.join_record(await server.token(), key, name)
+    record = server.join_record(await server.token(**wanted), key, name)
     status, answer = await post(public, "/api/join", json.dumps({"record": record}))
     assert status == 201, answer
     return key, answer
