@@ -1,0 +1,388 @@
+"""The book of a relay's sessions: who may talk to whom, from where, and until when. Pure.
+
+One pair of endpoints has one session at most, however many tickets they bring: a newer ticket
+prolongs it. A party gets the lowest data port that its other sessions leave free, so where a
+datagram comes from and the port that it comes to name one direction of one session.
+
+Numbers that change with the traffic stand in columns by direction or by session: 10,000 sessions
+are to cost less than a KiB each.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING
+
+from services.edge.relay.clients import Clients
+from services.edge.relay.messages import Bound, Code, Error, State, ToSession, Verb
+from services.edge.relay.model import (
+    DATA_PORTS,
+    Account,
+    Granted,
+    Limits,
+    Link,
+    Party,
+    Place,
+    Session,
+    Tell,
+    Unlink,
+)
+from services.edge.relay.tickets import CLOCK_SKEW_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from services.edge.relay.messages import Allocate, Answer
+    from services.edge.relay.model import Address, Effect
+    from services.edge.relay.proofs import Proofs
+    from services.edge.relay.tickets import Ticket
+
+
+class Book:
+    """All sessions; every method takes the time and returns what is to be done."""
+
+    def __init__(
+        self,
+        *,
+        proofs: Proofs,
+        first_port: int,
+        why_refused: Callable[[str, int], str | None],
+        limits: Limits | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self._proofs = proofs
+        self._why_refused = why_refused
+        self._ports = range(first_port, first_port + DATA_PORTS)
+        self._barred: set[int] = set()
+        self._places: dict[tuple[str, int], Place] = {}
+        self._sessions: list[Session | None] = []
+        self._free: deque[int] = deque()
+        self._clients = Clients()
+        self._spent: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        # By direction: the last counter, when it was heard, and how many bytes it has sent.
+        self._counters = array("Q")
+        self._heard_s = array("d")
+        self.carried_bytes = array("Q")
+        # By session.
+        self._expires_ms = array("Q")
+        self._started_ms = array("Q")
+        self._rate_kbits = array("I")
+        self._generations = array("I")
+
+    def __len__(self) -> int:
+        return len(self._sessions) - len(self._free)
+
+    def numbers(self) -> Iterator[int]:
+        """Give the numbers of the sessions that there are."""
+        return (number for number, one in enumerate(self._sessions) if one is not None)
+
+    def session(self, number: int) -> Session | None:
+        """Return a session."""
+        return self._sessions[number] if number < len(self._sessions) else None
+
+    def party(self, direction: int) -> Party | None:
+        """Return who sends in a direction."""
+        session = self.session(direction >> 1)
+        if session is None:
+            return None
+        return session.b if direction & 1 else session.a
+
+    def bar_port(self, port: int) -> None:
+        """Give this data port to nobody any more: another program has it."""
+        self._barred.add(port)
+
+    def rate_kbits(self, number: int) -> int:
+        """Return how much each side may send by the newest ticket."""
+        return self._rate_kbits[number]
+
+    def started_ms(self, number: int) -> int:
+        """Return when a session began, in milliseconds of UTC."""
+        return self._started_ms[number]
+
+    def session_key(self, direction: int) -> bytes | None:
+        """Return the key of what a party says to its session; None where there is none."""
+        party = self.party(direction)
+        if party is None:
+            return None
+        generation = self._generations[direction >> 1]
+        return self._proofs.session_key(direction, generation, party.key)
+
+    def allocate(
+        self,
+        ticket: Ticket,
+        message: Allocate,
+        effects: list[Effect],
+        *,
+        host: str,
+        address: Address,
+        now_ms: int,
+        now_s: float,
+    ) -> Granted | Code | None:
+        """Give a party its side of the session that a ticket, already checked, is for.
+
+        Args:
+            ticket: for this relay and this time.
+            message: from one who has proved to hold its key; a counter that is not above the last
+                one makes it a replay.
+            effects: what is to be done besides is added here.
+            host: the address of the relay that was asked.
+            address: where the question came from.
+            now_ms: the time.
+            now_s: the time that never goes back.
+
+        Returns:
+            The session, why there is none, or None where nothing is to be answered.
+
+        Raises:
+            BadTicketError: the ticket is for others.
+        """
+        key, other = message.key, ticket.other_than(message.key)
+        party = self._party_of(key, other)
+        floor = self._counters[party.direction] if party else 0
+        if message.counter <= max(floor, self._spent.get(ticket.nonce, (0, 0))[key > other]):
+            return None
+        if self._why_refused(address[0], address[1]) is not None:
+            return Code.ADDRESS
+        if party is None:
+            if self._is_full(ticket):
+                return Code.FULL
+            party = self._make(ticket, key, now_ms, now_s)
+        self._counters[party.direction] = message.counter
+        self._heard_s[party.direction] = now_s
+        self._prolong(ticket, party.direction >> 1)
+        return self._grant(party, host, address, effects, now_ms)
+
+    def hear(
+        self, direction: int, message: ToSession, *, place: Place, address: Address, now_s: float
+    ) -> list[Effect]:
+        """Take up what a party, proved by its session key, says from an address."""
+        session, party = self.session(direction >> 1), self.party(direction)
+        if session is None or party is None or party.place is not place:
+            return []
+        if message.counter <= self._counters[direction]:
+            return []
+        self._counters[direction] = message.counter
+        if message.verb is Verb.TEARDOWN:
+            return self.end(direction >> 1, Code.ENDED, but=direction)
+        if message.verb is Verb.USAGE:
+            return self._account(party, message.counter, address)
+        generation = self._generations[direction >> 1]
+        token = self._proofs.token(direction, generation, address)
+        if not self._proofs.is_token(message.token, direction, generation, address):
+            answer = Bound(counter=message.counter, state=State.ELSEWHERE, token=token)
+            return [self._tell(party, address, answer)]
+        self._heard_s[direction] = now_s
+        effects: list[Effect] = []
+        if party.address != address:
+            refusal = self._move(party, address, effects, now_s)
+            if refusal is not None:
+                no = Error(counter=message.counter, code=refusal)
+                return [*effects, self._tell(party, address, no)]
+        state = State.TOGETHER if session.is_linked else State.ALONE
+        answer = Bound(counter=message.counter, state=state, token=token)
+        return [*effects, self._tell(party, address, answer)]
+
+    def carried(self, direction: int, total_bytes: int, now_s: float) -> None:
+        """Note how much a direction has carried so far; more than before is a sign of life."""
+        if self.session(direction >> 1) is not None:
+            if total_bytes > self.carried_bytes[direction]:
+                self._heard_s[direction] = max(now_s, self._heard_s[direction])
+            self.carried_bytes[direction] = total_bytes
+
+    def sweep(self, *, now_ms: int, now_s: float) -> list[Effect]:
+        """End what is over, or was given up by one side."""
+        effects: list[Effect] = []
+        silent_s = now_s - self.limits.idle_s
+        for number in range(len(self._sessions)):
+            if self._sessions[number] is None:
+                continue
+            if now_ms >= self._expires_ms[number] + CLOCK_SKEW_MS:
+                effects += self.end(number, Code.EXPIRED)
+            elif min(self._heard_s[2 * number : 2 * number + 2]) < silent_s:
+                effects += self.end(number, Code.ENDED)
+        return effects
+
+    def clients(self) -> list[bytes]:
+        """Return the keys of all endpoints that have a session."""
+        return self._clients.keys()
+
+    def revoke(self, key: bytes) -> list[Effect]:
+        """End all sessions of an endpoint."""
+        numbers = [party.direction >> 1 for party in self._clients.of(key)]
+        return [effect for number in numbers for effect in self.end(number, Code.REVOKED)]
+
+    def end(self, number: int, code: Code, *, but: int | None = None) -> list[Effect]:
+        """End a session and tell both parties, or both but one."""
+        session = self._sessions[number]
+        if session is None:
+            return []
+        effects: list[Effect] = []
+        told = [
+            self._tell(
+                party, party.address, Error(counter=self._counters[party.direction], code=code)
+            )
+            for party in (session.a, session.b)
+            if party.address is not None and party.direction != but
+        ]
+        for party in (session.a, session.b):
+            self._unbind(party, effects)
+            self._clients.remove(party)
+        self._spend(session)
+        self._sessions[number] = None
+        self._free.append(number)
+        return [*effects, *told]
+
+    def sides(self, number: int) -> Link | None:
+        """Return what the data path is to carry for a session; None where a side is missing."""
+        session = self._sessions[number]
+        if session is None or not session.is_linked:
+            return None
+        return self._link(session)
+
+    def _account(self, party: Party, counter: int, address: Address) -> list[Effect]:
+        if party.address != address:
+            return []
+        return [Account(direction=party.direction, counter=counter)]
+
+    def _grant(
+        self, party: Party, host: str, address: Address, effects: list[Effect], now_ms: int
+    ) -> Granted | Code:
+        number, direction = party.direction >> 1, party.direction
+        if party.place is None or party.place.host != host or party.place.port in self._barred:
+            self._unbind(party, effects)
+            party.place = self._free_place(party, host)
+        if party.place is None:
+            return Code.FULL
+        generation = self._generations[number]
+        return Granted(
+            direction=direction,
+            place=party.place,
+            left_ms=max(self._expires_ms[number] - now_ms, 0),
+            session_key=self._proofs.session_key(direction, generation, party.key),
+            token=self._proofs.token(direction, generation, address),
+        )
+
+    def _free_place(self, party: Party, host: str) -> Place | None:
+        taken = {one.place.port for one in self._clients.of(party.key) if one.place is not None}
+        taken |= self._barred
+        port = next((port for port in self._ports if port not in taken), None)
+        if port is None:
+            return None
+        return self._places.setdefault((host, port), Place(host=host, port=port))
+
+    def _move(
+        self, party: Party, address: Address, effects: list[Effect], now_s: float
+    ) -> Code | None:
+        """Bind a party to where it is now; return why not."""
+        session, place = self._sessions[party.direction >> 1], party.place
+        if session is None or place is None:
+            return Code.ENDED
+        other = session.a if party.direction & 1 else session.b
+        if self._why_refused(address[0], address[1]) is not None or address == other.address:
+            return Code.ADDRESS
+        holder = self.party(place.bound.get(address, party.direction))
+        if holder is not None and holder is not party:
+            if self._heard_s[holder.direction] > now_s - self.limits.stolen_after_s:
+                return Code.ADDRESS
+            self._unbind(holder, effects)
+        was_bound = party.address is not None
+        self._unbind(party, effects)
+        party.address = address
+        place.bound[address] = party.direction
+        if other.address is not None:
+            effects.append(self._link(session))
+            if not was_bound:
+                effects.append(self._tell_bound(other, other.address))
+        return None
+
+    def _unbind(self, party: Party, effects: list[Effect]) -> None:
+        session = self._sessions[party.direction >> 1]
+        if session is not None and session.is_linked:
+            effects.append(self._unlink(session))
+        if party.place is not None and party.address is not None:
+            party.place.bound.pop(party.address, None)
+        party.address = None
+
+    def _party_of(self, key: bytes, other: bytes) -> Party | None:
+        for party in self._clients.of(key):
+            peer = self.party(party.direction ^ 1)
+            if peer is not None and peer.key == other:
+                return party
+        return None
+
+    def _is_full(self, ticket: Ticket) -> bool:
+        if len(self) >= self.limits.sessions:
+            return True
+        most = max(len(self._clients.of(key)) for key in (ticket.key_a, ticket.key_b))
+        return most >= self.limits.sessions_per_client
+
+    def _make(self, ticket: Ticket, key: bytes, now_ms: int, now_s: float) -> Party:
+        number = self._free.popleft() if self._free else self._grow()
+        session = Session(
+            a=Party(direction=2 * number, key=ticket.key_a),
+            b=Party(direction=2 * number + 1, key=ticket.key_b),
+            nonce=ticket.nonce,
+            customer=ticket.customer,
+        )
+        self._sessions[number] = session
+        self._generations[number] = (self._generations[number] + 1) & 0xFFFFFFFF
+        self._started_ms[number] = now_ms
+        self._expires_ms[number] = 0
+        for party in (session.a, session.b):
+            self._counters[party.direction] = 0
+            self._heard_s[party.direction] = now_s
+            self.carried_bytes[party.direction] = 0
+            self._clients.add(party)
+        return session.a if key == ticket.key_a else session.b
+
+    def _grow(self) -> int:
+        self._sessions.append(None)
+        for column in (self._counters, self._heard_s, self.carried_bytes):
+            column.extend((0, 0))
+        for column in (self._expires_ms, self._started_ms, self._rate_kbits, self._generations):
+            column.append(0)
+        return len(self._sessions) - 1
+
+    def _prolong(self, ticket: Ticket, number: int) -> None:
+        session = self._sessions[number]
+        if session is None:
+            return
+        if ticket.expires_ms > self._expires_ms[number]:
+            self._spend(session)
+            self._expires_ms[number] = ticket.expires_ms
+            self._rate_kbits[number] = ticket.rate_kbits
+            session.nonce = ticket.nonce
+        elif ticket.nonce != session.nonce:
+            self._spend(session, ticket.nonce)
+
+    def _spend(self, session: Session, nonce: bytes = b"") -> None:
+        """Remember up to which counters a ticket has been used, for as long as there is room."""
+        a, b = session.a.direction, session.b.direction
+        self._spent[nonce or session.nonce] = (self._counters[a], self._counters[b])
+        while len(self._spent) > self.limits.spent_tickets:
+            self._spent.popitem(last=False)
+
+    def _link(self, session: Session) -> Link:
+        number = session.a.direction >> 1
+        a, b = session.a.side, session.b.side
+        return Link(number=number, a=a, b=b, rate_kbits=self._rate_kbits[number])
+
+    def _unlink(self, session: Session) -> Unlink:
+        number = session.a.direction >> 1
+        return Unlink(number=number, a=session.a.side, b=session.b.side)
+
+    def _tell_bound(self, party: Party, address: Address) -> Tell:
+        direction = party.direction
+        token = self._proofs.token(direction, self._generations[direction >> 1], address)
+        counter = self._counters[direction]
+        return self._tell(party, address, Bound(counter=counter, state=State.TOGETHER, token=token))
+
+    def _tell(self, party: Party, address: Address, answer: Answer) -> Tell:
+        generation = self._generations[party.direction >> 1]
+        return Tell(
+            place=party.data_place,
+            address=address,
+            session_key=self._proofs.session_key(party.direction, generation, party.key),
+            answer=answer,
+        )
