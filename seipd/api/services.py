@@ -72,6 +72,9 @@ class MeshInfo(Protocol):
     async def doctor(self) -> list[dict[str, Any]]:
         """Return the findings of ``seipd doctor``."""
 
+    async def nat(self) -> dict[str, Any] | None:
+        """Return how this server is seen from outside, if there is somebody to ask."""
+
 
 class QuoteAudit(Protocol):
     """Whose quotes were refused here."""

@@ -45,8 +45,9 @@ def _told(settings: Settings, made: dict[str, str]) -> list[tuple[str, object]]:
     root = (
         "" if str(settings.data_root) == "/var/lib/seipd" else f" --data-root {settings.data_root}"
     )
-    from seipd.daemon.network import public_address_of
+    from seipd.daemon.network import public_address_of, with_public_address
 
+    settings = asyncio.run(with_public_address(settings))
     address = public_address_of(settings.public_address, settings.bind_address)
     return [
         ("mesh id", made["mesh_id"]),

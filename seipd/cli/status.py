@@ -117,15 +117,19 @@ def doctor(context: click.Context) -> int:
     settings = settings_of(context)
     from seipd.cli.offline_doctor import examine_offline
 
-    findings = examine_offline(settings)
+    findings, nat = examine_offline(settings), None
     if findings is None:
-        findings = ask(settings, "GET", "/api/doctor")["findings"]
+        found = ask(settings, "GET", "/api/doctor")
+        findings, nat = found["findings"], found["nat"]
     if wants_json(context):
-        print_json({"findings": findings})
+        print_json({"findings": findings, "nat": nat})
     elif not findings:
         click.echo("nothing is wrong")
     for one in () if wants_json(context) else findings:
         click.echo(f"{one['level']}: {one['what']} — {one['mend']}")
+    if nat is not None and not wants_json(context):
+        seen = f", seen as {nat['seen_as']}" if nat["seen_as"] else ""
+        click.echo(f"NAT: {nat['kind']}{seen}")
     return NO if findings else 0
 
 

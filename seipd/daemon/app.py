@@ -25,6 +25,7 @@ from seipd.daemon.genesis import (
 from seipd.daemon.layers.base import ledger_of
 from seipd.daemon.layers.ground import ground_of
 from seipd.daemon.lifecycle import ServiceStack
+from seipd.daemon.network import peers_stun_servers, with_public_address
 from seipd.daemon.sdnotify import (
     keep_watchdog,
     notify,
@@ -50,6 +51,7 @@ from services.base.storage.root import DataRoot
 from services.base.storage.service import StorageService
 from services.kernel.addr import ranges_from_value
 from services.kernel.errors import ConflictError, SeipdError
+from services.kernel.ids import mesh_id_of
 from services.runtime.clock import SystemClock
 from services.runtime.logs import configure_logging
 from services.runtime.tasks import TaskOwner
@@ -80,6 +82,9 @@ async def run_daemon(settings: Settings, *, reload: Callable[[], Settings]) -> i
     storage = StorageService(root=DataRoot(settings.data_root))
     async with ServiceStack([storage]):
         charter_records = load_charter(paths.identity)
+        mesh_id = mesh_id_of(charter_records[0].actor)
+        asked = peers_stun_servers(paths.peers, mesh_id, settings.stun_port)
+        settings = await with_public_address(settings, asked)
         identity = await asyncio.to_thread(open_identity, settings, paths)
         make_private_dir(paths.run)
         tasks = TaskOwner("daemon", on_crash=lambda _, error: stop.fail(error))

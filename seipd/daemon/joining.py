@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from seipd.config.paths import Paths
 from seipd.daemon.app import open_identity
 from seipd.daemon.genesis import save_charter, verify_charter
 from seipd.daemon.login import login_server
-from seipd.daemon.network import HIDDEN, public_address_of
+from seipd.daemon.network import HIDDEN, public_address_of, with_public_address
 from services.authority.enroll.view import redeem_input
 from services.base.crypto.signatures import SigningKey, verify
 from services.base.ledger.author import Author
@@ -24,9 +25,16 @@ from services.base.storage.files import make_private_dir, write_atomic
 from services.base.storage.root import DataRoot
 from services.kernel import canonical
 from services.kernel.certificates import certificate_from_value
-from services.kernel.errors import ConflictError, SeipdError, UnauthenticatedError, WireError
+from services.kernel.errors import (
+    ConflictError,
+    InputError,
+    SeipdError,
+    UnauthenticatedError,
+    WireError,
+)
 from services.kernel.ids import b64u_decode, b64u_encode
 from services.kernel.invitations import Invitation, TokenInvalidError, decode_token
+from services.kernel.places import parse_place
 from services.kernel.records import record_from_value
 from services.mesh.facts.statewords import words_of
 from services.mesh.gossip.addresses import Advertisement, sign_fact
@@ -42,6 +50,7 @@ if TYPE_CHECKING:
     from services.base.ledger.roster import Charter
     from services.kernel.certificates import ServerCertificate
     from services.kernel.clock import Clock
+    from services.kernel.places import Place
     from services.runtime.outbound import Response
 
 JOIN_TIMEOUT_S = 30.0
@@ -120,6 +129,8 @@ async def _join(
 ) -> dict[str, Any]:
     paths, invitation, identity = joining.paths, joining.invitation, joining.identity
     chosen = region or settings.region
+    base, trusted = await reach_server(invitation)
+    settings = await with_public_address(settings, _stun_servers(settings, invitation))
     tls = load_tls_identity(paths.tls, name=identity.server_id, clock=clock)
     body = {
         "key": b64u_encode(identity.public_key),
@@ -129,7 +140,6 @@ async def _join(
         "record": _redeem_record(invitation, identity, clock),
         "address_fact": _address_fact(settings, joining, chosen, clock),
     }
-    base, trusted = await reach_server(invitation)
     context = pinned_context(trusted.authority_pem)
     async with HttpClient(tls=context) as client:
         answer = await _ask_to_join(client, base, body, clock, tell)
@@ -139,6 +149,15 @@ async def _join(
         source = trusted.certificate
         begins_with = await _begin_with_state(client, base, source, charter, joining)
     return {**joined, "begins_with": begins_with}
+
+
+def _stun_servers(settings: Settings, invitation: Invitation) -> list[Place]:
+    """Return where the servers that are joined answer STUN: at the port of ours."""
+    found: list[Place] = []
+    for address in invitation.addresses:
+        with contextlib.suppress(InputError):
+            found.append((parse_place(address)[0], settings.stun_port))
+    return found
 
 
 async def _ask_to_join(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from seipd.config.model import Settings
+    from seipd.daemon.outside import Outside
     from services.authority.names.service import NamesService
     from services.authority.trust.service import TrustService
     from services.base.ledger.service import LedgerService
@@ -70,6 +71,7 @@ class DaemonInfo:
         clock: Clock,
         dns_port: Callable[[], int] = lambda: 0,
         stun_port: Callable[[], int] = lambda: 0,
+        outside: Outside | None = None,
     ) -> None:
         self._settings = settings
         self._public_address = public_address
@@ -84,6 +86,7 @@ class DaemonInfo:
         self._through = through
         self._dns_port = dns_port
         self._stun_port = stun_port
+        self._outside = outside
         self._clock = clock
         self.services: Sequence[Service] = ()
         self.http: HttpPorts | None = None
@@ -239,6 +242,10 @@ class DaemonInfo:
     async def doctor(self) -> list[dict[str, Any]]:
         """Return the findings of ``seipd doctor``."""
         return examine(self.status(), self.servers(), await self.peers())
+
+    async def nat(self) -> dict[str, Any] | None:
+        """Return how this server is seen from outside, if there is somebody to ask."""
+        return await self._outside.shown() if self._outside is not None else None
 
     def _service(self, service: Service) -> dict[str, Any]:
         health = service.health()

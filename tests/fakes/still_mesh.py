@@ -66,3 +66,6 @@ class StillMesh:
 
     async def doctor(self) -> list[dict[str, Any]]:
         return []
+
+    async def nat(self) -> dict[str, Any] | None:
+        return None

@@ -35,7 +35,8 @@ async def _doctor(call: Call) -> Reply:
         }
         for one in call.services.reports.values()
     ]
-    return {"findings": [*await call.services.mesh.doctor(), *reported]}
+    mesh = call.services.mesh
+    return {"findings": [*await mesh.doctor(), *reported], "nat": await mesh.nat()}
 
 
 async def _metrics(call: Call) -> Reply:

@@ -9,6 +9,7 @@ from seipd import __version__
 from seipd.api.server import HttpService
 from seipd.api.services import ApiServices
 from seipd.api.tls import load_tls_identity
+from seipd.daemon.layers.stun import outside_of
 from seipd.daemon.mesh_info import DaemonInfo
 from seipd.daemon.network import public_address_of
 from services.kernel.addr import own_tunnel_address
@@ -102,6 +103,7 @@ def info_of(
         through=lambda: edge.reach.through,
         dns_port=lambda: edge.dns.port,
         stun_port=lambda: edge.stun.port,
+        outside=outside_of(ground, mesh.gossip),
         clock=ground.clock,
     )
 
