@@ -16,6 +16,10 @@ COMMANDS: Commands = {
     "up": ("seipd.agent.commands:up", "bring the tunnel up; returns once it carries traffic"),
     "run": ("seipd.agent.commands:run", "the agent in the foreground, for systemd"),
     "down": ("seipd.agent.commands:down", "take the tunnel down"),
+    "service": (
+        "seipd.agent.service_command:service",
+        "install|remove: the agent as a service that starts at boot",
+    ),
     "status": ("seipd.agent.commands:status", "how the tunnel does"),
     "peers": ("seipd.agent.commands:peers", "the other endpoints of the mesh"),
     "ping": ("seipd.agent.commands:ping", "ping another endpoint by name"),
