@@ -197,10 +197,12 @@ class Talk:
         return Heard(events=(*([message] if is_other else []), *changed))
 
     def _on_meet(self, message: Meet) -> Heard:
-        self._calls.pop(message.peer, None)
         replies = (Met(peer=message.peer, serial=message.serial),)
         if self._met.get(message.peer) == message.serial:
             return Heard(replies=replies)
+        waiting = self._calls.get(message.peer)
+        if waiting is not None and not _is_excluded(message, waiting.message):
+            del self._calls[message.peer]
         _remember(self._met, message.peer, message.serial)
         return Heard(replies=replies, events=(message,))
 
@@ -263,6 +265,11 @@ def _bounded(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
             kept[one.host, one.port] = one
             of_host[one.host] = count + 1
     return tuple(kept.values())[:MAX_CANDIDATES]
+
+
+def _is_excluded(meet: Meet, call: Call) -> bool:
+    """Say whether a meeting is none for a call: it was made before relays were excluded."""
+    return any(one.relay_id in call.excluded for one in meet.offers)
 
 
 def _due(waiting: OrderedDict[K, _Waiting[S]], now_s: float) -> tuple[list[S], list[K]]:

@@ -289,24 +289,7 @@ FromEndpoint = Here | Call | Met | Signal | Signalled
 ToEndpoint = Known | Meet | Nothing | Changed | Signal | Signalled
 Between = Echo | Echoed
 FromServer = Pass | Passed | Refused | Carry | Carried
-Message = (
-    Here
-    | Known
-    | Call
-    | Meet
-    | Nothing
-    | Changed
-    | Met
-    | Signal
-    | Echo
-    | Echoed
-    | Signalled
-    | Pass
-    | Passed
-    | Refused
-    | Carry
-    | Carried
-)
+Message = FromEndpoint | ToEndpoint | Between | FromServer
 
 _DECODER: Final = msgspec.msgpack.Decoder(Message)
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -325,6 +308,11 @@ def encode(message: Message) -> bytes:
             code="too_large",
         )
     return data
+
+
+def packed(message: Message) -> bytes:
+    """Return the bytes of a message, however many they are."""
+    return _ENCODER.encode(message)
 
 
 def decode(data: bytes) -> Message:

@@ -13,6 +13,7 @@ from services.edge.punch.messages import (
     Meet,
     Met,
     Nothing,
+    RelayOffer,
     Signal,
     SignalCode,
     Signalled,
@@ -143,6 +144,17 @@ def test_the_same_meeting_twice_is_told_once_and_confirmed_twice() -> None:
     again = talk.take(MEET, 1.1)
     assert again.events == ()
     assert again.replies == (Met(PEER, 7),)
+
+
+def test_a_meeting_from_before_relays_were_excluded_answers_no_call() -> None:
+    talk = talk_known()
+    offer = RelayOffer(b"r" * 16, b"", b"", 9103, b"b" * 32, b"")
+    talk.call(PEER, (b"r" * 16,), 1.0)
+    talk.due(1.0)
+    assert talk.take(Meet(b"k" * 32, PEER, (), False, (offer,), 8), 1.1).events != ()
+    assert times_of(talk, Call, 1.4) == [1.3]
+    talk.take(MEET, 1.5)
+    assert times_of(talk, Call, 14.0) == []
 
 
 def test_a_refusal_counts_for_a_call_that_waits_alone() -> None:
