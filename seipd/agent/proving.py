@@ -21,7 +21,7 @@ from services.mesh.proofs.roots import AgreedRoot, Anchor, agreed_root
 from services.mesh.proofs.shapes import ShownProofs, proofs_from_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from seipd.agent.state import AgentKeys, AgentState
     from services.kernel.certificates import ServerCertificate
@@ -148,11 +148,7 @@ class Prover:
         judged = {
             "server": self._judged(server_id, check, otherwise=BELIEVED),
             "own": self._judged(
-                node_id,
-                lambda: check_endpoint(
-                    agreed, shown.proof("tree", node_id), node_id=node_id, shown=own
-                ),
-                otherwise=WAITING,
+                node_id, _endpoint_check(agreed, shown, node_id, own), otherwise=WAITING
             ),
         }
         return {**self._signed(agreed), **{name: one.value() for name, one in judged.items()}}
@@ -169,6 +165,24 @@ class Prover:
         save_believed(self._state, self._believed)
         return judged
 
+    async def shown_so(
+        self, api: Api, listed: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Verdict]:
+        """Return what is held of facts that a server shows of endpoints, by their nodes."""
+        judged: dict[str, Verdict] = {}
+        for start in range(0, len(listed), NODES_AT_ONCE):
+            part = dict(list(listed.items())[start : start + NODES_AT_ONCE])
+            doubt, agreed, shown = await self._proofs(api, [], list(part))
+            for node_id, facts in part.items():
+                judged[node_id] = (
+                    doubt
+                    if agreed is None or shown is None
+                    else self._judged(
+                        node_id, _endpoint_check(agreed, shown, node_id, facts), otherwise=WAITING
+                    )
+                )
+        return judged
+
     def _peer(
         self,
         peer: dict[str, Any],
@@ -183,9 +197,7 @@ class Prover:
         node_id = peer["node_id"]
         verdict = self._judged(
             node_id,
-            lambda: check_endpoint(
-                agreed, shown.proof("tree", node_id), node_id=node_id, shown=facts
-            ),
+            _endpoint_check(agreed, shown, node_id, facts),
             otherwise=BELIEVED if held else WAITING,
         )
         if verdict.state == PROVEN:
@@ -239,6 +251,14 @@ class Prover:
             "agreed_ms": agreed.time_ms if agreed else None,
             "state_hash": agreed.root.hex() if agreed else None,
         }
+
+
+def _endpoint_check(
+    agreed: AgreedRoot, shown: ShownProofs, node_id: str, facts: Mapping[str, Any]
+) -> Callable[[], None]:
+    return lambda: check_endpoint(
+        agreed, shown.proof("tree", node_id), node_id=node_id, shown=facts
+    )
 
 
 def _verdict_of(error: SeipdError, otherwise: str) -> Verdict:

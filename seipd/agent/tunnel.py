@@ -5,39 +5,47 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from services.edge.wireguard.model import InterfacePlan, PeerConfig, Route, canonical_prefixes
+from services.edge.wireguard.model import (
+    InterfacePlan,
+    PeerConfig,
+    Route,
+    SideTable,
+    canonical_prefixes,
+)
 from services.kernel.ids import parse_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from seipd.agent.state import AgentKeys
 
 MTU = 1420
 
 
-def interface_plan(mesh: dict[str, Any]) -> InterfacePlan:
-    """Return the addresses and routes of this endpoint."""
+def interface_plan(mesh: dict[str, Any], side: SideTable | None = None) -> InterfacePlan:
+    """Return the addresses and routes of this endpoint; ``side`` are those beyond the mesh."""
     address, address6 = mesh["tunnel_address"], mesh["tunnel_address6"]
     routes = [
         Route(destination=prefix, source=address6 if ":" in prefix else address)
         for prefix in mesh["allowed_ips"]
     ]
     return InterfacePlan(
-        addresses=(f"{address}/32", f"{address6}/128"), routes=tuple(routes), mtu=MTU
+        addresses=(f"{address}/32", f"{address6}/128"), routes=tuple(routes), mtu=MTU, side=side
     )
 
 
-def server_peer(mesh: dict[str, Any]) -> PeerConfig:
-    """Return the one peer of an endpoint: its server."""
+def server_peer(mesh: dict[str, Any], subnets: Sequence[str] = ()) -> PeerConfig:
+    """Return the peer that the server is; it carries what is for subnets behind endpoints, too."""
     host, _, port = mesh["server"]["endpoint"].rpartition(":")
     return PeerConfig(
         public_key=parse_key(mesh["server"]["wireguard_key"]),
         endpoint=(host, int(port)),
-        allowed_ips=canonical_prefixes(mesh["allowed_ips"]),
+        allowed_ips=canonical_prefixes([*mesh["allowed_ips"], *subnets]),
         keepalive_seconds=mesh["keepalive_seconds"],
     )
 
 
-def wg_quick_file(mesh: dict[str, Any], keys: AgentKeys) -> str:
+def wg_quick_file(mesh: dict[str, Any], keys: AgentKeys, subnets: Sequence[str] = ()) -> str:
     """Return a plain wg-quick(8) file with which a stock client does the same."""
     private = base64.b64encode(keys.wireguard_private).decode("ascii")
     public = base64.b64encode(parse_key(mesh["server"]["wireguard_key"])).decode("ascii")
@@ -50,6 +58,6 @@ def wg_quick_file(mesh: dict[str, Any], keys: AgentKeys) -> str:
         "[Peer]\n"
         f"PublicKey = {public}\n"
         f"Endpoint = {mesh['server']['endpoint']}\n"
-        f"AllowedIPs = {', '.join(mesh['allowed_ips'])}\n"
+        f"AllowedIPs = {', '.join([*mesh['allowed_ips'], *subnets])}\n"
         f"PersistentKeepalive = {mesh['keepalive_seconds']}\n"
     )

@@ -53,11 +53,11 @@ def check_server(
 
 
 def check_endpoint(
-    agreed: AgreedRoot, proof: MapProof, *, node_id: str, shown: Mapping[str, str]
+    agreed: AgreedRoot, proof: MapProof, *, node_id: str, shown: Mapping[str, Any]
 ) -> None:
-    """Check what is shown of an endpoint: some of its key, WireGuard key, address and name.
+    """Check what is shown of an endpoint: some of its key, WireGuard key, address, name and routes.
 
-    A name or an address may have changed since the root was signed; a key never does.
+    A name, an address or a route may have changed since the root was signed; a key never does.
 
     Raises:
         RefusedError: false, or ``key_differs``.
@@ -70,8 +70,8 @@ def check_endpoint(
         )
     keys = {name: text for name, text in shown.items() if name in ("key", "wireguard_key")}
     _require_same(value, keys, what=shown.get("name", node_id))
-    for name, text in shown.items():
-        if value.get(name) != text:
+    for name, held in shown.items():
+        if value.get(name) != held:
             raise UnprovenError(
                 f"its {name} is another in the state that the servers signed last",
                 mend="wait for half a minute",
