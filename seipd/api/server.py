@@ -30,6 +30,7 @@ from seipd.api.private import (
     mesh,
     protocol,
     recovery,
+    relay,
     root,
     server,
     shares,
@@ -39,7 +40,7 @@ from seipd.api.private import (
     trust,
 )
 from seipd.api.private import ledger as private_ledger
-from seipd.api.public import auth, epochs, health, join, quotes, witness
+from seipd.api.public import auth, epochs, health, join, quotes, relays, witness
 from seipd.api.public import credentials as public_credentials
 from seipd.api.public import ledger as public_ledger
 from seipd.api.routes import Access, Call, Reply, Route
@@ -67,6 +68,7 @@ PUBLIC_ROUTES: tuple[Route, ...] = (
     *witness.ROUTES,
     *quotes.ROUTES,
     *public_credentials.ROUTES,
+    *relays.ROUTES,
 )
 PRIVATE_ROUTES: tuple[Route, ...] = (
     *status.ROUTES,
@@ -75,6 +77,7 @@ PRIVATE_ROUTES: tuple[Route, ...] = (
     *dns.ROUTES,
     *ddns.ROUTES,
     *splitdns.ROUTES,
+    *relay.ROUTES,
     *mesh.ROUTES,
     *invite.ROUTES,
     *trust.ROUTES,

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from services.edge.acme.service import AcmeService
     from services.edge.auth.service import AuthService
     from services.edge.ddns.service import DdnsService
+    from services.edge.relaying.offering import RelayOffering
+    from services.edge.relaying.service import RelayingService
     from services.kernel.clock import Clock
     from services.kernel.service import Service
 
@@ -110,6 +112,8 @@ class ApiServices:
     auth: AuthService
     acl: AclService
     ddns: DdnsService
+    relays: RelayingService
+    relay_offering: RelayOffering
     jobs: JobsService
     acme: AcmeService
     mesh: MeshInfo

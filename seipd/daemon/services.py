@@ -69,6 +69,7 @@ def compose(ground: Ground) -> Composition:
         edge.wireguard,
         edge.reach,
         edge.peering,
+        edge.relaying.directory,
         *edge.certifying.services,
         LoadService(
             ledger=base.ledger,

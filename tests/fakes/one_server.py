@@ -48,13 +48,13 @@ from services.edge.acme.desk import ChallengeDesk
 from services.edge.acme.service import AcmeService
 from services.edge.auth.service import AuthService
 from services.kernel.addr import default_ranges
-from services.kernel.errors import NotFoundError
 from services.kernel.ids import b64u_encode
 from services.kernel.invitations import decode_token
-from services.kernel.signing import KeyRotation, PublicKeyInfo
 from tests.fakes.acme_server import Zone
 from tests.fakes.ddns import ddns_service
+from tests.fakes.memory_signer import KeyInMemorySigner, ShiftedClock
 from tests.fakes.recovering import DeskInProcess, NewSigner
+from tests.fakes.relays import Told, relay_directory, relay_offering
 from tests.fakes.seen import Seen
 from tests.fakes.still_mesh import NobodyThere, StillMesh
 from tests.fakes.world import APPLIERS
@@ -71,60 +71,6 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.01  # how often a service looks for work: tests wait for what it then does
 QUICK = LedgerSettings(attest_interval_s=LOOK_S)
-
-
-class ShiftedClock:
-    """The real clock, set forward by a test."""
-
-    def __init__(self) -> None:
-        from services.runtime.clock import SystemClock
-
-        self._real = SystemClock()
-        self.shift_ms = 0
-
-    def now_ms(self) -> int:
-        return self._real.now_ms() + self.shift_ms
-
-    def monotonic_s(self) -> float:
-        return self._real.monotonic_s() + self.shift_ms / 1000
-
-
-class KeyInMemorySigner:
-    """A signer without a process of its own."""
-
-    def __init__(self) -> None:
-        self.key = generate_signing_key()
-        self.keys = {"root-1": self.key}
-        self.windows: dict[str, KeyRotation] = {}
-
-    async def sign(self, canonical_bytes: bytes, *, scope: str, key_id: str) -> bytes:
-        return self._key(key_id).sign(canonical_bytes)
-
-    async def public_key(self, *, scope: str, key_id: str) -> PublicKeyInfo:
-        public_key = self._key(key_id).public_key
-        return PublicKeyInfo(public_key=public_key, key_id=key_id, state="active")
-
-    async def rotate(
-        self, *, scope: str, old_key_id: str, new_key_id: str, opens_at_ms: int, closes_at_ms: int
-    ) -> KeyRotation:
-        key = self.keys.setdefault(new_key_id, generate_signing_key())
-        made = KeyRotation(
-            scope=scope,
-            old_key_id=old_key_id,
-            new_key_id=new_key_id,
-            opens_at_ms=opens_at_ms,
-            closes_at_ms=closes_at_ms,
-            new_public_key=key.public_key,
-        )
-        return self.windows.setdefault(old_key_id, made)
-
-    async def make(self, *, scope: str, key_id: str, purposes: list[str]) -> None:
-        self.keys.setdefault(key_id, generate_signing_key())
-
-    def _key(self, key_id: str) -> SigningKey:
-        if key_id not in self.keys:
-            raise NotFoundError("there is no such key", code="key_unknown")
-        return self.keys[key_id]
 
 
 class OneServer:
@@ -285,6 +231,9 @@ class OneServer:
         )
 
     async def _begin_api(self) -> None:
+        self.told = Told()
+        self.relays = relay_directory(self.ledger, self.told, self.clock)
+        await self.relays.start()
         self.secrets = self._secrets()
         self.jobs = JobsService(
             path=self.folder / "jobs.db",
@@ -319,6 +268,8 @@ class OneServer:
             auth=auth,
             acl=AclService(ledger=self.ledger),
             ddns=ddns_service(self.folder, self.clock),
+            relays=self.relays,
+            relay_offering=relay_offering(self.ledger, self.relays, self.identity, self.clock),
             jobs=self.jobs,
             acme=self._acme(),
             mesh=StillMesh(self.ledger),
@@ -364,6 +315,7 @@ class OneServer:
         )
 
     async def stop(self) -> None:
+        await self.relays.stop()
         await self.ledger.stop()
 
     def app(self, which: str):

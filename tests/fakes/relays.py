@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +14,7 @@ from services.base.ledger.watching import Change
 from services.edge.relay.tickets import Ticket, parse_ticket
 from services.edge.relaying.offering import RelayOffering
 from services.edge.relaying.reports import signed_report
-from services.edge.relaying.service import NO_RELAY, RelayingService
+from services.edge.relaying.service import NO_RELAY, OwnRelay, RelayingService
 from services.kernel.ids import ServerId, b64u_encode, node_id_of, parse_wireguard_key, relay_id_of
 from services.mesh.facts.envelope import Fact, sign_envelope
 from services.mesh.facts.kinds import KINDS, RELAY
@@ -79,6 +80,24 @@ class Told:
 
     def subscribe_facts(self, callback) -> None:
         self.listeners.append(callback)
+
+
+def relay_directory(ledger, told: Told, clock, own: OwnRelay = NO_RELAY) -> RelayingService:
+    """Return a directory that asks no relay and holds no server for dead."""
+    return RelayingService(
+        ledger=ledger, gossip=told, own=lambda: own, dead=set, ask=None, clock=clock
+    )
+
+
+def relay_offering(ledger, directory: RelayingService, identity, clock) -> RelayOffering:
+    """Return what offers relays of a directory."""
+    return RelayOffering(
+        ledger=ledger,
+        directory=directory,
+        signer=identity.signing_key,
+        clock=clock,
+        random_bytes=secrets.token_bytes,
+    )
 
 
 class RelayMesh:

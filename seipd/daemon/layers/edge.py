@@ -9,6 +9,7 @@ from seipd.daemon.layers.certifying import Certifying, certifying_of
 from seipd.daemon.layers.ddns import ddns_of
 from seipd.daemon.layers.mesh import backbone_of
 from seipd.daemon.layers.naming import dns_of, port_teller_of, resolver_of
+from seipd.daemon.layers.relaying import Relaying, relaying_of
 from seipd.daemon.layers.stun import stun_of
 from seipd.daemon.layers.watching_zone import missing_of
 from services.edge.acl.service import AclService
@@ -50,6 +51,7 @@ class EdgeLayer:
     dns: DnsService
     ddns: DdnsService
     certifying: Certifying
+    relaying: Relaying
     port_teller: PortTeller
 
 
@@ -81,6 +83,7 @@ def edge_of(
         certifying=certifying_of(
             ground, base, gossip, hurry=dns.hurry, missing=missing_of(ground, base, gossip, dns)
         ),
+        relaying=relaying_of(ground, base, gossip),
         port_teller=port_teller_of(ground, gossip, dns, stun),
     )
 

@@ -69,6 +69,8 @@ def front_of(
         auth=edge.auth,
         acl=edge.acl,
         ddns=edge.ddns,
+        relays=edge.relaying.directory,
+        relay_offering=edge.relaying.offering,
         jobs=edge.certifying.jobs,
         acme=edge.certifying.acme,
         mesh=info,

@@ -16,7 +16,7 @@ import msgspec
 
 from services.kernel import canonical
 from services.kernel.addr import parse_address
-from services.kernel.errors import InputError
+from services.kernel.errors import InputError, SeipdError
 from services.kernel.ids import (
     b64u_decode,
     b64u_encode,
@@ -130,7 +130,13 @@ def introduction_from_text(text: str) -> Introduction:
         raise InputError(
             f"a relay's introduction begins with {PREFIX}", mend="seipd relay run prints it"
         )
-    return introduction_of(canonical.decode_canonical(b64u_decode(text.removeprefix(PREFIX))))
+    try:
+        value = canonical.decode_canonical(b64u_decode(text.removeprefix(PREFIX)))
+    except SeipdError as error:
+        raise InputError(
+            "the relay's introduction was cut or changed", mend="copy the whole line"
+        ) from error
+    return introduction_of(value)
 
 
 def is_signed(found: Introduction, mesh_id: MeshId, verify: Verify) -> bool:

@@ -124,7 +124,7 @@ class RelayingService:
         self._registered = set(found)
         if not self._is_subscribed:
             self._ledger.subscribe([relays_view.VIEW], self._on_records)
-            self._ledger.subscribe(["roster", trust_view.VIEW], lambda _: self._hurry())
+            self._ledger.subscribe(["roster", trust_view.VIEW], lambda _: self.hurry())
             self._gossip.subscribe_facts(self._on_fact)
         self._is_subscribed = True
         self._state, self._trouble = HealthState.OK, ""
@@ -145,6 +145,10 @@ class RelayingService:
         relays = self._finder.all()
         usable = sum(not one.why_not for one in relays)
         return Health(state=self._state, detail=f"{len(relays)} relays, {usable} usable")
+
+    def hurry(self) -> None:
+        """Look again soon: something changed."""
+        self._is_news = True
 
     def get(self, relay_id: str) -> Relay | None:
         """Return a relay, usable or not."""
@@ -257,7 +261,7 @@ class RelayingService:
             return
         self._trouble = ""
         self._told, self._told_s, self._turn = payload, now_s, self._turn + 1
-        self._hurry()
+        self.hurry()
 
     async def _look_forever(self) -> None:
         while True:
@@ -285,9 +289,6 @@ class RelayingService:
         )
         found = [self._finder.get(name) for name in names]
         return [one for one in found if one is not None and one.server_id != own_id]
-
-    def _hurry(self) -> None:
-        self._is_news = True
 
     def _on_records(self, changes: Sequence[Change]) -> None:
         for change in changes:
