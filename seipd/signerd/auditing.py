@@ -16,6 +16,8 @@ from services.kernel import canonical
 from services.kernel.errors import CorruptError, WireError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from services.kernel.errors import SeipdError
 
 ENTRY_VERSION = 1
@@ -33,7 +35,11 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One call: by whom, and for what. ``digest`` is SHA-256 of the bytes to sign."""
+    """One call: by whom, and for what. ``digest`` is SHA-256 of the bytes to sign.
+
+    ``more`` has digest and size of each further message that the same call asked the same key to
+    sign, where it ended the same way.
+    """
 
     call: str
     caller: str
@@ -41,6 +47,7 @@ class Asked:
     key_id: str
     digest: str = ""
     size_bytes: int = 0
+    more: Sequence[tuple[str, int]] = ()
 
 
 def entry_of(asked: Asked, *, at_ms: int, refusal: SeipdError | None = None) -> bytes:
@@ -49,18 +56,19 @@ def entry_of(asked: Asked, *, at_ms: int, refusal: SeipdError | None = None) -> 
     Raises:
         WireError: a name is no text.
     """
-    named = _named(
-        asked.call,
-        asked.caller,
-        # What a stranger wrote is kept as far as a good name could go.
-        asked.key_id[:MAX_NAME_CHARS],
+    # What a stranger wrote is kept as far as a good name could go.
+    who = _who(asked.call, asked.caller, asked.key_id[:MAX_NAME_CHARS])
+    ended = _ended(
         outcome_of(refusal).value,
         refusal.code if refusal is not None else "",
         asked.scope[:MAX_NAME_CHARS],
     )
-    return b'{"at_ms":%d,%b,"sha256":"%b","size_bytes":%d,"v":%d}' % (
+    more = b",".join([b'["%b",%d]' % (digest.encode(), size) for digest, size in asked.more])
+    return b'{"at_ms":%d,%b,%b%b,"sha256":"%b","size_bytes":%d,"v":%d}' % (
         at_ms,
-        named,
+        who,
+        b'"more":[%b],' % more if more else b"",
+        ended,
         asked.digest.encode(),
         asked.size_bytes,
         ENTRY_VERSION,
@@ -68,17 +76,14 @@ def entry_of(asked: Asked, *, at_ms: int, refusal: SeipdError | None = None) -> 
 
 
 @functools.lru_cache(maxsize=256)
-def _named(call: str, caller: str, key_id: str, outcome: str, reason: str, scope: str) -> bytes:
-    """Return the middle of an entry, which is the same over and over."""
-    value = {
-        "call": call,
-        "caller": caller,
-        "key_id": key_id,
-        "outcome": outcome,
-        "reason": reason,
-        "scope": scope,
-    }
-    return canonical.encode(value)[1:-1]
+def _who(call: str, caller: str, key_id: str) -> bytes:
+    """Return the beginning of an entry, which is the same over and over."""
+    return canonical.encode({"call": call, "caller": caller, "key_id": key_id})[1:-1]
+
+
+@functools.lru_cache(maxsize=256)
+def _ended(outcome: str, reason: str, scope: str) -> bytes:
+    return canonical.encode({"outcome": outcome, "reason": reason, "scope": scope})[1:-1]
 
 
 def outcome_of(refusal: SeipdError | None) -> Outcome:

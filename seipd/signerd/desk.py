@@ -94,16 +94,9 @@ class Wanted:
     scope: str
     key_id: str
 
-    def asked(self, caller: Caller) -> Asked:
-        """Return what is written down of it."""
-        return Asked(
-            call="sign",
-            caller=caller.name,
-            scope=self.scope,
-            key_id=self.key_id,
-            digest=hashlib.sha256(self.data).hexdigest(),
-            size_bytes=len(self.data),
-        )
+    def written(self) -> tuple[str, int]:
+        """Return what is written down of the bytes: their SHA-256, and how many they are."""
+        return hashlib.sha256(self.data).hexdigest(), len(self.data)
 
 
 class Desk:
@@ -165,8 +158,8 @@ class Desk:
                 logger.warning("refused: sign", extra={"code": refusal.code})
             at_ms = self._clock.now_ms()
             entries = [
-                entry_of(one.asked(caller), at_ms=at_ms, refusal=_refusal(answer))
-                for one, answer in zip(wanted, answers, strict=True)
+                entry_of(asked, at_ms=at_ms, refusal=refusal)
+                for asked, refusal in _ends(caller, wanted, answers)
             ]
             await self._audit.write(entries, at_ms=at_ms)
         return answers
@@ -358,8 +351,27 @@ def _require_good(public_key: bytes, data: bytes, signature: bytes | SeipdError)
         raise UnavailableError(_PROVIDER_FAILED, code="provider_unavailable")
 
 
-def _refusal(answer: bytes | SeipdError) -> SeipdError | None:
-    return answer if isinstance(answer, SeipdError) else None
+def _ends(
+    caller: Caller, wanted: Sequence[Wanted], answers: Sequence[bytes | SeipdError]
+) -> Iterator[tuple[Asked, SeipdError | None]]:
+    """Say how a call ended: once for all messages of one key that ended the same way."""
+    alike: dict[tuple[str, str, str], tuple[list[tuple[str, int]], SeipdError | None]] = {}
+    for one, answer in zip(wanted, answers, strict=True):
+        refusal = answer if isinstance(answer, SeipdError) else None
+        code = refusal.code if refusal is not None else ""
+        written, _ = alike.setdefault((one.scope, one.key_id, code), ([], refusal))
+        written.append(one.written())
+    for (scope, key_id, _), (((digest, size_bytes), *more), refusal) in alike.items():
+        asked = Asked(
+            call="sign",
+            caller=caller.name,
+            scope=scope,
+            key_id=key_id,
+            digest=digest,
+            size_bytes=size_bytes,
+            more=more,
+        )
+        yield asked, refusal
 
 
 def _not_ended() -> SeipdError:

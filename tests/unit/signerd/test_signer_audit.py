@@ -128,6 +128,21 @@ def test_an_entry_is_canonical_whatever_stands_in_it(name: str) -> None:
     }
 
 
+def test_an_entry_of_several_messages_is_canonical_and_names_each() -> None:
+    asked = Asked(
+        call="sign",
+        caller="unix",
+        scope="platform",
+        key_id="root-1",
+        digest="0" * 64,
+        size_bytes=7,
+        more=[("1" * 64, 8), ("2" * 64, 9)],
+    )
+    entry = canonical.decode_canonical(entry_of(asked, at_ms=NOW))
+    assert (entry["sha256"], entry["size_bytes"]) == ("0" * 64, 7)
+    assert entry["more"] == [["1" * 64, 8], ["2" * 64, 9]]
+
+
 def test_outcomes() -> None:
     assert outcome_of(None).value == "granted"
     assert outcome_of(ForbiddenError("x", code="wrong_scope")).value == "insufficient_relation"
