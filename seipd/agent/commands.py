@@ -246,22 +246,6 @@ def config(context: click.Context, *, qr: bool) -> None:
 
 
 @click.command()
-@click.pass_context
-def doctor(context: click.Context) -> int:
-    """Find what is wrong and say how to mend it; exit 1 where something is."""
-    from seipd.agent.doctor import examine_endpoint
-
-    findings = asyncio.run(examine_endpoint(_state(context)))
-    if _json(context):
-        print_json({"findings": findings})
-    elif not findings:
-        click.echo("nothing is wrong")
-    for one in () if _json(context) else findings:
-        click.echo(f"{one['level']}: {one['what']} — {one['mend']}")
-    return NO if findings else 0
-
-
-@click.command()
 @click.option("--wireguard-interface", "interface", default="seip1", show_default=True)
 @click.pass_context
 def leave(context: click.Context, *, interface: str) -> None:

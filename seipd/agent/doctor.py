@@ -1,68 +1,149 @@
-"""Explains a broken path in words, from the near end outwards."""
+"""Explains a broken path in words: tries what can be tried, and lets ``diagnosis`` say."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
 
+from seipd.agent.diagnosis import (
+    Finding,
+    Reach,
+    is_bad,
+    outside_findings,
+    reach_findings,
+    trust_findings,
+)
 from seipd.agent.hostdns.keeping import FAILED
 from seipd.agent.private_api import PrivateApi
-from seipd.agent.run import STALE_HANDSHAKE_S, read_status
-from seipd.agent.trustlines import REFUSED, REVOKED
+from seipd.agent.roaming import knock
+from seipd.agent.run import read_status
+from seipd.agent.uplink import way_to
+from seipd.client.pinning import pinned_context
+from services.edge.punch.messages import PORT as RENDEZVOUS_PORT
+from services.edge.stun.asking import DEFAULT_PORT
+from services.edge.stun.client import inquire
 from services.kernel.errors import SeipdError
 from services.runtime.clock import SystemClock
+from services.runtime.outbound import HttpClient
 
 if TYPE_CHECKING:
     from seipd.agent.state import AgentState
 
+UDP_S: Final = 2.0
+CLOCK_TIMEOUT_S: Final = 3.0
 
-async def examine_endpoint(state: AgentState) -> list[dict[str, Any]]:
-    """Return what is wrong, each with ``level``, ``what`` and ``mend``."""
+
+async def examine_endpoint(state: AgentState) -> list[Finding]:
+    """Return what is wrong, and what is worth a word."""
     mesh = state.mesh()
     status = read_status(state)
     if status is None:
-        return [_finding("the agent does not run", "sudo seip up")]
-    doubt = status["trust"]["server"]
-    if doubt["code"] == REVOKED:
-        return [_finding(doubt["why"], doubt["mend"])]
-    age_s = status["last_handshake_seconds"]
-    endpoint = mesh["server"]["endpoint"]
-    if age_s is None:
-        return [
-            _finding(
-                f"there never was a handshake with {endpoint}",
-                "check that the server runs and that UDP to it is not blocked",
+        return [Finding(code="agent_down", what="the agent does not run", mend="sudo seip up")]
+    found = trust_findings(status["trust"]["server"])
+    if found:
+        return found
+    reach = await try_server(mesh)
+    found = reach_findings(reach, status["last_handshake_seconds"])
+    if is_bad(found):
+        return found
+    return [
+        *(await _private_api(state, mesh)),
+        *_names(status["dns"]),
+        *_certificates(state),
+        *outside_findings(reach, status["outside"]),
+    ]
+
+
+async def try_server(mesh: dict[str, Any]) -> Reach:
+    """Try what leads to the server beside the tunnel."""
+    endpoint: str = mesh["server"]["endpoint"]
+    host = endpoint.rpartition(":")[0].strip("[]")
+    async with asyncio.TaskGroup() as group:
+        way = group.create_task(way_to(host))
+        tcp = group.create_task(_answers_tcp(mesh))
+        clock = group.create_task(_clock_ahead_ms(mesh))
+        udp = group.create_task(_asked(host))
+    answers_udp, is_symmetric = udp.result()
+    return Reach(
+        endpoint=endpoint,
+        has_way=way.result() is not None,
+        answers_tcp=tcp.result(),
+        answers_udp=answers_udp,
+        is_symmetric=is_symmetric,
+        clock_ahead_ms=clock.result(),
+    )
+
+
+async def _answers_tcp(mesh: dict[str, Any]) -> bool:
+    host, _, port = mesh["server"]["addresses"][0].rpartition(":")
+    return await knock(host.strip("[]"), int(port)) is not None
+
+
+async def _asked(host: str) -> tuple[bool, bool]:
+    """Return whether the server's STUN answers, and whether it sees two ports of one socket."""
+    inquiry = await inquire(
+        [(host, port) for port in (DEFAULT_PORT, RENDEZVOUS_PORT)],
+        family=6 if ":" in host else 4,
+        deadline_s=UDP_S,
+    )
+    seen = inquiry.seen()
+    # What it says of a machine in its own network is of no use to others, but an answer.
+    answers = seen is not None or inquiry.ignored_count > 0
+    return answers, seen is not None and seen.is_symmetric
+
+
+async def _clock_ahead_ms(mesh: dict[str, Any]) -> int | None:
+    """Return by how much this clock is ahead of the server's; None where it does not say."""
+    clock = SystemClock()
+    try:
+        async with HttpClient(tls=pinned_context(mesh["authority_pem"])) as client:
+            asked_ms = clock.now_ms()
+            answer = await client.fetch(
+                "POST",
+                f"https://{mesh['server']['addresses'][0]}/api/auth/challenge",
+                json={},
+                timeout_s=CLOCK_TIMEOUT_S,
             )
-        ]
-    if age_s >= STALE_HANDSHAKE_S:
-        return [
-            _finding(
-                f"the last handshake with {endpoint} is {age_s} s ago",
-                "check this machine's network, then the server",
-            )
-        ]
-    if doubt["state"] == REFUSED:
-        return [_finding(f"what the server shows of its key is false: {doubt['why']}", "")]
+            now_ms = (asked_ms + clock.now_ms()) // 2
+            value = answer.json()
+    except SeipdError:
+        return None
+    said = value.get("now_ms") if isinstance(value, dict) else None
+    return now_ms - said if isinstance(said, int) else None
+
+
+async def _private_api(state: AgentState, mesh: dict[str, Any]) -> list[Finding]:
     try:
         async with PrivateApi(mesh, state.keys()) as api:
             await api.call("POST", "/api/mesh/heartbeat", {})
     except SeipdError as error:
-        return [_finding(f"the tunnel is up but the private API is not: {error}", error.mend)]
-    if (names := status["dns"]) is not None and names["state"] == FAILED:
-        mend = "seip down, then seip up --no-dns, leaves this machine's resolver alone"
-        return [_finding(f"names of the mesh are not found here: {names['why']}", mend)]
-    return _certificates(state)
+        what = f"the tunnel is up but the private API is not: {error}"
+        return [Finding(code="api_silent", what=what, mend=error.mend or "seip down, then seip up")]
+    return []
 
 
-def _certificates(state: AgentState) -> list[dict[str, Any]]:
+def _names(names: dict[str, Any] | None) -> list[Finding]:
+    if names is None or names["state"] != FAILED:
+        return []
+    return [
+        Finding(
+            code="dns",
+            what=f"names of the mesh are not found here: {names['why']}",
+            mend="seip down, then seip up --no-dns, leaves this machine's resolver alone",
+        )
+    ]
+
+
+def _certificates(state: AgentState) -> list[Finding]:
     from seipd.agent.renewing import overdue
     from services.edge.acme.certfiles import CertificateFiles
 
     names = overdue(CertificateFiles(state.folder / "certs"), SystemClock().now_ms())
     return [
-        _finding(f"the certificate of {name} is not renewed", f"seip cert issue {name} says why")
+        Finding(
+            code="certificate_overdue",
+            what=f"the certificate of {name} is not renewed",
+            mend=f"seip cert issue {name} says why",
+        )
         for name in names
     ]
-
-
-def _finding(what: str, mend: str) -> dict[str, Any]:
-    return {"level": "error", "what": what, "mend": mend or "ask the server's operator"}

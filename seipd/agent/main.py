@@ -25,7 +25,7 @@ COMMANDS: Commands = {
     "ping": ("seipd.agent.commands:ping", "ping another endpoint by name"),
     "config": ("seipd.agent.commands:config", "a plain wg-quick file, --qr draws it"),
     "cert": ("seipd.agent.cert_command:cert", "certificates for this endpoint's own name"),
-    "doctor": ("seipd.agent.commands:doctor", "find what is wrong and say how to mend it"),
+    "doctor": ("seipd.agent.doctor_command:doctor", "find what is wrong and say how to mend it"),
     "leave": ("seipd.agent.commands:leave", "leave the mesh; the address is free again"),
     "completion": ("seipd.agent.commands:completion", "shell completion for bash, zsh and fish"),
 }

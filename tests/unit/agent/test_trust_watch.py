@@ -170,7 +170,7 @@ async def test_a_server_that_the_root_removed_is_dropped_on_anybodys_showing(
     running = {"last_handshake_seconds": None, "trust": bench.watch.trust}
     monkeypatch.setattr("seipd.agent.doctor.read_status", lambda _: running)
     (finding,) = await examine_endpoint(state)
-    assert finding["what"] == "the root removed this server from the mesh"
+    assert finding.what == "the root removed this server from the mesh"
 
 
 async def test_the_doctor_names_the_lie(server, tmp_path, monkeypatch) -> None:
@@ -179,7 +179,7 @@ async def test_the_doctor_names_the_lie(server, tmp_path, monkeypatch) -> None:
     running = {"last_handshake_seconds": 1, "trust": {"server": refused}}
     monkeypatch.setattr("seipd.agent.doctor.read_status", lambda _: running)
     (finding,) = await examine_endpoint(state)
-    assert finding["what"] == "what the server shows of its key is false: another key"
+    assert finding.what == "what the server shows of its key is false: another key"
 
 
 GOOD = {
