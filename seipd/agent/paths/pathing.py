@@ -85,9 +85,13 @@ class PeerPath:
         """Whether time matters just now."""
         return self.phase in (Phase.SEARCHING, Phase.SHAKING) or self._book.is_pinging
 
+    def is_wanted(self, now_s: float) -> bool:
+        """Say whether packets went there lately."""
+        return self._meetings.is_wanted(now_s)
+
     def is_over(self, now_s: float) -> bool:
         """Say whether nothing of it needs to be kept."""
-        is_wanted = self._meetings.is_wanted(now_s) or now_s - self._met_s < IDLE_S
+        is_wanted = self.is_wanted(now_s) or now_s - self._met_s < IDLE_S
         return self.phase is Phase.IDLE and not is_wanted
 
     def want(self, now_s: float) -> list[Effect]:

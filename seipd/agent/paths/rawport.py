@@ -62,7 +62,14 @@ class Kind(enum.Enum):
 class RawPort:
     """Sends from WireGuard's port, and hands on what came there for others than WireGuard."""
 
-    def __init__(self, *, inner: Collection[str]) -> None:
+    def __init__(self, *, inner: Collection[str], mark: int = 0) -> None:
+        """Prepare; nothing is opened.
+
+        Args:
+            inner: this machine's tunnel addresses.
+            mark: what the datagrams carry, where routes go by that.
+        """
+        self._mark = mark
         # What comes out of the tunnel to our address there was carried by a peer: it says nothing
         # of ways through the world.
         self._inner = frozenset(inner)
@@ -86,7 +93,7 @@ class RawPort:
         loop = asyncio.get_running_loop()
         for family in (socket.AF_INET, socket.AF_INET6):
             try:
-                sock = _raw_socket(family, port)
+                sock = _raw_socket(family, port, self._mark)
             except PermissionError as error:
                 self.close()
                 raise UnavailableError(
@@ -136,7 +143,7 @@ class RawPort:
             logger.debug("a datagram to %s did not go: %s", address, error)
 
     def _send4(self, sock: socket.socket, data: bytes, address: Address) -> None:
-        source = _source_towards(address)
+        source = _source_towards(address, self._mark)
         segment = _segment4(source, socket.inet_aton(address[0]), self.port, address[1], data)
         info = bytes(4) + source + bytes(4)
         sock.sendmsg([segment], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, (address[0], 0))
@@ -176,12 +183,14 @@ def kind_of(data: bytes) -> Kind | None:
     return None
 
 
-def _raw_socket(family: socket.AddressFamily, port: int) -> socket.socket:
+def _raw_socket(family: socket.AddressFamily, port: int, mark: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_UDP)
     try:
         sock.setblocking(False)
         # Before anything else, so that hardly a datagram of others gets in; _hand_on looks again.
         _attach_filter(sock, family, port)
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_CHECKSUM, 6)
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
@@ -216,9 +225,11 @@ def _attach_filter(sock: socket.socket, family: socket.AddressFamily, port: int)
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
-def _source_towards(address: Address) -> bytes:
+def _source_towards(address: Address, mark: int) -> bytes:
     """Return the address from which this machine sends to another, as routes say now."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         sock.connect(address)
         return socket.inet_aton(sock.getsockname()[0])
 

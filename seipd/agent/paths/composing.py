@@ -1,0 +1,183 @@
+"""Puts together what makes direct and relayed paths for one running agent."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from seipd.agent.paths.places import Places
+from seipd.agent.paths.proved import ProvedPeers
+from seipd.agent.paths.rawport import RawPort
+from seipd.agent.paths.rendezvous import Rendezvous
+from seipd.agent.paths.service import Paths
+from seipd.agent.paths.talking import Talkers
+from seipd.agent.paths.watching import PathWatch
+from seipd.agent.routes.book import EMPTY
+from seipd.agent.routes.marks import FWMARK
+from services.edge.punch.messages import What
+from services.kernel.errors import SeipdError
+from services.runtime.nft import Nft, is_available
+from services.runtime.tasks import TaskOwner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from seipd.agent.outside import Outside
+    from seipd.agent.routes.book import RouteBook
+    from seipd.agent.state import AgentState
+    from seipd.agent.uplink import Change
+    from services.edge.wireguard.model import Endpoint
+    from services.edge.wireguard.service import WireGuardService
+    from services.kernel.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+MESH: str = "mesh"
+HUB: str = "hub"
+
+
+class PathWork:
+    """Everything about paths; ``begin`` it once the tunnel's interface is up."""
+
+    def __init__(
+        self,
+        *,
+        state: AgentState,
+        interface: str,
+        signer_count: int,
+        mode: str,
+        wireguard: WireGuardService,
+        outside: Outside,
+        clock: Clock,
+        book: Callable[[], RouteBook] = lambda: EMPTY,
+    ) -> None:
+        """Put it together.
+
+        Args:
+            state: of this endpoint.
+            interface: the tunnel's.
+            signer_count: how many servers have to sign what a proof stands on.
+            mode: ``mesh``: other endpoints directly; ``hub``: all over the server.
+            wireguard: the tunnel.
+            outside: the way out of this machine.
+            clock: the clock.
+            book: who carries which subnet.
+        """
+        mesh, keys = state.mesh(), state.keys()
+        inner: Iterable[str] = mesh["allowed_ips"]
+        self._state = state
+        self._mode = mode
+        self._wireguard = wireguard
+        self._outside = outside
+        self._tasks = TaskOwner("path-work")
+        self._port = RawPort(inner=(mesh["tunnel_address"], mesh["tunnel_address6"]), mark=FWMARK)
+        self.rendezvous = Rendezvous(
+            address=mesh["tunnel_address"],
+            gateway=mesh["gateway"],
+            interface=interface,
+            clock=clock,
+            rng=secrets.SystemRandom(),
+        )
+        self._places = Places(
+            port=self._port,
+            interface=interface,
+            servers=self._servers,
+            mapped=self._mapped,
+            told=lambda found, is_symmetric: self.rendezvous.set_candidates(
+                found, is_symmetric=is_symmetric
+            ),
+        )
+        self._peers = ProvedPeers(state=state, signer_count=signer_count, clock=clock)
+        self._paths = Paths(
+            private_key=keys.wireguard_private,
+            port=self._port,
+            device=wireguard,
+            rendezvous=self.rendezvous,
+            places=self._places,
+            peers=self._peers,
+            relays_of=None,
+            mesh_ranges=inner,
+            prefixes_of=lambda address: book().prefixes_of(address),
+            clock=clock,
+        )
+        self._nft = Nft() if is_available() else None
+        self._watch = PathWatch(
+            paths=self._paths,
+            peers=self._peers,
+            rendezvous=self.rendezvous,
+            talkers=Talkers(self._nft, interface) if self._nft is not None else None,
+            inner=inner,
+            book=book,
+            clock=clock,
+        )
+        self.why_none = "" if mode == MESH else "hub mode: all goes over the server"
+
+    async def begin(self) -> None:
+        """Speak with the server, and have paths where they are wanted and can be had.
+
+        Raises:
+            SeipdError: the tunnel has no address.
+        """
+        await self.rendezvous.start()
+        if self._mode != MESH:
+            return
+        try:
+            self._port.open(self._wireguard.status().listen_port)
+        except SeipdError as error:
+            logger.warning("%s", error)
+            self.why_none = str(error)
+            return
+        self.rendezvous.subscribe_changed(self._on_changed)
+        self._outside.on_change.append(self._on_network)
+        self._outside.on_mapped.append(lambda _: self._places.changed())
+        self._tasks.spawn(self._places.run(), name="paths-places")
+        self._tasks.spawn(self._peers.run(), name="paths-peers")
+        await self._paths.begin()
+        await self._watch.begin()
+
+    async def end(self) -> None:
+        """Let everything go over the server again; may be called twice."""
+        await self._watch.end()
+        await self._paths.end()
+        await self._tasks.close()
+        await self.rendezvous.stop()
+        self._port.close()
+        if self._nft is not None:
+            self._nft.close()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the status shows."""
+        return {
+            "mode": self._mode,
+            "why_none": self.why_none,
+            "is_symmetric": self._places.is_symmetric,
+            "held": self._watch.facts(),
+        }
+
+    def moved(self) -> None:
+        """Take that the endpoint is at another server."""
+        self.rendezvous.refresh()
+        self._places.changed()
+        self._peers.changed()
+
+    async def routes_changed(self) -> None:
+        """Take that others carry subnets now."""
+        self._paths.restate()
+        await self._watch.routes_changed()
+
+    def _servers(self) -> list[str]:
+        server = self._state.mesh()["server"]
+        places = (server["endpoint"], *server["addresses"])
+        return [place.rpartition(":")[0].strip("[]") for place in places]
+
+    def _mapped(self) -> Endpoint | None:
+        mapped = self._outside.mapped
+        return (mapped.host, mapped.port) if mapped is not None else None
+
+    def _on_changed(self, what: What) -> None:
+        if what is What.PEERS:
+            self._peers.changed()
+
+    async def _on_network(self, change: Change) -> None:
+        self._paths.network_changed()
