@@ -5,11 +5,14 @@ Whoever keeps tunnels is told at once when the way out is another one: see ``on_
 
 from __future__ import annotations
 
+import functools
 import logging
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from seipd.agent.portmap.gateway import gateway_to
 from seipd.agent.portmap.mapper import PortMapper
+from seipd.agent.routes.marks import FWMARK
 from seipd.agent.uplink import Change, UplinkWatch
 from services.kernel.errors import SeipdError
 
@@ -46,13 +49,14 @@ class Outside:
     def __init__(self, *, home: Home, interface: str) -> None:
         self._home = home
         self._watch = UplinkWatch(
-            interface=interface, server=self._server, on_change=self._on_change
+            interface=interface, server=self._server, on_change=self._on_change, mark=FWMARK
         )
         self._mapper = PortMapper(
             port=lambda: home.device().listen_port,
             towards=self._towards,
             mesh_ranges=[ip_network(text) for text in home.mesh["allowed_ips"]],
             told=self._on_mapped,
+            gateway=functools.partial(gateway_to, mark=FWMARK),
         )
         self.on_change: list[Callable[[Change], Awaitable[None]]] = []
         """Told when the way out, or an address of this machine, is another one, or it slept."""
