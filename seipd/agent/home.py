@@ -10,6 +10,8 @@ from seipd.agent.tunnel import server_peer
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from seipd.agent.state import AgentState
     from services.edge.wireguard.model import DeviceStatus, PeerConfig, PeerStatus
     from services.edge.wireguard.service import WireGuardService
@@ -27,11 +29,14 @@ class TunnelHome:
         self._signer_count = signer_count
         self._clock = clock
         self._tasks = TaskOwner("agent-home")
+        self._subnets: tuple[str, ...] = ()
+        self.on_moved: list[Callable[[], None]] = []
+        """Told when the endpoint is at another server."""
         self._settle(state.mesh())
 
     def _settle(self, mesh: dict[str, Any]) -> None:
         self.mesh: dict[str, Any] = mesh
-        self._peer: PeerConfig = server_peer(mesh)
+        self._peer: PeerConfig = server_peer(mesh, self._subnets)
         self.watch = TrustWatch(
             state=self._state,
             mesh=mesh,
@@ -43,6 +48,9 @@ class TunnelHome:
     async def begin(self) -> None:
         """Have the server as the one peer, and watch it."""
         await self._wireguard.replace_peers({self._peer.public_key: self._peer})
+        self._watch_it()
+
+    def _watch_it(self) -> None:
         self._tasks.spawn(self.watch.run(), name="agent-trust")
         self._tasks.spawn(self.watch.mind_roster(self._drop), name="agent-roster")
 
@@ -53,14 +61,35 @@ class TunnelHome:
     async def move(self, server_id: str, address: str) -> None:
         """Go to another server: from its answer on, packets go there.
 
+        Other peers stay: what goes to those directly is not interrupted.
+
         Raises:
             SeipdError: that did not work; the endpoint is where it was.
         """
         mesh = await attach(self._state, server_id, address)
         await self.end()
         self._tasks = TaskOwner("agent-home")
+        before = self._peer.public_key
         self._settle(mesh)
-        await self.begin()
+        await self._wireguard.set_peer(self._peer)
+        if before != self._peer.public_key:
+            await self._wireguard.remove_peer(before)
+        self._watch_it()
+        for tell in self.on_moved:
+            tell()
+
+    async def carry(self, subnets: tuple[str, ...]) -> None:
+        """Send to the server what is for these subnets, too.
+
+        Raises:
+            UnavailableError: WireGuard does not answer; the wish stays.
+        """
+        if subnets == self._subnets:
+            return
+        self._subnets = subnets
+        self._peer = server_peer(self.mesh, subnets)
+        if not self.watch.is_revoked:
+            await self._wireguard.set_peer(self._peer)
 
     async def received_bytes(self) -> int:
         """Return how much came from the server since it is the peer."""

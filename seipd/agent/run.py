@@ -25,6 +25,7 @@ from seipd.agent.hostdns.keeping import WAITING, AskedGateway, ResolverKeeper
 from seipd.agent.hostdns.planning import Wish
 from seipd.agent.hostdns.ways import host_resolver, restore_file
 from seipd.agent.outside import Outside
+from seipd.agent.paths.composing import MESH, PathWork
 from seipd.agent.proving import certified_server
 from seipd.agent.roaming import Roaming
 from seipd.agent.tunnel import interface_plan
@@ -51,7 +52,7 @@ UP_TIMEOUT_S = 20.0
 NAMES_TIMEOUT_S = 5.0
 DOWN_TIMEOUT_S = 10.0
 RENEWED_WITHIN_S = 180.0
-MAX_STATUS_BYTES = 1 << 16
+MAX_STATUS_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,8 @@ class Tunnel:
     """Whether this machine's names are looked up at the gateway."""
     domains: tuple[str, ...] = ()
     """Looked up there beside the mesh's own, where that can be said for single domains."""
+    mode: str = MESH
+    """Whether other endpoints are reached directly, or all goes over the server."""
 
     def words(self) -> list[str]:
         """Return the same as options of ``seip run``."""
@@ -111,18 +114,30 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
     )
     keeper = resolver_keeper(state, mesh, tunnel)
     outside = Outside(home=home, interface=tunnel.interface)
+    paths = PathWork(
+        state=state,
+        interface=tunnel.interface,
+        signer_count=tunnel.signer_count,
+        mode=tunnel.mode,
+        wireguard=wireguard,
+        outside=outside,
+        clock=clock,
+    )
+    home.on_moved.append(paths.moved)
     await wireguard.start()
     try:
         await home.begin()
         tasks.spawn(roaming.run(), name="agent-roaming")
         tasks.spawn(renewing_of(state, clock).run(), name="agent-certificates")
         outside.begin(tasks)
+        await paths.begin()
         if keeper is not None:
             keeper.begin()
-        await _watch(state, home, roaming, keeper, outside, tunnel.interface, stop)
+        await _watch(state, home, roaming, keeper, outside, paths, tunnel.interface, stop)
     finally:
         (state.run / "status.json").unlink(missing_ok=True)
         await outside.end()
+        await paths.end()
         await home.end()
         if keeper is not None:
             await keeper.end()
@@ -173,6 +188,7 @@ async def _watch(
     roaming: Roaming,
     keeper: ResolverKeeper | None,
     outside: Outside,
+    paths: PathWork,
     interface: str,
     stop: asyncio.Event,
 ) -> None:
@@ -189,6 +205,7 @@ async def _watch(
             "interface": interface,
             "dns": keeper.facts() if keeper is not None else None,
             "outside": outside.facts(),
+            "paths": paths.facts(),
             "moved_because": roaming.moved_because,
             "latencies_ms": {name: round(ms) for name, ms in roaming.latencies_ms().items()},
         }
