@@ -1,0 +1,118 @@
+"""Carries subnets for other endpoints: firewall and forwarding, for as long as there are any."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from seipd.agent.routes.firewall import removal, ruleset, table_name
+from seipd.agent.routes.forwarding import Forwarding
+from services.edge.wireguard.links import netlink
+from services.kernel.errors import SeipdError
+from services.runtime.nft import Nft, NftError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from services.kernel.ids import MeshId
+
+logger = logging.getLogger(__name__)
+
+OUTSIDE = ("192.88.99.1", "2001:db8::1")
+"""Where nobody is: the way there is the default route."""
+
+
+class SubnetCarrier:
+    """What one endpoint carries."""
+
+    def __init__(self, *, interface: str, mesh_id: MeshId, run_dir: Path) -> None:
+        self._interface = interface
+        self._mesh_id = mesh_id
+        self._forwarding = Forwarding(run_dir)
+        self._text = ""
+        self._nft: Nft | None = None
+
+    async def carry(
+        self, subnets: tuple[str, ...], *, is_exit: bool, members: tuple[str, ...]
+    ) -> str:
+        """Carry exactly these; return what is in the way, or nothing."""
+        if not subnets and not is_exit:
+            await self.end()
+            return ""
+        text = ruleset(
+            self._interface,
+            mesh_id=self._mesh_id,
+            subnets=subnets,
+            is_exit=is_exit,
+            members=members,
+        )
+        try:
+            if text != self._text or not await asyncio.to_thread(self._is_there):
+                await asyncio.to_thread(self._run, text)
+                self._text = text
+            ways = await _ways([*subnets, *(OUTSIDE if is_exit else ())])
+        except SeipdError as error:
+            return str(error)
+        ipv6 = is_exit or any(":" in one for one in subnets)
+        interfaces = sorted({self._interface, *ways})
+        return await asyncio.to_thread(self._forwarding.ensure, interfaces, ipv6=ipv6)
+
+    async def end(self) -> None:
+        """Carry nothing, and leave nothing behind."""
+        if self._text:
+            self._text = ""
+            await asyncio.to_thread(self._forwarding.restore)
+            with contextlib.suppress(SeipdError):
+                await asyncio.to_thread(self._run, removal(self._interface))
+        if self._nft is not None:
+            self._nft.close()
+            self._nft = None
+
+    def _is_there(self) -> bool:
+        try:
+            self._opened().run(f"list chain inet {table_name(self._interface)} forward")
+        except NftError:
+            return False
+        return True
+
+    def _run(self, text: str) -> None:
+        self._opened().run(text)
+
+    def _opened(self) -> Nft:
+        if self._nft is None:
+            self._nft = Nft()
+        return self._nft
+
+
+def clear_leftovers(interface: str, run_dir: Path) -> None:
+    """Take away what a killed agent left."""
+    Forwarding(run_dir).restore()
+    with contextlib.suppress(SeipdError):
+        nft = Nft()
+        try:
+            nft.run(removal(interface))
+        finally:
+            nft.close()
+
+
+async def _ways(destinations: Iterable[str]) -> set[str]:
+    """Return the interfaces by which these are reached from here."""
+    found: set[str] = set()
+    async with netlink() as socket:
+        for text in destinations:
+            network = ip_network(text)
+            address = network[1] if network.num_addresses > 1 else network[0]
+            try:
+                ways = await socket.route("get", dst=str(address))
+            except NetlinkError:  # nothing leads there now
+                continue
+            for way in ways:
+                links = await socket.link("get", index=way.get("oif"))
+                found.update(link.get("ifname") for link in links)
+    return found

@@ -1,0 +1,107 @@
+"""The firewall of an endpoint that carries subnets: who may go where, by whose address. Pure.
+
+What comes out of the tunnel goes on only from endpoints of the same customer, and only into the
+approved subnets, or, of an exit, to what is nobody's private network. It takes this machine's
+address there, so that the answers come back. Nothing begins in the other direction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from services.edge.wireguard.sidetable import table_of
+from services.kernel.addr import parse_address, tunnel6
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from services.kernel.ids import MeshId
+
+PRIVATE4: Final = (
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "224.0.0.0/3",
+)
+PRIVATE6: Final = ("::/16", "fc00::/7", "fe80::/10", "ff00::/8")
+
+
+def table_name(interface: str) -> str:
+    """Return the name of the table, which tells whose it is."""
+    return f"seip_routes_{table_of(interface)}"
+
+
+def removal(interface: str) -> str:
+    """Return the commands that take the table away, be it there or not."""
+    name = table_name(interface)
+    return f"add table inet {name}\ndelete table inet {name}\n"
+
+
+def ruleset(
+    interface: str,
+    *,
+    mesh_id: MeshId,
+    subnets: Sequence[str],
+    is_exit: bool,
+    members: Sequence[str],
+) -> str:
+    """Return the commands that put the table in place of the one before, in one transaction."""
+    tunnel = f'"{interface}"'
+    own = [parse_address(text) for text in members]
+    sets = [
+        _set("members4", "ipv4_addr", map(str, own)),
+        _set("members6", "ipv6_addr", (str(tunnel6(mesh_id, one)) for one in own)),
+        _set("subnets4", "ipv4_addr", (one for one in subnets if ":" not in one), ranges=True),
+        _set("subnets6", "ipv6_addr", (one for one in subnets if ":" in one), ranges=True),
+        _set("private4", "ipv4_addr", PRIVATE4, ranges=True),
+        _set("private6", "ipv6_addr", PRIVATE6, ranges=True),
+    ]
+    outside = ("ip daddr != @private4 accept", "ip6 daddr != @private6 accept")
+    chains = [
+        _chain(
+            "forward",
+            "type filter hook forward priority filter; policy accept;",
+            f"iifname {tunnel} jump inwards",
+            f"oifname {tunnel} jump outwards",
+        ),
+        _chain(
+            "inwards",
+            "ct state established,related accept",
+            f"oifname {tunnel} drop",
+            "ip saddr != @members4 drop",
+            "ip6 saddr != @members6 drop",
+            "ip daddr @subnets4 accept",
+            "ip6 daddr @subnets6 accept",
+            *(outside if is_exit else ()),
+            "drop",
+        ),
+        _chain(
+            "outwards",
+            "tcp flags syn tcp option maxseg size set rt mtu",
+            "ct state established,related accept",
+            "drop",
+        ),
+        _chain(
+            "source",
+            "type nat hook postrouting priority srcnat; policy accept;",
+            f"ip saddr @members4 oifname != {tunnel} masquerade",
+            f"ip6 saddr @members6 oifname != {tunnel} masquerade",
+        ),
+    ]
+    body = "\n".join([*sets, *chains])
+    return f"{removal(interface)}table inet {table_name(interface)} {{\n{body}\n}}\n"
+
+
+def _set(name: str, kind: str, elements: Iterable[str], *, ranges: bool = False) -> str:
+    listed = ", ".join(elements)
+    flags = " flags interval;" if ranges else ""
+    held = f" elements = {{ {listed} }};" if listed else ""
+    return f"  set {name} {{ type {kind};{flags}{held} }}"
+
+
+def _chain(name: str, *lines: str) -> str:
+    return "\n".join([f"  chain {name} {{", *(f"    {line}" for line in lines), "  }"])

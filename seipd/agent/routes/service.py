@@ -1,0 +1,240 @@
+"""Keeps this endpoint's routes beyond the mesh as they are wished, proved and approved.
+
+Looked at every second is the file of the wishes, so that ``seip up`` is heard while the agent runs;
+the server is asked when it says that something changed, after a move, and every minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from seipd.agent.private_api import PrivateApi
+from seipd.agent.proving import Prover, Verdict
+from seipd.agent.reporting import report_lie
+from seipd.agent.routes.book import EMPTY, RouteBook
+from seipd.agent.routes.knowing import Knower, Learnt
+from seipd.agent.routes.planning import side_table
+from seipd.agent.routes.wishes import RoutingWishes, load_wishes
+from seipd.agent.serverlist import load_servers
+from seipd.agent.tunnel import interface_plan
+from services.kernel.errors import SeipdError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from seipd.agent.routes.book import Router
+    from seipd.agent.state import AgentState
+    from services.edge.wireguard.model import InterfacePlan
+    from services.kernel.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+LOOK_S: Final = 1.0
+SOON_S: Final = 3.0
+AGAIN_S: Final = 60.0
+
+
+class Home(Protocol):
+    """The server that the endpoint is at."""
+
+    @property
+    def mesh(self) -> dict[str, Any]:
+        """What ``mesh.json`` holds."""
+
+    async def carry(self, subnets: tuple[str, ...]) -> None:
+        """Send to the server what is for these subnets, too."""
+
+
+class Interface(Protocol):
+    """The part of WireGuard that is steered from here."""
+
+    async def set_plan(self, plan: InterfacePlan) -> None:
+        """Have these addresses and routes."""
+
+
+class Carrier(Protocol):
+    """Carries subnets for others, on a machine that may."""
+
+    async def carry(
+        self, subnets: tuple[str, ...], *, is_exit: bool, members: tuple[str, ...]
+    ) -> str:
+        """Carry exactly these; return what is in the way, or nothing."""
+
+    async def end(self) -> None:
+        """Carry nothing, and leave nothing behind."""
+
+
+class Routes:
+    """The agent's routes; ``book`` is who carries what, as it is gone by now."""
+
+    def __init__(
+        self, *, state: AgentState, signer_count: int, clock: Clock, carrier: Carrier
+    ) -> None:
+        self._state = state
+        self._signer_count = signer_count
+        self._clock = clock
+        self._carrier = carrier
+        self._knower = Knower(keys=state.keys(), clock=clock)
+        self._wishes = load_wishes(state)
+        self._learnt: Learnt | None = None
+        self._due_s = 0.0
+        self._at = ""
+        self._plan: InterfacePlan | None = None
+        self._trouble = ""
+        self._news = asyncio.Event()
+        self._subscribers: list[Callable[[], None]] = []
+        self.book = EMPTY
+
+    @property
+    def wishes(self) -> RoutingWishes:
+        """What is wanted."""
+        return self._wishes
+
+    def plan(self, mesh: dict[str, Any]) -> InterfacePlan:
+        """Return the addresses and routes to have now."""
+        servers = [mesh["server"]["endpoint"], *mesh["server"]["addresses"]]
+        servers += [one.address for one in load_servers(self._state)]
+        side = side_table(mesh, self.book, wants_exit=bool(self._wishes.exit_node), servers=servers)
+        return interface_plan(mesh, side)
+
+    def subscribe(self, subscriber: Callable[[], None]) -> None:
+        """Call this where the book is another one."""
+        self._subscribers.append(subscriber)
+
+    def hurry(self) -> None:
+        """Ask the server now."""
+        self._due_s = 0.0
+        self._news.set()
+
+    async def run(self, home: Home, interface: Interface) -> None:
+        """Look until cancelled."""
+        while True:
+            try:
+                await self.look(home, interface)
+            except SeipdError as error:
+                logger.info("routes: %s", error)
+                self._due_s = self._clock.monotonic_s() + SOON_S
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+            self._news.clear()
+
+    async def look(self, home: Home, interface: Interface) -> None:
+        """Take up what was wished meanwhile, ask where that is due, and do it.
+
+        Raises:
+            SeipdError: the server is away, or WireGuard does not take it.
+        """
+        wishes = await asyncio.to_thread(load_wishes, self._state)
+        at = home.mesh["server"]["server_id"]
+        if (wishes, at) != (self._wishes, self._at):
+            self._wishes, self._at, self._due_s = wishes, at, 0.0
+            await self._apply(home, interface)
+        if self._clock.monotonic_s() >= self._due_s:
+            await self._ask(home)
+            await self._apply(home, interface)
+
+    async def end(self) -> None:
+        """Carry nothing more."""
+        await self._carrier.end()
+
+    async def _ask(self, home: Home) -> None:
+        mesh, lies = home.mesh, dict[str, Verdict]()
+        keys = self._state.keys()
+        judge = Prover(
+            state=self._state,
+            keys=keys,
+            signer_count=self._signer_count,
+            clock=self._clock,
+            on_lie=lies.__setitem__,
+        )
+        async with PrivateApi(mesh, keys) as api:
+            learnt = await self._knower.ask(api, judge, mesh)
+            if await self._knower.offer(api, mesh, learnt.own, self._wishes):
+                learnt = await self._knower.ask(api, judge, mesh)
+        for subject, verdict in lies.items():
+            logger.error("refused: %s: %s", subject, verdict.why)
+            now_ms = self._clock.now_ms()
+            await report_lie(mesh, keys, subject=subject, verdict=verdict, now_ms=now_ms)
+        self._learnt = learnt
+        pause_s = SOON_S if learnt.waiting else AGAIN_S
+        self._due_s = self._clock.monotonic_s() + pause_s
+
+    async def _apply(self, home: Home, interface: Interface) -> None:
+        book = self._book(home.mesh)
+        if book != self.book:
+            self.book = book
+            for subscriber in self._subscribers:
+                subscriber()
+        await home.carry(book.through_server())
+        plan = await asyncio.to_thread(self.plan, home.mesh)
+        if plan != self._plan:
+            await interface.set_plan(plan)
+            self._plan = plan
+        subnets, is_exit, members = self._own()
+        self._trouble = await self._carrier.carry(subnets, is_exit=is_exit, members=members)
+
+    def _book(self, mesh: dict[str, Any]) -> RouteBook:
+        learnt, wishes = self._learnt, self._wishes
+        if learnt is None:
+            return EMPTY
+        found = self._exit()
+        return RouteBook(
+            learnt.routers if wishes.accepts else (),
+            inner=mesh["allowed_ips"],
+            exit_address=found.address if found is not None else None,
+        )
+
+    def _exit(self) -> Router | None:
+        wanted = self._wishes.exit_node
+        if not wanted or self._learnt is None:
+            return None
+        fits = (one for one in self._learnt.routers if wanted in (one.name, one.address))
+        return next((one for one in fits if one.is_exit), None)
+
+    def _own(self) -> tuple[tuple[str, ...], bool, tuple[str, ...]]:
+        """Return what this endpoint carries: what it offers as well as what was approved."""
+        if self._learnt is None:
+            return (), False, ()
+        own, wishes = self._learnt.own, self._wishes
+        subnets = tuple(one for one in own.routes if one in wishes.advertise)
+        return subnets, own.exit and wishes.offers_exit, self._learnt.members
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the status shows."""
+        subnets, is_exit, _ = self._own()
+        learnt = self._learnt
+        routers = learnt.routers if learnt is not None and self._wishes.accepts else ()
+        return {
+            "mode": self._wishes.mode,
+            "accepts": self._wishes.accepts,
+            "subnets": [
+                {"prefix": prefix, "by": one.name, "address": one.address}
+                for one in routers
+                for prefix in one.prefixes
+                if prefix in self.book.subnets()
+            ],
+            "waiting": list(learnt.waiting) if learnt is not None else [],
+            "refused": list(learnt.refused) if learnt is not None else [],
+            "offered": [*self._wishes.advertise, *(["exit"] if self._wishes.offers_exit else [])],
+            "carried": [*subnets, *(["exit"] if is_exit else [])],
+            "trouble": self._trouble,
+            "exit": self._exit_facts(),
+        }
+
+    def _exit_facts(self) -> dict[str, Any] | None:
+        wanted, found = self._wishes.exit_node, self._exit()
+        if not wanted:
+            return None
+        if found is not None:
+            return {"name": found.name, "address": found.address, "why": ""}
+        why = "the server was not asked yet"
+        if self._learnt is not None:
+            why = "no endpoint of this name may be an exit"
+        if self._learnt is not None and wanted in self._learnt.waiting:
+            why = "it is not proved yet"
+        return {"name": wanted, "address": None, "why": why}
