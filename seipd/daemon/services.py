@@ -70,6 +70,7 @@ def compose(ground: Ground) -> Composition:
         edge.reach,
         edge.peering,
         edge.relaying.directory,
+        edge.punch,
         *edge.certifying.services,
         LoadService(
             ledger=base.ledger,

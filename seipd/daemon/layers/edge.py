@@ -9,6 +9,7 @@ from seipd.daemon.layers.certifying import Certifying, certifying_of
 from seipd.daemon.layers.ddns import ddns_of
 from seipd.daemon.layers.mesh import backbone_of
 from seipd.daemon.layers.naming import dns_of, port_teller_of, resolver_of
+from seipd.daemon.layers.punching import punch_of
 from seipd.daemon.layers.relaying import Relaying, relaying_of
 from seipd.daemon.layers.stun import stun_of
 from seipd.daemon.layers.watching_zone import missing_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from services.base.ledger.service import LedgerService
     from services.edge.ddns.service import DdnsService
     from services.edge.dns.service import DnsService
+    from services.edge.punch.service import PunchService
     from services.edge.resolver.service import ResolverService
     from services.edge.stun.service import StunService
     from services.mesh.gossip.service import GossipService
@@ -52,6 +54,7 @@ class EdgeLayer:
     ddns: DdnsService
     certifying: Certifying
     relaying: Relaying
+    punch: PunchService
     port_teller: PortTeller
 
 
@@ -68,11 +71,13 @@ def edge_of(
     resolver = resolver_of(ground, base)
     dns = dns_of(ground, base, authority.zone_keys, gossip, resolver)
     stun = stun_of(ground)
+    acl = AclService(ledger=ledger)
+    relaying = relaying_of(ground, base, gossip)
     return EdgeLayer(
         auth=AuthService(
             ledger=ledger, session_key=ground.identity.session_signing_key, clock=clock
         ),
-        acl=AclService(ledger=ledger),
+        acl=acl,
         wireguard=wireguard,
         peering=peering,
         reach=reach_of(ground, base, gossip, wireguard, peering),
@@ -83,7 +88,8 @@ def edge_of(
         certifying=certifying_of(
             ground, base, gossip, hurry=dns.hurry, missing=missing_of(ground, base, gossip, dns)
         ),
-        relaying=relaying_of(ground, base, gossip),
+        relaying=relaying,
+        punch=punch_of(ground, base, wireguard=wireguard, policy=acl, offering=relaying.offering),
         port_teller=port_teller_of(ground, gossip, dns, stun),
     )
 

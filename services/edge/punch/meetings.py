@@ -44,21 +44,21 @@ SERVER_ASKS_AT_ONCE: Final = 2000.0
 class Policy(Protocol):
     """Who may reach whom, by the ids of their nodes."""
 
-    def may_meet(self, one: str, other: str) -> bool:
+    def may_meet(self, one: str, other: str, /) -> bool:
         """Say whether packets between the two are let through at all."""
 
 
 class Offers(Protocol):
     """Gives out tickets for relays."""
 
-    def offers(self, one: str, other: str, excluded: Collection[bytes]) -> Sequence[RelayOffer]:
+    def offers(self, one: str, other: str, excluded: Collection[bytes], /) -> Sequence[RelayOffer]:
         """Return the relays that would carry for two nodes, best first; two at most."""
 
 
 class NoOffers:
     """There are no relays; satisfies Offers."""
 
-    def offers(self, one: str, other: str, excluded: Collection[bytes]) -> Sequence[RelayOffer]:
+    def offers(self, one: str, other: str, excluded: Collection[bytes], /) -> Sequence[RelayOffer]:
         """Return none."""
         return ()
 

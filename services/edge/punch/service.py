@@ -132,6 +132,7 @@ class PunchService:
         self._state = HealthState.STOPPED
         self._trouble = ""
         self._ignored: Counter[str] = Counter()
+        self.port = settings.public_port
 
     async def start(self) -> None:
         """Open the ports; where one is not to be had, go on trying."""
@@ -347,6 +348,7 @@ class PunchService:
             port = sock.open(host, port, shared=True)
             sock.on_datagram = self._stranger(sock)
             self._public.append(sock)
+        self.port = port
 
     def _stranger(self, sock: UdpSocket) -> Callable[[bytes, Address], None]:
         def on_datagram(data: bytes, address: Address) -> None:
