@@ -17,7 +17,7 @@ from services.authority.policy.traffic import WHOLE, Span, Traffic, parse_traffi
 from services.authority.tree.permissions import ancestors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from services.kernel.views import StateReader
 
@@ -98,8 +98,25 @@ def verdicts(
     state: StateReader, source: str, target: str, spans: Sequence[Span] = (WHOLE,)
 ) -> list[Verdict]:
     """Return what becomes of this traffic between two endpoints, ascending."""
+    layers = _layers(state, source, target)
+    return judged(layers, is_open=is_one_customer(state, source, target), spans=spans)
+
+
+def judged(
+    layers: Iterable[tuple[str, str, list[Rule]]],
+    *,
+    is_open: bool,
+    spans: Sequence[Span] = (WHOLE,),
+) -> list[Verdict]:
+    """Return what becomes of traffic by the rules of these pairs, the most specific pair first.
+
+    Args:
+        layers: target, source and the rules between them.
+        is_open: what holds where no rule speaks.
+        spans: the traffic.
+    """
     rest, found = list(spans), []
-    for there, here, rules in _layers(state, source, target):
+    for there, here, rules in layers:
         for span, rule in painted(rules):
             taken, rest = _cut(rest, span)
             found += [
@@ -108,7 +125,6 @@ def verdicts(
             ]
         if not rest:
             break
-    is_open = is_one_customer(state, source, target)
     found += [Verdict(span=span, allows=is_open, rule=None) for span in rest]
     return sorted(found, key=lambda verdict: verdict.span)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from services.edge.acl.rules import Answer, Question, check, may_reach
+from services.edge.acl.rules import Answer, Question, Reach, check, may_meet, may_reach
 from services.kernel.errors import ForbiddenError
 from services.kernel.service import Health, HealthState
 
 if TYPE_CHECKING:
+    from services.authority.policy.traffic import Traffic
     from services.authority.ports import Ledger
 
 
@@ -46,6 +47,10 @@ class AclService:
         if not answer.allowed:
             raise ForbiddenError(f"{question.action} at {question.node_id}: {answer.reason}")
 
-    def may_reach(self, source: str, target: str) -> Answer:
-        """Answer whether one endpoint reaches another, and why."""
-        return may_reach(self._ledger.state, source, target)
+    def may_reach(self, source: str, target: str, traffic: Traffic | None = None) -> Reach:
+        """Answer whether one endpoint reaches another, with some traffic or at all, and why."""
+        return may_reach(self._ledger.state, source, target, traffic)
+
+    def may_meet(self, one: str, other: str) -> bool:
+        """Answer whether anything is open between two endpoints, in either direction."""
+        return may_meet(self._ledger.state, one, other)

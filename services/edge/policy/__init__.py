@@ -1,0 +1,1 @@
+"""Holds endpoints to what may reach what, by nftables."""
