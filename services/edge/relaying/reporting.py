@@ -74,7 +74,7 @@ class RelayReports:
         relay = self._directory.get(relay_id)
         if relay is None:
             raise NotFoundError("there is no such relay")
-        check_report(
+        session_id = check_report(
             report,
             self._ledger.mesh_id,
             reporter=Reporter(key=end.key, wireguard_key=end.wireguard_key),
@@ -90,7 +90,7 @@ class RelayReports:
             relay_id=relay_id,
             customer=end.customer,
             reporter=end.key,
-            session_id=granted.session_id,
+            session_id=session_id,
             session=report.session,
             now_s=self._clock.monotonic_s(),
         )
@@ -118,6 +118,5 @@ class RelayReports:
             relay_id=ticket.relay_id,
             session_id=ticket.nonce,
             parties=frozenset({ticket.key_a, ticket.key_b}),
-            issued_ms=ticket.issued_ms,
             kbit_s=ticket.rate_kbits,
         )

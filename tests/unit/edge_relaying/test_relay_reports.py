@@ -32,7 +32,6 @@ GRANTED = Granted(
     relay_id=RELAY_ID,
     session_id=SESSION_ID,
     parties=frozenset({PARTY, PEER}),
-    issued_ms=NOW_MS - 400_000,
     kbit_s=10_000,
 )
 REPORTER = Reporter(key=ENDPOINT.public_key, wireguard_key=PARTY)
@@ -141,8 +140,6 @@ def test_rly_10_numbers_that_no_session_has_are_refused(other) -> None:
 
 def test_rly_10_more_bytes_than_the_ticket_allowed_are_refused() -> None:
     assert code_of(value(statement=usage(to_bytes=10**12))) == "implausible"
-    early = usage(started_ms=GRANTED.issued_ms - MAX_SKEW_MS - 1)
-    assert code_of(value(statement=early, duration_s=100, sent=20, answered=20)) == "implausible"
 
 
 def test_an_old_report_is_refused() -> None:
