@@ -13,6 +13,7 @@ routers do. (Where one refuses instead, it takes the port for itself, and no hol
 from __future__ import annotations
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,13 +26,14 @@ from seipd.lab.mesh import Lab
 from tests.fakes.labs import lab_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from seipd.lab.plan import Host, LabPlan
 
 WAN = "198.18.0.0/24"
 PUBLIC = "11.1.0"
 """The WAN addresses of routers that map ports: those refuse to where theirs is for benchmarks."""
+JOINS_AT_ONCE = 4
 SECOND_UPLINK_OFFSET = 50
 LAST_CHOICE = 500
 SECOND_ADDRESS_OFFSET = 40
@@ -176,6 +178,14 @@ class NatLab(Lab):
         nftables(router, nat_rules(kind, site) + FIREWALL)
         at_home(router, "lan0", host.namespace, "eth1", site, metric=LAST_CHOICE)
         return site
+
+    def bring_up(self, told: Callable[[str], None] = lambda _: None) -> None:
+        """Build the network, start the servers, and let all endpoints join side by side."""
+        self.prepare()
+        self.start_servers(told)
+        with ThreadPoolExecutor(max_workers=JOINS_AT_ONCE) as pool:
+            homes = [self.plan.server_of(number) for number in range(len(self.plan.endpoints))]
+            list(pool.map(self.join_endpoint, self.plan.endpoints, homes))
 
     def _settle(self, host: Host, site: Site) -> None:
         net.run("ip", "netns", "add", host.namespace)
