@@ -43,6 +43,7 @@ SOFTWARE: Final = b"seip"
 ANSWERS_PER_S: Final = 2_000
 MAX_ASKERS: Final = 65_536
 MAX_UNKNOWN: Final = 16
+MAX_PADDING_BYTES: Final = 1024
 CHANGE_ADDRESS: Final = 4
 CHANGE_PORT: Final = 2
 
@@ -52,6 +53,8 @@ _FINGERPRINT_BYTES: Final = 8
 _XOR4_HEAD: Final = b"\x00\x20\x00\x08\x00\x01"
 _XOR6_HEAD: Final = b"\x00\x20\x00\x14\x00\x02"
 _KNOWN: Final = frozenset(one for one in Attribute if one < FIRST_OPTIONAL)
+# What only a server with two addresses knows of (RFC 5780 section 7).
+_DISCOVERY: Final = frozenset({Attribute.PADDING, Attribute.RESPONSE_PORT})
 _INTEGRITIES: Final = frozenset({Attribute.MESSAGE_INTEGRITY, Attribute.MESSAGE_INTEGRITY_SHA256})
 
 
@@ -83,10 +86,12 @@ class Places:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A datagram, and from which place it is to be sent."""
+    """A datagram, from which place it is to be sent, and to which port of who asked."""
 
     data: bytes
     place: int = 0
+    port: int | None = None
+    """None for the one that the request came from."""
 
 
 class _Budget:
@@ -245,12 +250,14 @@ class Answerer:
             self.counts[Came.UNKNOWN] += 1
             return Answer(data=_refusal(request, unknown), place=self._place)
         place = self._place ^ flags >> 1
-        self.counts[Came.CHANGED if flags else Came.ANSWERED] += 1
-        return Answer(data=self._success(request, source, place), place=place)
+        port = _response_port(request)
+        self.counts[Came.CHANGED if flags or port else Came.ANSWERED] += 1
+        return Answer(data=self._success(request, source, place), place=place, port=port)
 
     def _unknown(self, request: Message, flags: int) -> list[int]:
+        known = _KNOWN if self._places is not None else _KNOWN - _DISCOVERY
         unknown = [
-            kind for kind, _ in request.attributes if kind < FIRST_OPTIONAL and kind not in _KNOWN
+            kind for kind, _ in request.attributes if kind < FIRST_OPTIONAL and kind not in known
         ]
         if flags and self._places is None:
             unknown.append(Attribute.CHANGE_REQUEST)
@@ -271,6 +278,7 @@ class Answerer:
                 (Attribute.XOR_MAPPED_ADDRESS, mapped),
                 *self._told(place),
                 (Attribute.SOFTWARE, SOFTWARE),
+                *_padding(request),
             ]
         return encode(
             Message(
@@ -307,6 +315,28 @@ def _changes(request: Message) -> int:
     if len(value) != 4:
         raise WireError("a malformed request to change")
     return value[3] & (CHANGE_ADDRESS | CHANGE_PORT)
+
+
+def _response_port(request: Message) -> int | None:
+    """Return the port that the answer is to be sent to, if another than the request's own.
+
+    Raises:
+        WireError: malformed, or beside padding, which RFC 5780 section 7.6 forbids: many small
+            requests in another's name would make for large answers to it.
+    """
+    value = request.value(Attribute.RESPONSE_PORT)
+    if value is None:
+        return None
+    port = int.from_bytes(value[:2], "big")
+    if len(value) not in (2, 4) or not port or request.value(Attribute.PADDING) is not None:
+        raise WireError("a malformed port to answer to")
+    return port
+
+
+def _padding(request: Message) -> list[tuple[Attribute, bytes]]:
+    """Return as much padding as the request had, so that no answer grows by it."""
+    value = request.value(Attribute.PADDING)
+    return [] if value is None else [(Attribute.PADDING, bytes(min(len(value), MAX_PADDING_BYTES)))]
 
 
 def _refusal(request: Message, unknown: list[int]) -> bytes:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 COOKIE: Final = b"\x21\x12\xa4\x42"
 HEADER_BYTES: Final = 20
-MAX_MESSAGE_BYTES: Final = 1200
+MAX_MESSAGE_BYTES: Final = 1600
+"""Of a request that measures which sizes get through (RFC 5780 section 4.5); ours are smaller."""
 BINDING_REQUEST: Final = 0x0001
 BINDING_SUCCESS: Final = 0x0101
 BINDING_ERROR: Final = 0x0111
@@ -64,6 +65,8 @@ class Attribute(IntEnum):
     PASSWORD_ALGORITHM = 0x001D
     USERHASH = 0x001E
     XOR_MAPPED_ADDRESS = 0x0020
+    PADDING = 0x0026
+    RESPONSE_PORT = 0x0027
     SOFTWARE = 0x8022
     FINGERPRINT = 0x8028
     RESPONSE_ORIGIN = 0x802B

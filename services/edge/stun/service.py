@@ -218,7 +218,8 @@ def _answering(
         if answer is None:
             slow = answerer.answer(data, address, monotonic_s())
             if slow is not None:
-                sockets[slow.place].send(slow.data, address)
+                where = (address[0], slow.port, *address[2:]) if slow.port else address
+                sockets[slow.place].send(slow.data, where)
         elif answer:
             sockets[place].send(answer, address)
 

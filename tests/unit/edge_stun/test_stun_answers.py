@@ -134,6 +134,33 @@ def test_a_server_with_two_addresses_answers_from_where_it_was_asked_to(
     assert decode_address(message.value(Attribute.OTHER_ADDRESS)) == ("203.0.113.2", 3479)
 
 
+def test_a_server_with_two_addresses_answers_to_another_port() -> None:
+    data = request((Attribute.RESPONSE_PORT, b"\x9c\x41"))
+    answer = Answerer(places=PLACES).answer(data, ASKER4, 0.0)
+    assert answer is not None
+    assert answer.port == 40_001
+    mapped = parse(answer.data).value(Attribute.XOR_MAPPED_ADDRESS)
+    assert decode_xor_address(mapped, MODERN) == ASKER4
+
+
+def test_stn_02_padding_is_answered_with_no_more_of_it() -> None:
+    answerer = Answerer(places=PLACES)
+    for size_bytes in (0, 8, 700, 1500):
+        data = request((Attribute.PADDING, bytes(size_bytes)))
+        answer = answerer.answer(data, ASKER4, 0.0)
+        assert answer is not None
+        assert len(parse(answer.data).value(Attribute.PADDING)) == min(size_bytes, 1024)
+        assert len(answer.data) <= 1200
+    both = request((Attribute.PADDING, bytes(8)), (Attribute.RESPONSE_PORT, b"\x9c\x41"))
+    assert answerer.answer(both, ASKER4, 0.0) is None
+
+
+def test_who_has_one_address_knows_nothing_of_discovery() -> None:
+    data = request((Attribute.PADDING, bytes(8)), (Attribute.RESPONSE_PORT, b"\x9c\x41"))
+    message = said(Answerer().reply(data, ASKER4, 0.0))
+    assert message.value(Attribute.UNKNOWN_ATTRIBUTES) == b"\x00\x26\x00\x27"
+
+
 def test_an_old_client_is_told_the_other_address_too() -> None:
     data = request(CHANGE_BOTH, transaction=CLASSIC)
     answer = Answerer(places=PLACES, place=1).answer(data, ASKER4, 0.0)
@@ -156,7 +183,7 @@ def test_an_old_client_is_told_the_other_address_too() -> None:
         request()[:4] + b"\x21\x12\xa4\x43" + request()[8:],
         request()[:4] + b"\x42\xa4\x12\x21" + request()[8:],
         request()[:4] + bytes(4) + request()[8:],
-        request((Attribute.SOFTWARE, bytes(1200))),
+        request((Attribute.SOFTWARE, bytes(1600))),
         request()[:2] + b"\x00\x04" + request()[4:] + b"\x80\x22\x00\x08",
     ],
     ids=[
