@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from seipd.agent.options import tunnel_of, tunnel_options
+from seipd.agent.routes.options import routes_lines, routing_options, said_of
 from seipd.agent.trustlines import REFUSED, REVOKED, WAITING, trust_lines
 from seipd.cli.completion import completion_command
 from seipd.cli.exits import NO
@@ -98,13 +99,19 @@ def join(
 
 @click.command()
 @tunnel_options
+@routing_options
 @click.pass_context
 def up(context: click.Context, /, **wanted: Any) -> None:  # noqa: ANN401 (tunnel_options says)
     """Bring the tunnel up; the agent goes on in the background."""
-    from seipd.agent.run import start_in_background
+    from seipd.agent.routes.wishes import remember
+    from seipd.agent.run import read_status, start_in_background, stop_agent
 
     state = _state(context)
     mesh, tunnel = state.mesh(), tunnel_of(context, wanted)
+    wishes, running = remember(state, said_of(wanted)), read_status(state)
+    if running is not None and running["routes"]["mode"] != wishes.mode:
+        # Who is reached directly is settled when the agent starts.
+        stop_agent(state)
     with progress("waiting for the first handshake"):
         running = start_in_background(state, tunnel)
     if _json(context):
@@ -117,12 +124,17 @@ def up(context: click.Context, /, **wanted: Any) -> None:  # noqa: ANN401 (tunne
 
 @click.command()
 @tunnel_options
+@routing_options
 @click.pass_context
 def run(context: click.Context, /, **wanted: Any) -> int:  # noqa: ANN401 (tunnel_options says)
     """Run the agent in the foreground."""
+    from seipd.agent.routes.wishes import remember
     from seipd.agent.run import run_agent
 
-    return asyncio.run(run_agent(_state(context), tunnel_of(context, wanted)))
+    state, tunnel = _state(context), tunnel_of(context, wanted)
+    state.mesh()
+    remember(state, said_of(wanted))
+    return asyncio.run(run_agent(state, tunnel))
 
 
 @click.command()
@@ -171,17 +183,19 @@ def status(context: click.Context) -> int:
         "tx_bytes": running["tx_bytes"] if running else 0,
         "dns": running["dns"] if running else None,
         "trust": running["trust"] if running else None,
+        "routes": running["routes"] if running else None,
         "peers": _peers_if_up(context, state) if running else [],
     }
     if _json(context):
         print_json(shown)
     else:
-        server, dns, trust, peers_shown = (
-            shown.pop(name) for name in ("server", "dns", "trust", "peers")
+        server, dns, trust, routes, peers_shown = (
+            shown.pop(name) for name in ("server", "dns", "trust", "routes", "peers")
         )
         facts = [(key.replace("_", " "), value) for key, value in shown.items()]
         facts.append(("server", f"{server['id']} at {server['endpoint']}"))
         facts.append(("names", names_line(dns)))
+        facts += routes_lines(routes) if routes else []
         print_facts([*facts, *(trust_lines(trust) if trust else ())])
         if peers_shown:
             click.echo()
@@ -228,13 +242,18 @@ def ping(context: click.Context, *, name: str, count: int) -> int:
 @click.option("--qr", is_flag=True, help="draw it, for a phone's camera")
 @click.pass_context
 def config(context: click.Context, *, qr: bool) -> None:
-    """Print a plain wg-quick file with which a stock WireGuard client does the same."""
+    """Print a plain wg-quick file with which a stock WireGuard client does the same.
+
+    The subnets of others are in it where the agent runs, which knows of them.
+    """
     from seipd.agent.proving import certified_server
+    from seipd.agent.run import read_status
     from seipd.agent.tunnel import wg_quick_file
 
-    state = _state(context)
+    state, running = _state(context), read_status(_state(context))
     certified_server(state.mesh())
-    text = wg_quick_file(state.mesh(), state.keys())
+    subnets = [one["prefix"] for one in running["routes"]["subnets"]] if running else []
+    text = wg_quick_file(state.mesh(), state.keys(), subnets)
     if qr:
         import segno
 

@@ -25,15 +25,18 @@ from seipd.agent.hostdns.keeping import WAITING, AskedGateway, ResolverKeeper
 from seipd.agent.hostdns.planning import Wish
 from seipd.agent.hostdns.ways import host_resolver, restore_file
 from seipd.agent.outside import Outside
-from seipd.agent.paths.composing import MESH, PathWork
+from seipd.agent.paths.composing import PathWork
 from seipd.agent.proving import certified_server
 from seipd.agent.roaming import Roaming
-from seipd.agent.tunnel import interface_plan
+from seipd.agent.routes.carrying import SubnetCarrier, clear_leftovers
+from seipd.agent.routes.marks import FWMARK
+from seipd.agent.routes.service import Routes
 from services.base.storage.files import make_private_dir, read_private, write_atomic
 from services.edge.wireguard.choose import remove_leftover
 from services.edge.wireguard.service import WireGuardService
 from services.kernel import canonical
 from services.kernel.errors import SeipdError, UnavailableError
+from services.kernel.ids import MeshId
 from services.runtime.clock import SystemClock
 from services.runtime.tasks import TaskOwner
 
@@ -67,8 +70,6 @@ class Tunnel:
     """Whether this machine's names are looked up at the gateway."""
     domains: tuple[str, ...] = ()
     """Looked up there beside the mesh's own, where that can be said for single domains."""
-    mode: str = MESH
-    """Whether other endpoints are reached directly, or all goes over the server."""
 
     def words(self) -> list[str]:
         """Return the same as options of ``seip run``."""
@@ -93,6 +94,7 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     tasks = TaskOwner("agent", on_crash=lambda *_: stop.set())
+    routes = await routes_of(state, tunnel, clock)
     wireguard = WireGuardService(
         interface=tunnel.interface,
         listen_port=0,
@@ -101,7 +103,8 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
         run_dir=state.run,
         clock=clock,
         tasks=tasks,
-        plan=interface_plan(mesh),
+        plan=routes.plan(mesh),
+        fwmark=FWMARK,
     )
     home = TunnelHome(
         state=state, wireguard=wireguard, signer_count=tunnel.signer_count, clock=clock
@@ -118,12 +121,13 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
         state=state,
         interface=tunnel.interface,
         signer_count=tunnel.signer_count,
-        mode=tunnel.mode,
+        mode=routes.wishes.mode,
         wireguard=wireguard,
         outside=outside,
         clock=clock,
+        book=lambda: routes.book,
     )
-    home.on_moved.append(paths.moved)
+    _introduce(home, paths, routes)
     await wireguard.start()
     try:
         await home.begin()
@@ -131,13 +135,15 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
         tasks.spawn(renewing_of(state, clock).run(), name="agent-certificates")
         outside.begin(tasks)
         await paths.begin()
+        tasks.spawn(routes.run(home, wireguard), name="agent-routes")
         if keeper is not None:
             keeper.begin()
-        await _watch(state, home, roaming, keeper, outside, paths, tunnel.interface, stop)
+        await _watch(state, home, roaming, keeper, outside, paths, routes, tunnel.interface, stop)
     finally:
         (state.run / "status.json").unlink(missing_ok=True)
         await outside.end()
         await paths.end()
+        await routes.end()
         await home.end()
         if keeper is not None:
             await keeper.end()
@@ -145,6 +151,22 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
             await wireguard.stop(down=True)
         await tasks.close()
     return 0
+
+
+def _introduce(home: TunnelHome, paths: PathWork, routes: Routes) -> None:
+    """Have each hear of what the others do."""
+    home.on_moved.append(paths.moved)
+    paths.rendezvous.subscribe_changed(routes.heard)
+    routes.on_changed.append(paths.routes_changed)
+
+
+async def routes_of(state: AgentState, tunnel: Tunnel, clock: SystemClock) -> Routes:
+    """Return what looks after routes beyond the mesh; what a killed agent left of it is gone."""
+    await asyncio.to_thread(clear_leftovers, tunnel.interface, state.run)
+    carrier = SubnetCarrier(
+        interface=tunnel.interface, mesh_id=MeshId(state.mesh()["mesh_id"]), run_dir=state.run
+    )
+    return Routes(state=state, signer_count=tunnel.signer_count, clock=clock, carrier=carrier)
 
 
 def renewing_of(state: AgentState, clock: SystemClock) -> Renewing:
@@ -189,6 +211,7 @@ async def _watch(
     keeper: ResolverKeeper | None,
     outside: Outside,
     paths: PathWork,
+    routes: Routes,
     interface: str,
     stop: asyncio.Event,
 ) -> None:
@@ -206,6 +229,7 @@ async def _watch(
             "dns": keeper.facts() if keeper is not None else None,
             "outside": outside.facts(),
             "paths": paths.facts(),
+            "routes": routes.facts(),
             "moved_because": roaming.moved_because,
             "latencies_ms": {name: round(ms) for name, ms in roaming.latencies_ms().items()},
         }
@@ -306,7 +330,8 @@ def stop_agent(state: AgentState) -> bool:
 
 
 async def remove_tunnel(state: AgentState, interface: str, keys: AgentKeys) -> bool:
-    """Remove an interface of ours that a killed agent left behind."""
+    """Remove an interface of ours that a killed agent left behind, and what goes with it."""
+    await asyncio.to_thread(clear_leftovers, interface, state.run)
     return await remove_leftover(
         interface=interface, run_dir=state.run, public_key=keys.wireguard_public
     )

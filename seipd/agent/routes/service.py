@@ -19,10 +19,11 @@ from seipd.agent.routes.planning import side_table
 from seipd.agent.routes.wishes import RoutingWishes, load_wishes
 from seipd.agent.serverlist import load_servers
 from seipd.agent.tunnel import interface_plan
-from services.kernel.errors import SeipdError
+from services.edge.punch.messages import What
+from services.kernel.errors import SeipdError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from seipd.agent.routes.book import Router
     from seipd.agent.state import AgentState
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0
 SOON_S: Final = 3.0
+ASK_S: Final = 8.0
 AGAIN_S: Final = 60.0
 
 
@@ -84,7 +86,8 @@ class Routes:
         self._plan: InterfacePlan | None = None
         self._trouble = ""
         self._news = asyncio.Event()
-        self._subscribers: list[Callable[[], None]] = []
+        self.on_changed: list[Callable[[], Awaitable[None]]] = []
+        """Told where the book is another one."""
         self.book = EMPTY
 
     @property
@@ -99,14 +102,11 @@ class Routes:
         side = side_table(mesh, self.book, wants_exit=bool(self._wishes.exit_node), servers=servers)
         return interface_plan(mesh, side)
 
-    def subscribe(self, subscriber: Callable[[], None]) -> None:
-        """Call this where the book is another one."""
-        self._subscribers.append(subscriber)
-
-    def hurry(self) -> None:
-        """Ask the server now."""
-        self._due_s = 0.0
-        self._news.set()
+    def heard(self, what: What) -> None:
+        """Take what the server says has changed."""
+        if what is What.PEERS:
+            self._due_s = 0.0
+            self._news.set()
 
     async def run(self, home: Home, interface: Interface) -> None:
         """Look until cancelled."""
@@ -152,10 +152,13 @@ class Routes:
             clock=self._clock,
             on_lie=lies.__setitem__,
         )
-        async with PrivateApi(mesh, keys) as api:
-            learnt = await self._knower.ask(api, judge, mesh)
-            if await self._knower.offer(api, mesh, learnt.own, self._wishes):
+        try:
+            async with asyncio.timeout(ASK_S), PrivateApi(mesh, keys) as api:
                 learnt = await self._knower.ask(api, judge, mesh)
+                if await self._knower.offer(api, mesh, learnt.own, self._wishes):
+                    learnt = await self._knower.ask(api, judge, mesh)
+        except TimeoutError as error:
+            raise UnavailableError("the server does not say who carries what") from error
         for subject, verdict in lies.items():
             logger.error("refused: %s: %s", subject, verdict.why)
             now_ms = self._clock.now_ms()
@@ -168,8 +171,8 @@ class Routes:
         book = self._book(home.mesh)
         if book != self.book:
             self.book = book
-            for subscriber in self._subscribers:
-                subscriber()
+            for tell in self.on_changed:
+                await tell()
         await home.carry(book.through_server())
         plan = await asyncio.to_thread(self.plan, home.mesh)
         if plan != self._plan:
