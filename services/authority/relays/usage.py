@@ -73,6 +73,15 @@ def open_usage(data: bytes, mesh_id: MeshId, relay_key: bytes) -> Usage:
     return usage
 
 
+def session_in(data: bytes) -> bytes:
+    """Return which session a statement is about; whoever signed it.
+
+    Raises:
+        WireError: malformed.
+    """
+    return _decoded(data[SIGNATURE_BYTES:]).session
+
+
 def _decoded(body: bytes) -> Usage:
     try:
         usage = _DECODER.decode(body)
