@@ -80,6 +80,7 @@ class Settings:
     private_http_port: int = 9101
     gossip_port: int = 9102
     relay_port: int = 9103
+    relay_enabled: bool = True
     stun_port: int = 3478
     stun_servers: str = ""
     stun_alternate_address: str = ""
