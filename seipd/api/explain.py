@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from seipd.api.services import ApiServices
+    from services.authority.policy.traffic import Traffic
     from services.kernel.certificates import ServerCertificate
 
 
@@ -39,8 +40,10 @@ async def explain_thing(services: ApiServices, text: str) -> dict[str, Any]:
     return {"what": node["kind"], "node_id": node_id, **node, **since}
 
 
-async def explain_pair(services: ApiServices, one: str, other: str) -> dict[str, Any]:
-    """Explain whether one endpoint reaches another, and by which path.
+async def explain_pair(
+    services: ApiServices, one: str, other: str, traffic: Traffic | None = None
+) -> dict[str, Any]:
+    """Explain whether one endpoint reaches another, by which path and which rule.
 
     Raises:
         NotFoundError: one of them is not in the mesh.
@@ -50,14 +53,20 @@ async def explain_pair(services: ApiServices, one: str, other: str) -> dict[str,
         if node_id is None:
             raise NotFoundError(f"no endpoint is called {text[:80]}")
     source, target = (str(node_id) for node_id in ids)
-    answer = services.acl.may_reach(source, target)
+    answer = services.acl.may_reach(source, target, traffic)
     homes = [_home_of(services, node_id) for node_id in (source, target)]
     path = [source, homes[0], *([homes[1]] if homes[1] != homes[0] else []), target]
     for text, home in zip((one, other), homes, strict=True):
         if _is_revoked(services, home):
             reason = f"no: {home}, the server of {text[:80]}, was revoked and has no heir"
             return {"allowed": False, "reason": reason, "path": path}
-    return {"allowed": answer.allowed, "reason": answer.reason, "path": path}
+    return {
+        "allowed": answer.allowed,
+        "reason": answer.reason,
+        "path": path,
+        "open": answer.open,
+        "rules": list(answer.rules),
+    }
 
 
 def _home_of(services: ApiServices, node_id: str) -> ServerId:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from services.edge.acme.service import AcmeService
     from services.edge.auth.service import AuthService
     from services.edge.ddns.service import DdnsService
+    from services.edge.policy.service import PolicyService
     from services.edge.relaying.offering import RelayOffering
     from services.edge.relaying.service import RelayingService
     from services.kernel.clock import Clock
@@ -111,6 +112,7 @@ class ApiServices:
     secrets: SecretsService
     auth: AuthService
     acl: AclService
+    policy: PolicyService
     ddns: DdnsService
     relays: RelayingService
     relay_offering: RelayOffering

@@ -16,10 +16,12 @@ from seipd.cli.output import print_facts, print_json
 @click.command()
 @click.argument("subject")
 @click.argument("other", required=False)
+@click.argument("traffic", required=False)
 @click.pass_context
-def explain(context: click.Context, *, subject: str, other: str | None) -> int:
-    """Explain an ADDRESS, NAME or KEY, or whether SUBJECT reaches OTHER."""
-    query = urlencode({"subject": subject, **({"other": other} if other else {})})
+def explain(context: click.Context, *, subject: str, other: str | None, traffic: str | None) -> int:
+    """Explain an ADDRESS, NAME or KEY, or whether SUBJECT reaches OTHER with TRAFFIC (tcp/22)."""
+    asked = {"subject": subject, "other": other, "traffic": traffic}
+    query = urlencode({name: value for name, value in asked.items() if value})
     found = ask(settings_of(context), "GET", f"/api/explain?{query}")
     if wants_json(context):
         print_json(found)

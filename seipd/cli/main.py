@@ -29,7 +29,7 @@ COMMANDS: Commands = {
     "dns": ("seipd.cli.dns:dns", "records in the mesh's zone"),
     "ddns": ("seipd.cli.ddns:ddns", "this server's address at a name elsewhere"),
     "relay": ("seipd.cli.relay:relay", "relays, and those that people lend to the mesh"),
-    "acl": ("seipd.cli.tree:acl", "may X do Y here, and why"),
+    "acl": ("seipd.cli.acl:acl", "rules between endpoints; may X do Y here, and why"),
     "attestation": (
         "seipd.cli.attestation:attestation",
         "which hardware vouches for which server",

@@ -1,4 +1,4 @@
-"""``seipd tree`` and ``seipd acl``: nodes, grants, and what follows from them."""
+"""``seipd tree``: nodes and grants."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from seipd.cli.daemon_client import ask
-from seipd.cli.exits import NO
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
 
@@ -139,24 +138,3 @@ def approve(context: click.Context, *, node: str, prefix: str) -> None:
 def withdraw(context: click.Context, *, node: str, prefix: str) -> None:
     """Let NODE carry PREFIX no more."""
     _post(context, "/api/tree/routes/withdraw", {"node": node, "route": prefix})
-
-
-@click.group()
-def acl() -> None:
-    """Who may do what where, and why."""
-
-
-@acl.command()
-@click.argument("key")
-@click.argument("action", type=click.Choice(CAPABILITIES))
-@click.argument("node")
-@click.pass_context
-def check(context: click.Context, *, key: str, action: str, node: str) -> int:
-    """Say whether KEY may do ACTION at NODE, and why; exit 1 where it may not."""
-    body = {"key": key, "action": action, "node": node}
-    answer = ask(settings_of(context), "POST", "/api/acl/check", body)
-    if wants_json(context):
-        print_json(answer)
-    else:
-        click.echo(answer["reason"])
-    return 0 if answer["allowed"] else NO

@@ -66,6 +66,7 @@ def compose(ground: Ground) -> Composition:
         edge.port_teller,
         edge.auth,
         edge.acl,
+        edge.policy,
         edge.wireguard,
         edge.reach,
         edge.peering,

@@ -1,4 +1,4 @@
-"""Takes down the tunnel that a daemon left up when it stopped."""
+"""Takes down the tunnel that a daemon left up when it stopped, and the rules beside it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from seipd.daemon.owner import as_owner_of
 from services.base.keywrap.identity import load_identity
 from services.base.keywrap.unlock import read_unlock
 from services.base.storage.root import DataRoot
+from services.edge.policy.compiling import table_name
+from services.edge.policy.table import remove_table
 from services.edge.wireguard.choose import remove_leftover
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from seipd.config.model import Settings
 
 
 def take_down(settings: Settings) -> bool:
-    """Remove this server's interface, and nobody else's; say whether it was there.
+    """Remove this server's interface and table, and nobody else's; say whether one was there.
 
     Root may do it for the daemon's own user, to whom the data root then belongs.
 
@@ -36,9 +40,11 @@ def take_down(settings: Settings) -> bool:
             root.open()
             identity = load_identity(paths.identity, unlock=unlock)
         return asyncio.run(
-            remove_leftover(
-                interface=settings.wireguard_interface,
-                run_dir=paths.run,
-                public_key=identity.wireguard_public_key,
-            )
+            _remove(settings, run_dir=paths.run, public_key=identity.wireguard_public_key)
         )
+
+
+async def _remove(settings: Settings, *, run_dir: Path, public_key: bytes) -> bool:
+    interface = settings.wireguard_interface
+    was_there = await remove_leftover(interface=interface, run_dir=run_dir, public_key=public_key)
+    return await asyncio.to_thread(remove_table, table_name(interface)) or was_there

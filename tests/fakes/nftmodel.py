@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
+from services.runtime.nft import NftError
+
 NUMBERS = {"tcp": 6, "udp": 17}
 
 
@@ -201,3 +203,37 @@ class Model:
         (r"reject with icmpx admin-prohibited", lambda *_: "reject"),
         (r"(accept|return|(?:jump|goto) \w+)", lambda _, __, verdict: verdict),
     )
+
+
+class WrittenTable:
+    """Stands for KernelTable; its kernel is the model."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.model: Model | None = None
+        self.refuses = ""
+        self.transactions = 0
+
+    def replace(self, transaction: str) -> None:
+        """Have a table of this text."""
+        self._check()
+        self.model = Model(transaction)
+
+    def run(self, commands: str) -> None:
+        """Change it."""
+        self._check()
+        if self.model is None:
+            raise NftError("there is no such table", code="nft_missing")
+        self.model.run(commands)
+
+    def is_there(self) -> bool:
+        """Say whether there is a table."""
+        return self.model is not None
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _check(self) -> None:
+        if self.refuses:
+            raise NftError(self.refuses)
+        self.transactions += 1

@@ -47,12 +47,14 @@ from services.edge.acme.certfiles import CertificateFiles
 from services.edge.acme.desk import ChallengeDesk
 from services.edge.acme.service import AcmeService
 from services.edge.auth.service import AuthService
+from services.edge.policy.service import PolicyService
 from services.kernel.addr import default_ranges
 from services.kernel.ids import b64u_encode
 from services.kernel.invitations import decode_token
 from tests.fakes.acme_server import Zone
 from tests.fakes.ddns import ddns_service
 from tests.fakes.memory_signer import KeyInMemorySigner, ShiftedClock
+from tests.fakes.nftmodel import WrittenTable
 from tests.fakes.recovering import DeskInProcess, NewSigner
 from tests.fakes.relays import Told, relay_directory, relay_offering
 from tests.fakes.seen import Seen
@@ -234,6 +236,10 @@ class OneServer:
         self.told = Told()
         self.relays = relay_directory(self.ledger, self.told, self.clock)
         await self.relays.start()
+        self.policy = PolicyService(
+            ledger=self.ledger, interface="seip0", table=WrittenTable("seipd_policy_seip0")
+        )
+        await self.policy.start()
         self.secrets = self._secrets()
         self.jobs = JobsService(
             path=self.folder / "jobs.db",
@@ -267,6 +273,7 @@ class OneServer:
             secrets=self.secrets,
             auth=auth,
             acl=AclService(ledger=self.ledger),
+            policy=self.policy,
             ddns=ddns_service(self.folder, self.clock),
             relays=self.relays,
             relay_offering=relay_offering(self.ledger, self.relays, self.identity, self.clock),
@@ -315,6 +322,7 @@ class OneServer:
         )
 
     async def stop(self) -> None:
+        await self.policy.stop()
         await self.relays.stop()
         await self.ledger.stop()
 

@@ -10,6 +10,7 @@ import orjson
 
 from seipd.api.explain import explain_pair, explain_thing
 from seipd.api.routes import Access, Route
+from services.authority.policy.traffic import parse_traffic
 from services.kernel.errors import InputError, NotFoundError
 from services.kernel.ids import b64u_encode, parse_decimal, parse_record_id
 from services.kernel.records import record_from_value
@@ -131,7 +132,9 @@ async def _explain(call: Call) -> Reply:
     if not subject:
         raise InputError("explain what? Give an address, a name, a key or two of them")
     if other:
-        return await explain_pair(call.services, subject, other)
+        text = call.query("traffic")
+        traffic = parse_traffic(text) if text else None
+        return await explain_pair(call.services, subject, other, traffic)
     return await explain_thing(call.services, subject)
 
 

@@ -34,12 +34,15 @@ _SELF_KINDS = frozenset(
         "dns.set",
         "dns.rm",
         "dns.split",
+        "acl.allow",
+        "acl.deny",
+        "acl.remove",
     }
 )
 
 
 class DeltaRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A record of the tree, an ``ipam.release`` or a DNS record, signed by its actor."""
+    """A record of the tree, an ``ipam.release``, a DNS record or a rule, signed by its actor."""
 
     record: dict[str, Any]
 

@@ -17,6 +17,8 @@ from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
 from services.edge.peering.plan import interface_plan
 from services.edge.peering.service import PeeringService
+from services.edge.policy.service import PolicyService
+from services.edge.punch.messages import What
 from services.edge.reach.service import ReachService
 from services.edge.wireguard.service import WireGuardService
 from services.kernel.ids import ServerId
@@ -45,6 +47,7 @@ class EdgeLayer:
 
     auth: AuthService
     acl: AclService
+    policy: PolicyService
     wireguard: WireGuardService
     peering: PeeringService
     reach: ReachService
@@ -72,12 +75,16 @@ def edge_of(
     dns = dns_of(ground, base, authority.zone_keys, gossip, resolver)
     stun = stun_of(ground)
     acl = AclService(ledger=ledger)
+    policy = PolicyService(ledger=ledger, interface=ground.settings.wireguard_interface)
     relaying = relaying_of(ground, base, gossip)
+    punch = punch_of(ground, base, wireguard=wireguard, policy=acl, offering=relaying.offering)
+    policy.subscribe(lambda nodes: punch.changed(What.POLICY, nodes))
     return EdgeLayer(
         auth=AuthService(
             ledger=ledger, session_key=ground.identity.session_signing_key, clock=clock
         ),
         acl=acl,
+        policy=policy,
         wireguard=wireguard,
         peering=peering,
         reach=reach_of(ground, base, gossip, wireguard, peering),
@@ -89,7 +96,7 @@ def edge_of(
             ground, base, gossip, hurry=dns.hurry, missing=missing_of(ground, base, gossip, dns)
         ),
         relaying=relaying,
-        punch=punch_of(ground, base, wireguard=wireguard, policy=acl, offering=relaying.offering),
+        punch=punch,
         port_teller=port_teller_of(ground, gossip, dns, stun),
     )
 

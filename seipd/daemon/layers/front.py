@@ -68,6 +68,7 @@ def front_of(
         secrets=mesh.secrets,
         auth=edge.auth,
         acl=edge.acl,
+        policy=edge.policy,
         ddns=edge.ddns,
         relays=edge.relaying.directory,
         relay_offering=edge.relaying.offering,
