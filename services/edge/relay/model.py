@@ -84,6 +84,8 @@ class Session(msgspec.Struct, kw_only=True, gc=False, eq=False):
     nonce: bytes
     """Of the newest ticket."""
     customer: bytes
+    server_key: bytes
+    """Of the server that signed it."""
 
     @property
     def is_linked(self) -> bool:

@@ -11,32 +11,34 @@ are to cost less than a KiB each.
 from __future__ import annotations
 
 from array import array
-from collections import OrderedDict, deque
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Final
 
 from services.edge.relay.clients import Clients
 from services.edge.relay.messages import Bound, Code, Error, State, ToSession, Verb
 from services.edge.relay.model import (
-    DATA_PORTS,
     Account,
     Granted,
     Limits,
     Link,
     Party,
-    Place,
     Session,
     Tell,
     Unlink,
 )
+from services.edge.relay.places import Places
+from services.edge.relay.spent import Spent
 from services.edge.relay.tickets import CLOCK_SKEW_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from services.edge.relay.messages import Allocate, Answer
-    from services.edge.relay.model import Address, Effect
+    from services.edge.relay.model import Address, Effect, Place
     from services.edge.relay.proofs import Proofs
     from services.edge.relay.tickets import Ticket
+
+_MAX_COMMON: Final = 4096
 
 
 class Book:
@@ -53,17 +55,17 @@ class Book:
         self.limits = limits or Limits()
         self._proofs = proofs
         self._why_refused = why_refused
-        self._ports = range(first_port, first_port + DATA_PORTS)
-        self._barred: set[int] = set()
-        self._places: dict[tuple[str, int], Place] = {}
+        self._places = Places(first_port)
         self._sessions: list[Session | None] = []
         self._free: deque[int] = deque()
         self._clients = Clients()
-        self._spent: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        self._common: dict[bytes, bytes] = {}
+        self._spent = Spent(self.limits.spent_tickets)
         # By direction: the last counter, when it was heard, and how many bytes it has sent.
         self._counters = array("Q")
         self._heard_s = array("d")
         self.carried_bytes = array("Q")
+        self.total_bytes = 0
         # By session.
         self._expires_ms = array("Q")
         self._started_ms = array("Q")
@@ -90,7 +92,7 @@ class Book:
 
     def bar_port(self, port: int) -> None:
         """Give this data port to nobody any more: another program has it."""
-        self._barred.add(port)
+        self._places.bar(port)
 
     def rate_kbits(self, number: int) -> int:
         """Return how much each side may send by the newest ticket."""
@@ -139,8 +141,8 @@ class Book:
         """
         key, other = message.key, ticket.other_than(message.key)
         party = self._party_of(key, other)
-        floor = self._counters[party.direction] if party else 0
-        if message.counter <= max(floor, self._spent.get(ticket.nonce, (0, 0))[key > other]):
+        floor = self._spent.floor(ticket.nonce, is_b=key > other)
+        if message.counter <= max(floor, self._counters[party.direction] if party else 0):
             return None
         if self._why_refused(address[0], address[1]) is not None:
             return Code.ADDRESS
@@ -183,20 +185,18 @@ class Book:
         answer = Bound(counter=message.counter, state=state, token=token)
         return [*effects, self._tell(party, address, answer)]
 
-    def carried(self, direction: int, total_bytes: int, now_s: float) -> None:
-        """Note how much a direction has carried so far; more than before is a sign of life."""
-        if self.session(direction >> 1) is not None:
-            if total_bytes > self.carried_bytes[direction]:
-                self._heard_s[direction] = max(now_s, self._heard_s[direction])
-            self.carried_bytes[direction] = total_bytes
+    def carried(self, direction: int, more_bytes: int, now_s: float) -> None:
+        """Note that a direction has carried more: a sign of life."""
+        if more_bytes > 0 and self.session(direction >> 1) is not None:
+            self._heard_s[direction] = max(now_s, self._heard_s[direction])
+            self.carried_bytes[direction] += more_bytes
+            self.total_bytes += more_bytes
 
     def sweep(self, *, now_ms: int, now_s: float) -> list[Effect]:
         """End what is over, or was given up by one side."""
         effects: list[Effect] = []
         silent_s = now_s - self.limits.idle_s
-        for number in range(len(self._sessions)):
-            if self._sessions[number] is None:
-                continue
+        for number in self.numbers():
             if now_ms >= self._expires_ms[number] + CLOCK_SKEW_MS:
                 effects += self.end(number, Code.EXPIRED)
             elif min(self._heard_s[2 * number : 2 * number + 2]) < silent_s:
@@ -211,6 +211,18 @@ class Book:
         """End all sessions of an endpoint."""
         numbers = [party.direction >> 1 for party in self._clients.of(key)]
         return [effect for number in numbers for effect in self.end(number, Code.REVOKED)]
+
+    def end_those_of(self, is_gone: Callable[[bytes], bool]) -> list[Effect]:
+        """End the sessions whose newest ticket is of a server that is gone."""
+        verdicts: dict[bytes, bool] = {}
+        ended = []
+        for number in self.numbers():
+            session = self._sessions[number]
+            if session is not None and session.server_key not in verdicts:
+                verdicts[session.server_key] = is_gone(session.server_key)
+            if session is not None and verdicts[session.server_key]:
+                ended.append(number)
+        return [effect for number in ended for effect in self.end(number, Code.REVOKED)]
 
     def end(self, number: int, code: Code, *, but: int | None = None) -> list[Effect]:
         """End a session and tell both parties, or both but one."""
@@ -249,9 +261,10 @@ class Book:
         self, party: Party, host: str, address: Address, effects: list[Effect], now_ms: int
     ) -> Granted | Code:
         number, direction = party.direction >> 1, party.direction
-        if party.place is None or party.place.host != host or party.place.port in self._barred:
+        if not self._places.is_at(party.place, host):
             self._unbind(party, effects)
-            party.place = self._free_place(party, host)
+            taken = {one.place.port for one in self._clients.of(party.key) if one.place is not None}
+            party.place = self._places.lowest(host, taken)
         if party.place is None:
             return Code.FULL
         generation = self._generations[number]
@@ -262,14 +275,6 @@ class Book:
             session_key=self._proofs.session_key(direction, generation, party.key),
             token=self._proofs.token(direction, generation, address),
         )
-
-    def _free_place(self, party: Party, host: str) -> Place | None:
-        taken = {one.place.port for one in self._clients.of(party.key) if one.place is not None}
-        taken |= self._barred
-        port = next((port for port in self._ports if port not in taken), None)
-        if port is None:
-            return None
-        return self._places.setdefault((host, port), Place(host=host, port=port))
 
     def _move(
         self, party: Party, address: Address, effects: list[Effect], now_s: float
@@ -323,7 +328,8 @@ class Book:
             a=Party(direction=2 * number, key=ticket.key_a),
             b=Party(direction=2 * number + 1, key=ticket.key_b),
             nonce=ticket.nonce,
-            customer=ticket.customer,
+            customer=self._shared(ticket.customer),
+            server_key=self._shared(ticket.server_key),
         )
         self._sessions[number] = session
         self._generations[number] = (self._generations[number] + 1) & 0xFFFFFFFF
@@ -353,15 +359,20 @@ class Book:
             self._expires_ms[number] = ticket.expires_ms
             self._rate_kbits[number] = ticket.rate_kbits
             session.nonce = ticket.nonce
+            session.customer = self._shared(ticket.customer)
+            session.server_key = self._shared(ticket.server_key)
         elif ticket.nonce != session.nonce:
             self._spend(session, ticket.nonce)
 
+    def _shared(self, value: bytes) -> bytes:
+        """Return the one copy of what many sessions have in common."""
+        if len(self._common) >= _MAX_COMMON:
+            self._common.clear()
+        return self._common.setdefault(value, value)
+
     def _spend(self, session: Session, nonce: bytes = b"") -> None:
-        """Remember up to which counters a ticket has been used, for as long as there is room."""
         a, b = session.a.direction, session.b.direction
-        self._spent[nonce or session.nonce] = (self._counters[a], self._counters[b])
-        while len(self._spent) > self.limits.spent_tickets:
-            self._spent.popitem(last=False)
+        self._spent.note(nonce or session.nonce, self._counters[a], self._counters[b])
 
     def _link(self, session: Session) -> Link:
         number = session.a.direction >> 1

@@ -217,7 +217,7 @@ def test_rly_05_data_is_a_sign_of_life(played):
     played.book.carried(b.direction, 1000, played.now_s)
     played.now_s += 40
     assert played.book.sweep(now_ms=NOW_MS, now_s=played.now_s) == []
-    played.book.carried(a.direction, 1000, played.now_s)  # nothing more
+    played.book.carried(a.direction, 0, played.now_s)
     played.now_s += 21
     assert played.book.sweep(now_ms=NOW_MS, now_s=played.now_s) != []
 
