@@ -27,7 +27,7 @@ _NETWORK = (
     ("--dns-port", "PORT", "DNS, udp and tcp [53]"),
     ("--dns-upstreams", "ADDR,...", "asked for endpoints: name servers, or none [the machine's]"),
     ("--wireguard-port", "PORT", "WireGuard, udp [51940]"),
-    ("--hole-punch-port", "PORT", "kept for hole punching, udp [51941]"),
+    ("--hole-punch-port", "PORT", "public port that says how one is seen, udp [51941]"),
     ("--wireguard-interface", "NAME", "the tunnel's interface [seip0]"),
     ("--wireguard-backend", "KIND", "auto, kernel or userspace [auto]"),
     ("--tls", "KIND", "TLS certificates: self-signed, acme or files [self-signed]"),

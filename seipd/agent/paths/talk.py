@@ -198,11 +198,11 @@ class Talk:
 
     def _on_meet(self, message: Meet) -> Heard:
         replies = (Met(peer=message.peer, serial=message.serial),)
-        if self._met.get(message.peer) == message.serial:
-            return Heard(replies=replies)
         waiting = self._calls.get(message.peer)
         if waiting is not None and not _is_excluded(message, waiting.message):
             del self._calls[message.peer]
+        elif self._met.get(message.peer) == message.serial:
+            return Heard(replies=replies)
         _remember(self._met, message.peer, message.serial)
         return Heard(replies=replies, events=(message,))
 

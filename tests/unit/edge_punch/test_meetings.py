@@ -127,6 +127,19 @@ def test_two_who_call_each_other_at_once_are_offered_the_same_relays(
     assert nothings(one) == nothings(other) == []
 
 
+def test_who_was_called_a_moment_ago_may_call_back_and_is_told_the_same(
+    mesh: FakeMesh, pair: tuple[FakeEndpoint, FakeEndpoint]
+) -> None:
+    one, other = pair
+    one.talk.call(other.tunnel, (), mesh.now_s)
+    mesh.run(0.5)
+    other.talk.call(one.tunnel, (), mesh.now_s)
+    mesh.run(6.0)
+    first, again = meets(other)
+    assert first == again
+    assert nothings(other) == []
+
+
 def test_relays_that_did_not_work_are_named_to_who_offers(
     mesh: FakeMesh, pair: tuple[FakeEndpoint, FakeEndpoint]
 ) -> None:
