@@ -26,6 +26,7 @@ from seipd.agent.hostdns.planning import Wish
 from seipd.agent.hostdns.ways import host_resolver, restore_file
 from seipd.agent.outside import Outside
 from seipd.agent.paths.composing import PathWork
+from seipd.agent.policy import AgentPolicy, remove_leftover_table
 from seipd.agent.proving import certified_server
 from seipd.agent.roaming import Roaming
 from seipd.agent.routes.carrying import SubnetCarrier, clear_leftovers
@@ -79,6 +80,25 @@ class Tunnel:
         return words if self.sets_dns else [*words, "--no-dns"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What has a part of its own in the status."""
+
+    outside: Outside
+    paths: PathWork
+    routes: Routes
+    policy: AgentPolicy
+
+    def facts(self) -> dict[str, Any]:
+        """Return those parts."""
+        return {
+            "outside": self.outside.facts(),
+            "paths": self.paths.facts(),
+            "routes": self.routes.facts(),
+            "policy": self.policy.facts(),
+        }
+
+
 async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
     """Have the tunnel up until SIGTERM; take it down then.
 
@@ -89,10 +109,7 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
     mesh, keys = state.mesh(), state.keys()
     certified_server(mesh)
     make_private_dir(state.run)
-    clock, stop = SystemClock(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    clock, stop = SystemClock(), _stop_event()
     tasks = TaskOwner("agent", on_crash=lambda *_: stop.set())
     routes = await routes_of(state, tunnel, clock)
     wireguard = WireGuardService(
@@ -127,9 +144,11 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
         clock=clock,
         book=lambda: routes.book,
     )
-    _introduce(home, paths, routes)
+    policy = AgentPolicy(state=state, interface=tunnel.interface)
+    _introduce(home, paths, routes, policy)
     await wireguard.start()
     try:
+        await policy.begin(home)
         await home.begin()
         tasks.spawn(roaming.run(), name="agent-roaming")
         tasks.spawn(renewing_of(state, clock).run(), name="agent-certificates")
@@ -138,7 +157,15 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
         tasks.spawn(routes.run(home, wireguard), name="agent-routes")
         if keeper is not None:
             keeper.begin()
-        await _watch(state, home, roaming, keeper, outside, paths, routes, tunnel.interface, stop)
+        await _watch(
+            state,
+            home,
+            roaming,
+            keeper,
+            Told(outside=outside, paths=paths, routes=routes, policy=policy),
+            tunnel.interface,
+            stop,
+        )
     finally:
         (state.run / "status.json").unlink(missing_ok=True)
         await outside.end()
@@ -150,13 +177,23 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
         with contextlib.suppress(SeipdError):
             await wireguard.stop(down=True)
         await tasks.close()
+        await policy.end()
     return 0
 
 
-def _introduce(home: TunnelHome, paths: PathWork, routes: Routes) -> None:
+def _stop_event() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _introduce(home: TunnelHome, paths: PathWork, routes: Routes, policy: AgentPolicy) -> None:
     """Have each hear of what the others do."""
     home.on_moved.append(paths.moved)
     paths.rendezvous.subscribe_changed(routes.heard)
+    paths.rendezvous.subscribe_changed(policy.heard)
     routes.on_changed.append(paths.routes_changed)
 
 
@@ -209,9 +246,7 @@ async def _watch(
     home: TunnelHome,
     roaming: Roaming,
     keeper: ResolverKeeper | None,
-    outside: Outside,
-    paths: PathWork,
-    routes: Routes,
+    told: Told,
     interface: str,
     stop: asyncio.Event,
 ) -> None:
@@ -227,9 +262,7 @@ async def _watch(
             **_tunnel_facts(home, peer, age_s),
             "interface": interface,
             "dns": keeper.facts() if keeper is not None else None,
-            "outside": outside.facts(),
-            "paths": paths.facts(),
-            "routes": routes.facts(),
+            **told.facts(),
             "moved_because": roaming.moved_because,
             "latencies_ms": {name: round(ms) for name, ms in roaming.latencies_ms().items()},
         }
@@ -332,6 +365,7 @@ def stop_agent(state: AgentState) -> bool:
 async def remove_tunnel(state: AgentState, interface: str, keys: AgentKeys) -> bool:
     """Remove an interface of ours that a killed agent left behind, and what goes with it."""
     await asyncio.to_thread(clear_leftovers, interface, state.run)
+    await asyncio.to_thread(remove_leftover_table, interface)
     return await remove_leftover(
         interface=interface, run_dir=state.run, public_key=keys.wireguard_public
     )

@@ -5,6 +5,7 @@ keys.json     {identity, wireguard}: two private keys, 0600; made before the fir
 mesh.json     the answer to the join, the mesh id, and the root's word on the server's keys
 believed.json what was proved of the peers (see ``believed``)
 servers.json  where the servers of the mesh are (see ``serverlist``)
+policy.json   what may reach this endpoint (see ``policy``)
 mesh-ca.pem   the TLS authority of its server, for curl and browsers
 """
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_FILE_BYTES = 1 << 20
+_TOLD = ("mesh.json", "mesh-ca.pem", "believed.json", "servers.json", "policy.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,7 @@ class AgentState:
 
     def forget(self) -> None:
         """Remove everything, keys last."""
-        for name in ("mesh.json", "mesh-ca.pem", "believed.json", "servers.json", "keys.json"):
+        for name in (*_TOLD, "keys.json"):
             (self.folder / name).unlink(missing_ok=True)
 
 

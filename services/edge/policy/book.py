@@ -171,7 +171,7 @@ class PolicyBook:
             begins = f"{classid(self._number(source))} . {self._number(target)}"
             drawn = []
             for span, allows in _joined([(span, rule.allows) for span, rule in painted_of(held)]):
-                for name, rest in _rectangles(span):
+                for name, rest in rectangles(span):
                     drawn.append((name, f"{begins} . {rest}"))
                     self.elements.put(*drawn[-1], LET if allows else REFUSE)
             self._drawn[key] = tuple(drawn)
@@ -275,7 +275,7 @@ def _joined(drawn: list[tuple[Span, bool]]) -> list[tuple[Span, bool]]:
     return joined
 
 
-def _rectangles(span: Span) -> Iterator[tuple[str, str]]:
+def rectangles(span: Span) -> Iterator[tuple[str, str]]:
     """Yield the map and the end of the key of each part that a stretch has there."""
     (first, low), (last, high) = (divmod(point, PORTS + 1) for point in span)
     for number in (TCP, UDP):

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 from services.kernel.addr import RESERVED_OFFSETS, SLICE_SIZE, tunnel_range6
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Network
+
     from services.edge.policy.book import PolicyBook
     from services.kernel.addr import Ranges
     from services.kernel.ids import MeshId
@@ -61,18 +63,24 @@ def deeper(book: PolicyBook, *, interface: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def outside_of_endpoints(end: str, tunnel: IPv4Network, mesh_id: MeshId) -> list[str]:
+    """Return rules that leave alone what is no endpoint's address.
+
+    Servers keep the first addresses of each slice; subnets and the backbone are not judged here.
+    """
+    offset = f"{(SLICE_SIZE - 1) >> 8}.{(SLICE_SIZE - 1) & 255}"
+    return [
+        f"ip {end} != {tunnel} return",
+        f"ip6 {end} != {tunnel_range6(mesh_id)} return",
+        f"ip {end} & 0.0.{offset} < 0.0.0.{RESERVED_OFFSETS} return",
+        f"ip6 {end} & ::{SLICE_SIZE - 1:x} < ::{RESERVED_OFFSETS:x} return",
+    ]
+
+
 def _between(ranges: Ranges, mesh_id: MeshId) -> str:
-    six = tunnel_range6(mesh_id)
     rules = ["ct state related accept", "ct direction reply ct state established accept"]
     for end in ("daddr", "saddr"):
-        # Servers keep the first addresses of each slice; subnets and backbone are not judged here.
-        offset = f"{(SLICE_SIZE - 1) >> 8}.{(SLICE_SIZE - 1) & 255}"
-        rules += [
-            f"ip {end} != {ranges.tunnel} return",
-            f"ip6 {end} != {six} return",
-            f"ip {end} & 0.0.{offset} < 0.0.0.{RESERVED_OFFSETS} return",
-            f"ip6 {end} & ::{SLICE_SIZE - 1:x} < ::{RESERVED_OFFSETS:x} return",
-        ]
+        rules += outside_of_endpoints(end, ranges.tunnel, mesh_id)
     rules += ["jump judge0", f"{_MIDDLE} jump judge1", "goto reject_it"]
     return "".join(f"{rule}\n" for rule in rules)
 
