@@ -10,11 +10,15 @@ import click
 from seipd.cli.daemon_client import ask
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
+from seipd.cli.relay_run import run
 
 
 @click.group()
 def relay() -> None:
     """Relays: servers of the mesh, and machines that people lend to it."""
+
+
+relay.add_command(run)
 
 
 @relay.command(name="ls")

@@ -71,6 +71,7 @@ class DaemonInfo:
         clock: Clock,
         dns_port: Callable[[], int] = lambda: 0,
         stun_port: Callable[[], int] = lambda: 0,
+        relay_port: Callable[[], int] = lambda: 0,
         outside: Outside | None = None,
     ) -> None:
         self._settings = settings
@@ -86,6 +87,7 @@ class DaemonInfo:
         self._through = through
         self._dns_port = dns_port
         self._stun_port = stun_port
+        self._relay_port = relay_port
         self._outside = outside
         self._clock = clock
         self.services: Sequence[Service] = ()
@@ -274,6 +276,7 @@ class DaemonInfo:
             "wireguard": self._wireguard.status().listen_port,
             "dns": self._dns_port(),
             "stun": self._stun_port(),
+            "relay": self._relay_port(),
         }
 
     def _names_by_key(self) -> dict[str, str]:

@@ -70,6 +70,7 @@ def compose(ground: Ground) -> Composition:
         edge.wireguard,
         edge.reach,
         edge.peering,
+        *([edge.relaying.relay] if edge.relaying.relay else []),
         edge.relaying.directory,
         edge.punch,
         *edge.certifying.services,

@@ -8,12 +8,14 @@ from services.base.crypto.signatures import verify
 from services.base.ledger.roster import Charter
 from services.kernel.errors import RejectedError, SeipdError, UnauthenticatedError
 from services.kernel.records import record_from_value
+from services.kernel.targets import inner_networks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.kernel.ids import MeshId
     from services.kernel.records import Record
+    from services.kernel.targets import Network
 
 MAX_RECORDS = 4096
 
@@ -38,6 +40,12 @@ class MeshRoster:
     def names(self, server_id: str) -> bool:
         """Say whether a server of this id is in the mesh now."""
         return self._charter is not None and server_id in self._charter.servers()
+
+    def inner_networks(self) -> tuple[Network, ...]:
+        """Return what lies inside of the mesh; nothing before the genesis was shown."""
+        if self._charter is None:
+            return ()
+        return inner_networks(self.mesh_id, self._charter.genesis.ranges)
 
     def take(self, values: Sequence[object]) -> bool:
         """Take records that somebody shows, in their order; say whether anything is new.

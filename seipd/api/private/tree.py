@@ -34,6 +34,8 @@ _SELF_KINDS = frozenset(
         "dns.set",
         "dns.rm",
         "dns.split",
+        "relay.register",
+        "relay.retire",
         "acl.allow",
         "acl.deny",
         "acl.remove",

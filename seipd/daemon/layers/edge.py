@@ -97,7 +97,7 @@ def edge_of(
         ),
         relaying=relaying,
         punch=punch,
-        port_teller=port_teller_of(ground, gossip, dns, stun),
+        port_teller=port_teller_of(ground, gossip, dns, stun, lambda: relaying.port),
     )
 
 

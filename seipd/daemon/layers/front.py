@@ -106,6 +106,7 @@ def info_of(
         through=lambda: edge.reach.through,
         dns_port=lambda: edge.dns.port,
         stun_port=lambda: edge.stun.port,
+        relay_port=lambda: edge.relaying.port,
         outside=outside_of(ground, mesh.gossip),
         clock=ground.clock,
     )

@@ -29,7 +29,7 @@ from services.mesh.facts.kinds import CHALLENGE
 from services.mesh.facts.payloads import PortsPayload
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from seipd.daemon.layers.base import BaseLayer
     from seipd.daemon.layers.ground import Ground
@@ -160,7 +160,11 @@ def settings_of(ground: Ground) -> DnsSettings:
 
 
 def port_teller_of(
-    ground: Ground, gossip: GossipService, dns: DnsService, stun: StunService
+    ground: Ground,
+    gossip: GossipService,
+    dns: DnsService,
+    stun: StunService,
+    relay_port: Callable[[], int],
 ) -> PortTeller:
     """Return what tells the other servers where this one's services are."""
     settings = ground.settings
@@ -169,7 +173,7 @@ def port_teller_of(
         return PortsPayload(
             private_http=settings.private_http_port,
             stun=stun.port,
-            relay=settings.relay_port,
+            relay=relay_port(),
             dns=dns.port,
             hole_punch=settings.hole_punch_port,
         )

@@ -169,6 +169,10 @@ class RelayService:
             limited_packets=running.user.limited_count,
         )
 
+    def clients(self) -> list[bytes]:
+        """Return the WireGuard keys of all endpoints that have a session."""
+        return self._running.book.clients() if self._running is not None else []
+
     def revoked(self, wireguard_key: bytes) -> None:
         """End all sessions of an endpoint at once."""
         if self._running is not None:
