@@ -237,7 +237,10 @@ class OneServer:
         self.relays = relay_directory(self.ledger, self.told, self.clock)
         await self.relays.start()
         self.policy = PolicyService(
-            ledger=self.ledger, interface="seip0", table=WrittenTable("seipd_policy_seip0")
+            ledger=self.ledger,
+            mesh_id=self.ledger.mesh_id,
+            interface="seip0",
+            table=WrittenTable("seipd_policy_seip0"),
         )
         await self.policy.start()
         self.secrets = self._secrets()

@@ -18,6 +18,7 @@ from services.edge.auth.service import AuthService
 from services.edge.peering.plan import interface_plan
 from services.edge.peering.service import PeeringService
 from services.edge.policy.service import PolicyService
+from services.edge.subnets.service import SubnetService
 from services.edge.punch.messages import What
 from services.edge.reach.service import ReachService
 from services.edge.wireguard.service import WireGuardService
@@ -48,6 +49,7 @@ class EdgeLayer:
     auth: AuthService
     acl: AclService
     policy: PolicyService
+    subnets: SubnetService
     wireguard: WireGuardService
     peering: PeeringService
     reach: ReachService
@@ -67,24 +69,34 @@ def edge_of(
     """Make the layer; nothing is started."""
     ledger, gossip, clock = base.ledger, mesh.gossip, ground.clock
     wireguard = wireguard_of(ground)
+    subnets = SubnetService(ledger=ledger, interface=ground.settings.wireguard_interface)
     peering = PeeringService(
-        ledger=ledger, tunnels=wireguard, endpoint_of=endpoint_of(ledger, gossip)
+        ledger=ledger,
+        tunnels=wireguard,
+        endpoint_of=endpoint_of(ledger, gossip),
+        carries_subnets=lambda: subnets.is_kept,
     )
     gossip.subscribe_addresses(lambda server_id: peering.address_learnt(ServerId(server_id)))
     resolver = resolver_of(ground, base)
     dns = dns_of(ground, base, authority.zone_keys, gossip, resolver)
     stun = stun_of(ground)
     acl = AclService(ledger=ledger)
-    policy = PolicyService(ledger=ledger, interface=ground.settings.wireguard_interface)
+    policy = PolicyService(
+        ledger=ledger,
+        mesh_id=ground.mesh_id,
+        interface=ground.settings.wireguard_interface,
+    )
     relaying = relaying_of(ground, base, gossip)
     punch = punch_of(ground, base, wireguard=wireguard, policy=acl, offering=relaying.offering)
     policy.subscribe(lambda nodes: punch.changed(What.POLICY, nodes))
+    subnets.subscribe(lambda nodes: punch.changed(What.PEERS, nodes))
     return EdgeLayer(
         auth=AuthService(
             ledger=ledger, session_key=ground.identity.session_signing_key, clock=clock
         ),
         acl=acl,
         policy=policy,
+        subnets=subnets,
         wireguard=wireguard,
         peering=peering,
         reach=reach_of(ground, base, gossip, wireguard, peering),

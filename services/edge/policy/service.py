@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from services.authority.ports import Ledger
     from services.base.ledger.watching import Change
     from services.edge.policy.inbound import Inbound
+    from services.kernel.ids import MeshId
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class PolicyService:
         self._interface = interface
         self._table = table or KernelTable(table_name(interface))
         self._full_name = f"{FAMILY} {self._table.name}"
-        self._book = PolicyBook(ledger.mesh_id)
+        self._book = PolicyBook(mesh_id)
         self._levels = 0
         self._waiting: list[Change] = []
         self._news = asyncio.Event()
@@ -55,7 +56,7 @@ class PolicyService:
 
     async def start(self) -> None:
         """Compile everything, and put it into the kernel where that takes it."""
-        self._book = PolicyBook(self._ledger.mesh_id)
+        self._book = PolicyBook(self._mesh_id)
         self._ledger.subscribe(VIEWS, self._on_changes)
         await asyncio.to_thread(self._load)
         await self._replace()
@@ -178,7 +179,7 @@ class PolicyService:
             self._book,
             interface=self._interface,
             ranges=self._ledger.charter.genesis.ranges,
-            mesh_id=self._ledger.mesh_id,
+            mesh_id=self._mesh_id,
         )
         self._levels = self._book.levels
         self._table.replace(text)
