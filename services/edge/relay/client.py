@@ -10,6 +10,7 @@ word, are the end.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -31,7 +32,7 @@ from services.edge.relay.messages import (
 from services.kernel.errors import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from services.edge.relay.messages import Answer
 
@@ -40,6 +41,7 @@ ALONE_S: Final = 2.0
 HEARTBEAT_S: Final = 5.0
 TRIES: Final = 3
 _REMEMBERED: Final = 8
+_SAMPLES: Final = 16
 _OLD_WEIGHT: Final = 0.875
 
 Datagram = tuple[bytes, tuple[str, int]]
@@ -87,7 +89,7 @@ class RelayClient:
         *,
         offer: Offer,
         private_key: bytes,
-        counter: int,
+        counters: Iterator[int],
         random_bytes: Callable[[int], bytes],
     ) -> None:
         """Prepare; ``begin`` sends the first datagram.
@@ -95,7 +97,8 @@ class RelayClient:
         Args:
             offer: where, and with what ticket.
             private_key: of this endpoint's WireGuard.
-            counter: above all that this endpoint has used before; the time will do.
+            counters: rise, from above all that this endpoint has used before: the time will do;
+                and are shared by all that it has at one relay, whose answers they tell apart.
             random_bytes: gives nonces.
 
         Raises:
@@ -111,8 +114,11 @@ class RelayClient:
         """When the ticket is over, by the clock that is handed in."""
         self.statement = b""
         """The newest account of the relay."""
+        self.samples_s: deque[float | None] = deque(maxlen=_SAMPLES)
+        """Round trips as they came, None for a question that had no answer in time."""
         self._random_bytes = random_bytes
-        self._counter = counter
+        self._counters = counters
+        self._counter = 0
         self._public_key = x25519_public(private_key)
         self._agreed = messages.agreed_key(
             private_key, other=offer.box_key, endpoint=self._public_key, relay=offer.box_key
@@ -190,6 +196,8 @@ class RelayClient:
         """Ask again, or give up; to be called several times a second."""
         if self.phase is Phase.LOST or now_s < self._next_s:
             return []
+        if self._tries:
+            self.samples_s.append(None)
         if self._tries >= TRIES:
             return self._next_host(now_s)
         if self._session is None:
@@ -227,7 +235,7 @@ class RelayClient:
 
     def _say(self, verb: Verb, session: Allocated, *, is_noted: bool = False) -> Datagram:
         if not is_noted:
-            self._counter += 1
+            self._counter = next(self._counters)
         message = ToSession(verb=verb, counter=self._counter, token=self._token)
         data = messages.seal_to_session(
             session.session_key, session.index, message, nonce=self._nonce()
@@ -235,7 +243,7 @@ class RelayClient:
         return data, (self._host, session.data_port)
 
     def _note_asked(self, now_s: float) -> None:
-        self._counter += 1
+        self._counter = next(self._counters)
         self._tries += 1
         self._next_s = now_s + RETRY_S
         self._asked_s[self._counter] = now_s
@@ -286,6 +294,7 @@ class RelayClient:
             return False
         self._answered, self._tries = counter, 0
         sample_s = max(now_s - asked_s, 0.0)
+        self.samples_s.append(sample_s)
         old_s = self.latency_s
         self.latency_s = (
             sample_s if old_s is None else _OLD_WEIGHT * old_s + (1 - _OLD_WEIGHT) * sample_s

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import socket
 import time
+from itertools import count
 
 import pytest
 
@@ -19,7 +20,7 @@ from services.edge.relay.settings import RelaySettings
 from services.edge.relay.tickets import sign_ticket
 from services.kernel.service import HealthState
 from services.runtime.clock import SystemClock
-from tests.unit.edge_relay.relay_kit import HOUR_MS, MESH, RELAY_ID, SERVER, no_address_refused
+from tests.fakes.relay_book import HOUR_MS, MESH, RELAY_ID, SERVER, no_address_refused
 
 HOST = "127.0.0.1"
 DATA = b"\x04\0\0\0" + bytes(100)
@@ -47,7 +48,7 @@ class Endpoint:
                 ticket=ticket,
             ),
             private_key=self.private,
-            counter=time.time_ns(),
+            counters=count(time.time_ns()),
             random_bytes=secrets.token_bytes,
         )
         self.send_all(self.client.begin(time.monotonic()))

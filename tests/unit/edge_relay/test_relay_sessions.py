@@ -7,7 +7,7 @@ import pytest
 from services.edge.relay.messages import NO_TOKEN, Bound, Code, Error, State, Verb
 from services.edge.relay.model import Account, Granted, Link, Tell, Unlink
 from services.edge.relay.tickets import BadTicketError
-from tests.unit.edge_relay.relay_kit import FIRST_PORT, NOW_MS, Played, book_of, key_of, ticket_for
+from tests.fakes.relay_book import FIRST_PORT, NOW_MS, Played, book_of, key_of, ticket_for
 
 A, B, C = key_of(1), key_of(2), key_of(3)
 AT_A, AT_B, AT_C = ("198.18.1.1", 5000), ("198.18.2.2", 6000), ("198.18.3.3", 7000)
