@@ -40,8 +40,16 @@ class PolicyService:
 
     name: ClassVar[str] = "policy"
 
-    def __init__(self, *, ledger: Ledger, interface: str, table: KernelTable | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        mesh_id: MeshId,
+        interface: str,
+        table: KernelTable | None = None,
+    ) -> None:
         self._ledger = ledger
+        self._mesh_id = mesh_id
         self._interface = interface
         self._table = table or KernelTable(table_name(interface))
         self._full_name = f"{FAMILY} {self._table.name}"
