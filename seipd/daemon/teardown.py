@@ -14,6 +14,7 @@ from services.base.keywrap.unlock import read_unlock
 from services.base.storage.root import DataRoot
 from services.edge.policy.compiling import table_name
 from services.edge.policy.table import remove_table
+from services.edge.subnets.guarding import table_name as subnets_table_name
 from services.edge.wireguard.choose import remove_leftover
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def take_down(settings: Settings) -> bool:
-    """Remove this server's interface and table, and nobody else's; say whether one was there.
+    """Remove this server's interface and tables, and nobody else's; say whether one was there.
 
     Root may do it for the daemon's own user, to whom the data root then belongs.
 
@@ -47,4 +48,6 @@ def take_down(settings: Settings) -> bool:
 async def _remove(settings: Settings, *, run_dir: Path, public_key: bytes) -> bool:
     interface = settings.wireguard_interface
     was_there = await remove_leftover(interface=interface, run_dir=run_dir, public_key=public_key)
-    return await asyncio.to_thread(remove_table, table_name(interface)) or was_there
+    for name in (table_name(interface), subnets_table_name(interface)):
+        was_there |= await asyncio.to_thread(remove_table, name)
+    return was_there

@@ -11,7 +11,6 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 
-from services.authority.tree.routes import routes_of
 from services.edge.wireguard.model import (
     InterfacePlan,
     PeerConfig,
@@ -104,14 +103,12 @@ def _prefixes(mesh_id: MeshId, server: ServerCertificate) -> list[str]:
     return prefixes
 
 
-def endpoint_peer(mesh_id: MeshId, node: dict[str, Any]) -> PeerConfig:
+def endpoint_peer(mesh_id: MeshId, node: dict[str, Any], subnets: Sequence[str] = ()) -> PeerConfig:
     """Return the peer that an endpoint of this server is; it comes to us, so no address of its."""
     return PeerConfig(
         public_key=parse_key(node["wireguard_key"]),
         endpoint=None,
-        allowed_ips=canonical_prefixes(
-            [*_both(mesh_id, IPv4Address(node["address"])), *routes_of(node)]
-        ),
+        allowed_ips=canonical_prefixes([*_both(mesh_id, IPv4Address(node["address"])), *subnets]),
     )
 
 

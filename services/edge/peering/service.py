@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from services.authority.tree.carriers import carrier_of
+from services.authority.tree.routes import routes_of
 from services.edge.peering.carriers import Guests
 from services.edge.peering.plan import endpoint_peer, interface_plan, is_ours, server_peer
 from services.edge.peering.routed import Routed
@@ -60,13 +61,23 @@ class PeeringService:
         ledger: Ledger,
         tunnels: Tunnels,
         endpoint_of: Callable[[ServerId], tuple[str, int] | None],
+        carries_subnets: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Prepare.
+
+        Args:
+            ledger: the roster and the tree.
+            tunnels: WireGuard.
+            endpoint_of: where a server is reached.
+            carries_subnets: whether there is a guard, without which nothing goes into a subnet.
+        """
         self._ledger = ledger
         self._tunnels = tunnels
         self._endpoint_of = endpoint_of
         self._wishes = Wishes()
         self._guests = Guests(lambda: ledger.charter)
         self._routed = Routed(lambda: ledger.charter)
+        self._carries_subnets = carries_subnets
         self._news = asyncio.Event()
         self._tasks = TaskOwner("peering")
         self._peers: set[bytes] = set()
@@ -158,14 +169,17 @@ class PeeringService:
         endpoint = self._endpoint_of(server_id)
         return server_peer(self._ledger.mesh_id, certificate, endpoint, carried, guests, subnets)
 
+    def _endpoint_peer(self, node: Json) -> PeerConfig:
+        subnets = routes_of(node) if self._carries_subnets() else ()
+        return endpoint_peer(self._ledger.mesh_id, node, subnets)
+
     def _all_peers(self) -> dict[bytes, PeerConfig]:
-        mesh_id, own = self._ledger.mesh_id, self._own()
-        peers = {}
+        own, peers = self._own(), {}
         for _, node_id, node in self._ledger.state.scan("tree"):
             self._guests.note(node_id, None, node)
-            self._routed.note(node_id, node)
+            self._note_subnets(node_id, node)
             if self._is_here(node):
-                peer = endpoint_peer(mesh_id, node)
+                peer = self._endpoint_peer(node)
                 peers[peer.public_key] = peer
         for one in self._ledger.charter.servers().values():
             if one.server_id != own.server_id:
@@ -191,6 +205,9 @@ class PeeringService:
         if any(change.view == "roster" for change in changes):
             self._want_subnets(self._routed.roster_changed())
 
+    def _note_subnets(self, node_id: str, node: Json | None) -> set[ServerId]:
+        return self._routed.note(node_id, node if self._carries_subnets() else None)
+
     def _want_subnets(self, moved: AbstractSet[ServerId]) -> None:
         """Send the subnets of these servers' endpoints where they are now."""
         if moved:
@@ -208,11 +225,11 @@ class PeeringService:
         old, new = change.old, change.new
         was, now = self._is_here(old), self._is_here(new)
         self._want_servers(self._carrying(self._guests.note(change.key, old, new)))
-        self._want_subnets(self._routed.note(change.key, new))
+        self._want_subnets(self._note_subnets(change.key, new))
         if was and old is not None and (not now or _key(old) != _key(new)):
             self._wishes.remove(parse_key(old["wireguard_key"]))
         if now and new is not None:
-            self._wishes.want(endpoint_peer(self._ledger.mesh_id, new))
+            self._wishes.want(self._endpoint_peer(new))
 
     def _on_own(self, own: ServerCertificate, old: Json | None) -> None:
         """Take up what this server inherits: addresses, routes, and the endpoints there."""
@@ -222,7 +239,7 @@ class PeeringService:
         self._wishes.plan(self.plan())
         for _, _, node in self._ledger.state.scan("tree"):
             if is_ours(fresh, node) and self._is_here(node):
-                self._wishes.want(endpoint_peer(self._ledger.mesh_id, node))
+                self._wishes.want(self._endpoint_peer(node))
 
     def _on_server(self, change: Change) -> None:
         if change.old is not None and (
@@ -245,7 +262,7 @@ class PeeringService:
         for node_id in node_ids:
             node = self._ledger.state.get("tree", node_id)
             if self._is_here(node):
-                self._wishes.want(endpoint_peer(self._ledger.mesh_id, node))
+                self._wishes.want(self._endpoint_peer(node))
 
     def _forget_detours(self, gone: ServerId) -> None:
         """Nothing goes to or through a server that was removed."""

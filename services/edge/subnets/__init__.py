@@ -1,0 +1,1 @@
+"""What guards subnets behind endpoints on a server."""
