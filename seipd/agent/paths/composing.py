@@ -152,6 +152,7 @@ class PathWork:
             "mode": self._mode,
             "why_none": self.why_none,
             "is_symmetric": self._places.is_symmetric,
+            "peers": self._peers.counts,
             "held": self._watch.facts(),
         }
 

@@ -32,6 +32,8 @@ AGAIN_S: Final = (5.0,) * 12 + (60.0,)
 AT_ONCE: Final = 48
 """So many peers are proved before anything goes to them."""
 STALE_S: Final = 600.0
+UNLISTED_S: Final = 30.0
+MAX_UNLISTED: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,7 @@ class ProvedPeers:
         self._by_address6: dict[str, str] = {}
         self._proved: dict[str, Peer] = {}
         self._why: dict[str, str] = {}
+        self._unlisted_s: dict[str, float] = {}
         self._wanted: set[str] = set()
         self._is_stale = True
         self._news = asyncio.Event()
@@ -86,9 +89,23 @@ class ProvedPeers:
         return self._proved.get(address)
 
     def address_of(self, address: str) -> str | None:
-        """Return the IPv4 tunnel address of a listed peer, by either of its two."""
+        """Return the IPv4 tunnel address of a listed peer, by either of its two.
+
+        For one that is not listed the list is fetched anew, now and then: it may be new.
+        """
         found = self._by_address6.get(address, address)
-        return found if found in self._listed else None
+        if found in self._listed:
+            return found
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._unlisted_s.get(address, 0.0) and len(self._unlisted_s) < MAX_UNLISTED:
+            self._unlisted_s[address] = now_s + UNLISTED_S
+            self.changed()
+        return None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many are listed, and proved."""
+        return {"listed": len(self._listed), "proved": len(self._proved)}
 
     @property
     def proved(self) -> list[Peer]:
@@ -162,6 +179,8 @@ class ProvedPeers:
     def _take_list(self, listed: list[dict[str, Any]]) -> None:
         self._listed = {one["address"]: one for one in listed}
         self._by_address6 = {one["address6"]: one["address"] for one in listed}
+        now_s = self._clock.monotonic_s()
+        self._unlisted_s = {one: at_s for one, at_s in self._unlisted_s.items() if at_s > now_s}
         for address, peer in list(self._proved.items()):
             if _peer_of(self._listed.get(address)) != peer:
                 del self._proved[address]
