@@ -83,7 +83,10 @@ ALSO = frozenset(
         *(f"edge/acme/{name}.py" for name in ("desk", "network", "ordering")),
         *(f"edge/dns/{name}.py" for name in ("asking", "streams")),
         *(f"edge/ddns/{name}.py" for name in ("rfc2136", "telling")),
+        *(f"edge/relay/{name}.py" for name in ("carrier", "kernelpath", "sockets", "userpath")),
+        "edge/relaying/asking.py",
         "edge/resolver/exchange.py",
+        *(f"edge/stun/{name}.py" for name in ("client", "natkind")),
         *(f"edge/wireguard/{name}.py" for name in ("kernel", "links", "network", "genetlink")),
         *(f"edge/wireguard/{name}.py" for name in ("process", "connection", "requests", "ports")),
         *(

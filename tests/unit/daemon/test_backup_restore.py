@@ -14,7 +14,6 @@ import stat
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -35,9 +34,6 @@ from services.kernel.ids import new_uuid, node_id_of
 from tests.fakes.one_server import OneServer
 from tests.fakes.programs import run_program
 from tests.fakes.signer_audit import AuditedSigner
-
-if TYPE_CHECKING:
-    import subprocess
 
 pytestmark = pytest.mark.slow
 
@@ -350,7 +346,7 @@ def test_a_backup_with_any_bytes_changed_is_refused_or_the_same(backup, tmp_path
         assert {one.name for one in root.iterdir()} <= {"lock", "schema"}
 
 
-def seipd(root: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+def seipd(root: Path, *words: str | Path):
     return run_program("seipd", "--data-root", root, *words)
 
 
