@@ -69,7 +69,11 @@ def edge_of(
     """Make the layer; nothing is started."""
     ledger, gossip, clock = base.ledger, mesh.gossip, ground.clock
     wireguard = wireguard_of(ground)
-    subnets = SubnetService(ledger=ledger, interface=ground.settings.wireguard_interface)
+    subnets = SubnetService(
+        ledger=ledger,
+        mesh_id=ground.mesh_id,
+        interface=ground.settings.wireguard_interface,
+    )
     peering = PeeringService(
         ledger=ledger,
         tunnels=wireguard,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from services.authority.ports import Ledger
     from services.base.ledger.watching import Change
+    from services.kernel.ids import MeshId
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +35,20 @@ class SubnetService:
 
     name: ClassVar[str] = "subnets"
 
-    def __init__(self, *, ledger: Ledger, interface: str, table: KernelTable | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        mesh_id: MeshId,
+        interface: str,
+        table: KernelTable | None = None,
+    ) -> None:
         self._ledger = ledger
+        self._mesh_id = mesh_id
         self._interface = interface
         self._table = table or KernelTable(table_name(interface))
         self._full_name = f"{FAMILY} {self._table.name}"
-        self._book = SubnetBook(ledger.mesh_id)
+        self._book = SubnetBook(mesh_id)
         self._waiting: list[Change] = []
         self._news = asyncio.Event()
         self._tasks = TaskOwner("subnets", on_crash=self._crashed)
@@ -54,7 +63,7 @@ class SubnetService:
 
     async def start(self) -> None:
         """Put the guard into the kernel, where that takes it."""
-        self._book = SubnetBook(self._ledger.mesh_id)
+        self._book = SubnetBook(self._mesh_id)
         self._ledger.subscribe(["tree"], self._on_changes)
         await asyncio.to_thread(self._load)
         await self._replace()

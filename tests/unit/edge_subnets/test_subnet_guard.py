@@ -168,7 +168,7 @@ class Change:
 async def test_what_changes_is_told_to_the_kernel_and_to_whom_it_concerns() -> None:
     table, told = Table(), []
     ledger = Ledger({"router": endpoint("10.64.0.10", LANS[0])})
-    service = SubnetService(ledger=ledger, interface="seip0", table=table)
+    service = SubnetService(ledger=ledger, mesh_id=MESH, interface="seip0", table=table)
     service.subscribe(told.append)
     await service.start()
     assert service.is_kept
@@ -184,7 +184,7 @@ async def test_what_changes_is_told_to_the_kernel_and_to_whom_it_concerns() -> N
 async def test_without_nftables_the_health_says_that_no_subnet_is_carried() -> None:
     table = Table()
     table.refuses = True
-    service = SubnetService(ledger=Ledger({}), interface="seip0", table=table)
+    service = SubnetService(ledger=Ledger({}), mesh_id=MESH, interface="seip0", table=table)
     await service.start()
     assert not service.is_kept
     assert service.health().state is HealthState.DEGRADED
