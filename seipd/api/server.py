@@ -6,6 +6,7 @@ One class serves one route table on one kind of listener; which tables go where 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from typing import TYPE_CHECKING, ClassVar
 
@@ -151,6 +152,7 @@ class HttpService:
         private_port: int,
         private_addresses: Sequence[str],
         certificate_names: Sequence[str],
+        public_addresses: Sequence[str] = (),
         socket_path: Path,
         switch: TlsSwitch | None = None,
         has_address: Callable[[str], bool] = has_address,
@@ -162,6 +164,7 @@ class HttpService:
         self._private_port = private_port
         self._private_addresses = private_addresses
         self._certificate_names = certificate_names
+        self._public_addresses = public_addresses
         self._socket_path = socket_path
         self._switch = switch or TlsSwitch()
         self._has_address = has_address
@@ -247,13 +250,37 @@ class HttpService:
         try:
             await web.TCPSite(runner, address, port, ssl_context=context, backlog=BACKLOG).start()
         except OSError as error:
-            raise StartError(
-                f"{address}:{port}/tcp can't be opened: {error.strerror}",
-                service=self.name,
-                code="port_in_use",
-                mend="end what holds the port, or choose another with --http-port",
-            ) from error
+            raise self._taken(address, port, error) from error
         self._public_port = runner.addresses[0][1]
+        for more in self._public_addresses:
+            await self._serve_beside(runner, more, context)
+
+    async def _serve_beside(
+        self, runner: web.AppRunner, address: str, context: ssl.SSLContext
+    ) -> None:
+        """Serve the public at one more address, if this machine has it.
+
+        Raises:
+            StartError: ``port_in_use``.
+        """
+        port = self._public_port
+        site = web.TCPSite(runner, address, port, ssl_context=context, backlog=BACKLOG)
+        try:
+            await site.start()
+        except OSError as error:
+            await site.stop()
+            if error.errno != errno.EADDRINUSE:
+                logger.info("not listening on %s:%s: %s", address, port, error.strerror)
+                return
+            raise self._taken(address, port, error) from error
+
+    def _taken(self, address: str, port: int, error: OSError) -> StartError:
+        return StartError(
+            f"{address}:{port}/tcp can't be opened: {error.strerror}",
+            service=self.name,
+            code="port_in_use",
+            mend="end what holds the port, or choose another with --http-port",
+        )
 
     async def _serve_private(self, context: ssl.SSLContext) -> Listeners:
         runner = await self._runner(

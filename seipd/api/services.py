@@ -72,6 +72,9 @@ class MeshInfo(Protocol):
     def wireguard_endpoint(self) -> str:
         """Return ``host:port`` of this server's WireGuard."""
 
+    def wireguard_endpoint6(self) -> str | None:
+        """Return the same over IPv6, if this server has such an address for everybody."""
+
     async def doctor(self) -> list[dict[str, Any]]:
         """Return the findings of ``seipd doctor``."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _NETWORK = (
     ("--bind-address", "ADDR", "address that the public servers listen on [0.0.0.0]"),
     ("--public-address", "ADDR", "address by which others reach this server; none: at none"),
+    ("--public-address6", "ADDR", "IPv6 address by which endpoints reach it, too"),
     ("--http-port", "PORT", "public HTTPS [9100]"),
     ("--private-http-port", "PORT", "private HTTPS, on the tunnel [9101]"),
     ("--gossip-port", "PORT", "gossip, udp [9102]"),

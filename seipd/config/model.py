@@ -76,6 +76,7 @@ class Settings:
     region: str = "eu-central"
     bind_address: str = "0.0.0.0"  # noqa: S104 (the public server is for everyone)
     public_address: str = ""
+    public_address6: str = ""
     http_port: int = 9100
     private_http_port: int = 9101
     gossip_port: int = 9102
@@ -144,7 +145,11 @@ class Settings:
             collateral=self.attestation_collateral,
             interval_s=self.attestation_interval_s,
         )
-        faults += bad_stun(servers=self.stun_servers, alternate=self.stun_alternate_address)
+        faults += bad_stun(
+            servers=self.stun_servers,
+            alternate=self.stun_alternate_address,
+            public6=self.public_address6,
+        )
         faults += _bad_ddns(self)
         faults += bad_certificates(
             tls=self.tls,

@@ -1,13 +1,13 @@
-"""The settings of STUN: who is asked, and the second address of this server."""
+"""The settings of addresses by which others reach this server, and of who is asked for them."""
 
 from __future__ import annotations
 
 from services.edge.stun.asking import parse_servers
 from services.kernel.errors import SeipdError
-from services.mesh.facts.payloads import check_host
+from services.mesh.facts.payloads import check_host, check_host6
 
 
-def bad_stun(*, servers: str, alternate: str) -> list[tuple[str, str]]:
+def bad_stun(*, servers: str, alternate: str, public6: str) -> list[tuple[str, str]]:
     """Return what is wrong, by setting: name and why."""
     faults = []
     try:
@@ -19,4 +19,9 @@ def bad_stun(*, servers: str, alternate: str) -> list[tuple[str, str]]:
             check_host(alternate)
     except SeipdError as error:
         faults.append(("stun_alternate_address", f"is wrong: {error}"))
+    try:
+        if public6:
+            check_host6(public6)
+    except SeipdError as error:
+        faults.append(("public_address6", f"is wrong: {error}"))
     return faults

@@ -9,9 +9,11 @@ from seipd.daemon.latencies import told_in
 from services.authority.trust import view as trust_view
 from services.kernel.addr import own_tunnel_address
 from services.kernel.ids import b64u_encode
+from services.kernel.places import place_text
 from services.kernel.service import HealthState
 from services.kernel.versions import known_version, version_in_force
-from services.mesh.facts.kinds import LATENCY, LOAD
+from services.mesh.facts.hosts6 import hosts6_in
+from services.mesh.facts.kinds import ADDRESS6, LATENCY, LOAD
 from services.mesh.facts.payloads import LoadPayload, decode_payload
 from services.mesh.membership.states import State
 
@@ -59,6 +61,7 @@ class DaemonInfo:
         *,
         settings: Settings,
         public_address: str,
+        public_address6: str = "",
         version: str,
         ledger: LedgerService,
         gossip: GossipService,
@@ -76,6 +79,7 @@ class DaemonInfo:
     ) -> None:
         self._settings = settings
         self._public_address = public_address
+        self._public_address6 = public_address6
         self._version = version
         self._ledger = ledger
         self._gossip = gossip
@@ -146,7 +150,7 @@ class DaemonInfo:
     def servers(self) -> list[dict[str, Any]]:
         """Return the document of ``seipd servers``."""
         known = {one.server_id: one for one in self._gossip.peers()}
-        facts = self._gossip.addresses()
+        facts, hosts6 = self._gossip.addresses(), self._hosts6()
         slots, through = self._name_slots.slots(), self._through()
         loads, latencies = self._gossip.facts(LOAD), self._gossip.facts(LATENCY)
         listed = []
@@ -160,7 +164,10 @@ class DaemonInfo:
                     "region": certificate.region,
                     "state": state,
                     "why": _why(state, peer),
-                    "address": f"{fact.host}:{fact.http_port}" if fact else None,
+                    "address": place_text(fact.host, fact.http_port) if fact else None,
+                    "address6": place_text(hosts6[server_id], fact.http_port)
+                    if fact and server_id in hosts6
+                    else None,
                     "backbone_address": certificate.backbone,
                     "through": through.get(server_id),
                     "lag_records": peer.lag_records if peer else 0,
@@ -209,13 +216,21 @@ class DaemonInfo:
 
     def addresses(self) -> tuple[str, ...]:
         """Return ``host:port`` of public HTTPS servers, this one first, nine at most."""
-        own = f"{self._public_address}:{self._ports()['http']}"
+        port, hosts6 = self._ports()["http"], self._hosts6()
+        own = [
+            place_text(host, port) for host in (self._public_address, self._public_address6) if host
+        ]
         others = (
-            f"{fact.host}:{fact.http_port}"
+            place_text(host, fact.http_port)
             for name, fact in sorted(self._gossip.addresses().items())
-            if name != self._ledger.server_id and not self._is_hidden(fact)
+            for host in ("" if self._is_hidden(fact) else fact.host, hosts6.get(name, ""))
+            if host and name != self._ledger.server_id
         )
-        return tuple(dict.fromkeys((own, *others)))[:9]
+        return tuple(dict.fromkeys((*own, *others)))[:9]
+
+    def _hosts6(self) -> dict[str, str]:
+        ledger, facts = self._ledger, self._gossip.facts(ADDRESS6)
+        return hosts6_in(facts, mesh_id=ledger.mesh_id, ranges=ledger.charter.genesis.ranges)
 
     def _is_hidden(self, fact: AddressFact) -> bool:
         """Say whether a server is reached over the backbone alone."""
@@ -239,7 +254,12 @@ class DaemonInfo:
 
     def wireguard_endpoint(self) -> str:
         """Return ``host:port`` of this server's WireGuard."""
-        return f"{self._public_address}:{self._wireguard.status().listen_port}"
+        return place_text(self._public_address, self._wireguard.status().listen_port)
+
+    def wireguard_endpoint6(self) -> str | None:
+        """Return the same over IPv6, if this server has such an address for everybody."""
+        host, port = self._public_address6, self._wireguard.status().listen_port
+        return place_text(host, port) if host else None
 
     async def doctor(self) -> list[dict[str, Any]]:
         """Return the findings of ``seipd doctor``."""

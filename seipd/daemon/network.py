@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 HIDDEN = "none"
 """What is configured where other servers reach this one at no address of its own."""
 ANYWHERE = "0.0.0.0"  # noqa: S104 (a comparison)
+ANYWHERE6 = "::"
 
 # A documentation address (RFC 5737): connecting a datagram socket sends nothing, it only asks the
 # routing table which source address would be used.
@@ -63,6 +64,13 @@ def peers_stun_servers(peers_file: Path, mesh_id: MeshId, port: int) -> list[Add
         except SeipdError:
             continue
     return [(host, port) for host in hosts]
+
+
+def more_public_addresses(settings: Settings) -> tuple[str, ...]:
+    """Return where the public servers listen beside the bind address: over IPv6."""
+    if settings.bind_address == ANYWHERE:
+        return (ANYWHERE6,)
+    return (settings.public_address6,) if settings.public_address6 else ()
 
 
 def public_address_of(configured: str, bind_address: str) -> str:

@@ -64,6 +64,9 @@ class StillMesh:
     def wireguard_endpoint(self) -> str:
         return "127.0.0.1:51940"
 
+    def wireguard_endpoint6(self) -> str | None:
+        return None
+
     async def doctor(self) -> list[dict[str, Any]]:
         return []
 

@@ -20,8 +20,9 @@ from services.base.ledger.ticks import StateWord, decode_word
 from services.kernel.errors import WireError
 from services.kernel.ids import b64u_decode, server_id_of
 from services.mesh.facts.envelope import open_envelope
-from services.mesh.facts.kinds import CHALLENGE, LOAD, RELEASE
+from services.mesh.facts.kinds import ADDRESS6, CHALLENGE, LOAD, RELEASE
 from services.mesh.facts.payloads import (
+    Address6Payload,
     Challenge,
     ChallengePayload,
     LoadPayload,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from services.mesh.gossip.messages import Message
 
 _PAGES = Path(__file__).resolve().parents[2] / "docs" / "protocol"
-_DUMP = re.compile(r"^```hex ([A-Z_]+)\n((?:[0-9a-f]+\n)+)```$", re.MULTILINE)
+_DUMP = re.compile(r"^```hex ([A-Z0-9_]+)\n((?:[0-9a-f]+\n)+)```$", re.MULTILINE)
 
 MESH = hashlib.sha256(b"a mesh").digest()
 A = SigningKey(bytes(range(32)))
@@ -156,6 +157,7 @@ def test_the_pages_dump_every_message_and_datagram_that_there_is() -> None:
         "LOAD_FACT",
         "RELEASE_FACT",
         "CHALLENGE_FACT",
+        "ADDRESS6_FACT",
         "STATE_WORD",
     }
     assert set(DUMPS) == MESSAGES.keys() | others
@@ -285,6 +287,13 @@ def test_the_fact_tells_what_a_ca_will_look_for() -> None:
     assert decode_payload(fact.payload, ChallengePayload).challenges == (
         Challenge(name=f"{A_ID}.eu-west.seip", digest=hashlib.sha256(b"a token").digest()),
     )
+
+
+def test_the_fact_tells_where_its_signer_is_over_ipv6() -> None:
+    fact = open_envelope(DUMPS["ADDRESS6_FACT"], MESH)
+    assert (fact.kind, fact.server_id) == (ADDRESS6, A_ID)
+    assert (fact.issued_ms, fact.expires_ms) == (TIME_MS, TIME_MS + 4 * 3_600_000)
+    assert decode_payload(fact.payload, Address6Payload).host == "2001:db8::b"
 
 
 def test_the_word_on_the_state_says_what_the_page_says() -> None:

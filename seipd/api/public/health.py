@@ -51,6 +51,7 @@ async def _servers(call: Call) -> Reply:
             "key": b64u_encode(one.key),
             "wireguard_key": b64u_encode(one.wireguard_key),
             "address": known.get(server_id, {}).get("address"),
+            "address6": known.get(server_id, {}).get("address6"),
             "load": known.get(server_id, {}).get("load"),
         }
         for server_id, one in charter.servers().items()

@@ -20,6 +20,7 @@ from services.kernel.ids import (
     parse_wireguard_key,
     server_id_of,
 )
+from services.kernel.places import parse_place
 from services.kernel.records import record_from_value
 from services.mesh.facts.payloads import is_loopback, meant_by
 from services.mesh.gossip.addresses import decode_fact
@@ -74,6 +75,7 @@ def endpoint_configuration(call: Call, node: dict[str, Any]) -> dict[str, Any]:
             "key": b64u_encode(own.key),
             "wireguard_key": b64u_encode(own.wireguard_key),
             "endpoint": services.mesh.wireguard_endpoint(),
+            "endpoint6": services.mesh.wireguard_endpoint6(),
             "addresses": list(services.mesh.addresses()),
         },
         "allowed_ips": [
@@ -140,10 +142,10 @@ def _address_fact(call: Call, text: str | None, key: bytes) -> bytes | None:
         fact = decode_fact(data, bytes.fromhex(ledger.mesh_id))
     except (WireError, UnauthenticatedError) as error:
         raise InputError(f"the address fact is not good: {error}", code="bad_endpoint") from error
-    own_host, _, own_port = call.services.mesh.addresses()[0].rpartition(":")
+    own_host, own_port = parse_place(call.services.mesh.addresses()[0])
     if fact.server_id != server_id_of(key):
         raise InputError("the address fact is about another server", code="bad_endpoint")
-    if (fact.host, str(fact.http_port)) == (own_host, own_port):
+    if (fact.host, fact.http_port) == (own_host, own_port):
         raise InputError("that is this server's own address", code="bad_endpoint")
     if is_loopback(fact.host) and not is_loopback(own_host):
         raise InputError(

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 from seipd.daemon.layers.certifying import Certifying, certifying_of
 from seipd.daemon.layers.ddns import ddns_of
 from seipd.daemon.layers.mesh import backbone_of
-from seipd.daemon.layers.naming import dns_of, port_teller_of, resolver_of
+from seipd.daemon.layers.naming import (
+    address6_teller_of,
+    dns_of,
+    port_teller_of,
+    resolver_of,
+)
 from seipd.daemon.layers.punching import punch_of
 from seipd.daemon.layers.relaying import Relaying, relaying_of
 from seipd.daemon.layers.stun import stun_of
@@ -18,9 +23,9 @@ from services.edge.auth.service import AuthService
 from services.edge.peering.plan import interface_plan
 from services.edge.peering.service import PeeringService
 from services.edge.policy.service import PolicyService
-from services.edge.subnets.service import SubnetService
 from services.edge.punch.messages import What
 from services.edge.reach.service import ReachService
+from services.edge.subnets.service import SubnetService
 from services.edge.wireguard.service import WireGuardService
 from services.kernel.ids import ServerId
 from services.mesh.membership.states import State
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from seipd.daemon.layers.base import BaseLayer
     from seipd.daemon.layers.ground import Ground
     from seipd.daemon.layers.mesh import MeshLayer
+    from seipd.daemon.telling_address6 import Address6Teller
     from seipd.daemon.telling_ports import PortTeller
     from services.base.ledger.service import LedgerService
     from services.edge.ddns.service import DdnsService
@@ -61,6 +67,7 @@ class EdgeLayer:
     relaying: Relaying
     punch: PunchService
     port_teller: PortTeller
+    address6_teller: Address6Teller | None
 
 
 def edge_of(
@@ -114,6 +121,7 @@ def edge_of(
         relaying=relaying,
         punch=punch,
         port_teller=port_teller_of(ground, gossip, dns, stun, lambda: relaying.port),
+        address6_teller=address6_teller_of(ground, gossip),
     )
 
 

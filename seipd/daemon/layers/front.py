@@ -11,7 +11,7 @@ from seipd.api.services import ApiServices
 from seipd.api.tls import load_tls_identity
 from seipd.daemon.layers.stun import outside_of
 from seipd.daemon.mesh_info import DaemonInfo
-from seipd.daemon.network import public_address_of
+from seipd.daemon.network import more_public_addresses, public_address_of
 from services.kernel.addr import own_tunnel_address
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def info_of(
     return DaemonInfo(
         settings=settings,
         public_address=public_address_of(settings.public_address, settings.bind_address),
+        public_address6=settings.public_address6,
         version=__version__,
         ledger=base.ledger,
         gossip=mesh.gossip,
@@ -131,11 +132,13 @@ def http_of(ground: Ground, api: ApiServices, switch: TlsSwitch) -> HttpService:
             f"backend.{own.server_id}.{zone}",
             "localhost",
             public_address,
+            *((settings.public_address6,) if settings.public_address6 else ()),
             gateway,
             tunnel,
             own.backbone,
             "127.0.0.1",
         ),
+        public_addresses=more_public_addresses(settings),
         socket_path=ground.paths.socket,
         switch=switch,
     )

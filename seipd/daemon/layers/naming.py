@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from seipd.daemon.layers.mesh import host_of
 from seipd.daemon.network import HIDDEN
+from seipd.daemon.telling_address6 import Address6Teller
 from seipd.daemon.telling_ports import PortTeller
 from services.authority.splitdns.view import DNS_PORT
 from services.edge.acme.challenges import records_of
@@ -25,6 +26,7 @@ from services.edge.resolver.service import ResolverService, ResolverSettings
 from services.edge.resolver.upstreams import parse_upstreams
 from services.kernel.addr import backbone6, is_inner, own_tunnel_address, tunnel6
 from services.kernel.dnsnames import name_of
+from services.kernel.errors import ConfigError
 from services.mesh.facts.kinds import CHALLENGE
 from services.mesh.facts.payloads import PortsPayload
 
@@ -157,6 +159,21 @@ def settings_of(ground: Ground) -> DnsSettings:
         interface=settings.wireguard_interface,
         is_inner=inside,
     )
+
+
+def address6_teller_of(ground: Ground, gossip: GossipService) -> Address6Teller | None:
+    """Return what tells the other servers the IPv6 address of this one, if the settings name one.
+
+    Raises:
+        ConfigError: it lies inside of the mesh.
+    """
+    host = ground.settings.public_address6
+    if host and is_inner(ground.mesh_id, ground.ranges, ip_address(host)):
+        raise ConfigError(
+            f"{host} lies inside of the mesh, so nobody would use it",
+            mend="say --public-address6 ADDRESS as others see it, or leave it out",
+        )
+    return Address6Teller(host=host, tell=gossip, clock=ground.clock) if host else None
 
 
 def port_teller_of(

@@ -22,11 +22,12 @@ def stun_of(ground: Ground) -> StunService:
     """Return the STUN server; nothing is started."""
     settings = ground.settings
     hidden = settings.public_address == HIDDEN
+    host = "" if hidden else host_of(settings, ground.charter, ground.own)
     return StunService(
         settings=StunSettings(
             bind_address=settings.bind_address,
             port=settings.stun_port,
-            public_addresses=() if hidden else (host_of(settings, ground.charter, ground.own),),
+            public_addresses=tuple(one for one in (host, settings.public_address6) if one),
             alternate_address=settings.stun_alternate_address,
         ),
         clock=ground.clock,

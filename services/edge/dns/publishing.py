@@ -23,7 +23,8 @@ from services.edge.dns.zone import Source, Table, Zone
 from services.kernel.addr import tunnel6
 from services.kernel.dnsdata import parse_data
 from services.kernel.dnsnames import name_of
-from services.mesh.facts.kinds import LOAD, PORTS
+from services.mesh.facts.hosts6 import hosts6_in
+from services.mesh.facts.kinds import ADDRESS6, LOAD, PORTS
 from services.mesh.membership.states import State
 
 if TYPE_CHECKING:
@@ -150,11 +151,13 @@ class Publisher:
         """Return what is known of those servers that are trusted."""
         gossip = self._gossip
         addresses, ports, loads = gossip.addresses(), gossip.facts(PORTS), gossip.facts(LOAD)
+        hosts6 = hosts6_in(gossip.facts(ADDRESS6), mesh_id=self._mesh_id, ranges=self._ranges)
         states = {one.server_id: one.state for one in gossip.peers()}
         return {
             server_id: Seen(
                 certificate=certificate,
                 address=addresses.get(server_id),
+                host6=hosts6.get(server_id),
                 is_healthy=states.get(server_id, State.ALIVE) is State.ALIVE,
                 ports=ports.get(server_id),
                 load=loads.get(server_id),

@@ -25,6 +25,7 @@ class Seen:
 
     certificate: ServerCertificate
     address: AddressFact | None
+    host6: str | None
     is_healthy: bool
     ports: Fact | None
     load: Fact | None
@@ -73,6 +74,7 @@ class ServerBook:
             server_id=certificate.server_id,
             region=certificate.region,
             host=None if host == certificate.backbone else host,
+            host6=one.host6,
             is_healthy=one.is_healthy,
             tunnel=(str(tunnel), str(tunnel6(mesh_id, tunnel))),
             backbone=(str(backbone), str(backbone6(mesh_id, backbone))),

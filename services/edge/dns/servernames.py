@@ -34,6 +34,8 @@ class ServerFacts:
     region: str
     host: str | None
     """Where the public reaches it; None where it does not."""
+    host6: str | None = None
+    """Likewise, over IPv6 where it tells an address of that kind beside."""
     is_healthy: bool
     tunnel: tuple[str, str]
     backbone: tuple[str, str]
@@ -41,6 +43,11 @@ class ServerFacts:
     ports: Mapping[str, int]
     """By the names of the ``_config`` text; what is not known is not there."""
     load_percent: int
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Every address by which the public reaches it."""
+        return tuple(one for one in (self.host, self.host6) if one)
 
 
 def server_name(server_id: str, region: str, domain: str) -> str:
@@ -52,7 +59,7 @@ def server_content(one: ServerFacts, domain: str) -> Content:
     """Return the names of one server, and the reverse of its addresses."""
     name = server_name(one.server_id, one.region, domain)
     content: Content = {
-        name_of(name): addresses(SERVER_TTL_S, one.host),
+        name_of(name): addresses(SERVER_TTL_S, *one.hosts),
         name_of(f"private.{name}"): addresses(SERVER_TTL_S, *one.tunnel),
         name_of(f"backend.{name}"): addresses(SERVER_TTL_S, *one.backbone),
         name_of(f"_config.{name}"): [texts(SERVER_TTL_S, [config_text(one, name)])],
@@ -70,19 +77,19 @@ def shared_content(
 ) -> Content:
     """Return the sets of regions, the name servers, and the apex but for its SOA."""
     content: Content = {}
-    hosts: dict[str, str | None] = {}
+    hosts: dict[str, tuple[str, ...]] = {}
     regions: dict[str, list[ServerFacts]] = {}
     for one in servers:
-        hosts[one.server_id] = one.host
+        hosts[one.server_id] = one.hosts
         healthy = regions.setdefault(one.region, [])
-        if one.is_healthy and one.host:
+        if one.is_healthy and one.hosts:
             healthy.append(one)
     for region, healthy in regions.items():
-        sets = addresses(REGION_TTL_S, *(one.host for one in healthy))
+        sets = addresses(REGION_TTL_S, *(host for one in healthy for host in one.hosts))
         content[name_of(f"{region}.seip.{domain}")] = sets
     content |= _lists(regions, domain)
     for slot, holder in slots.items():
-        content[name_of(f"ns{slot}.{domain}")] = addresses(APEX_TTL_S, hosts.get(holder))
+        content[name_of(f"ns{slot}.{domain}")] = addresses(APEX_TTL_S, *hosts.get(holder, ()))
     # A name server that nobody reaches would only cost every resolver a try.
     reached = [slot for slot, holder in sorted(slots.items()) if hosts.get(holder)]
     content[name_of(domain)] = [

@@ -8,6 +8,7 @@ from typing import Final
 from services.kernel.errors import WireError
 from services.mesh.facts.payloads import (
     MAX_PAYLOAD_BYTES,
+    Address6Payload,
     AddressPayload,
     ChallengePayload,
     LatencyPayload,
@@ -69,6 +70,7 @@ RELEASE: Final = 5
 CHALLENGE: Final = 6
 PORTS: Final = 7
 RELAY: Final = 8
+ADDRESS6: Final = 9
 
 KINDS: Final = {
     kind.number: kind
@@ -101,6 +103,9 @@ KINDS: Final = {
         ),
         FactKind(number=PORTS, name="ports", max_lifetime_ms=1 * _DAY_MS, payload=PortsPayload),
         FactKind(number=RELAY, name="relay", max_lifetime_ms=1 * _DAY_MS, payload=RelayPayload),
+        FactKind(
+            number=ADDRESS6, name="address6", max_lifetime_ms=1 * _DAY_MS, payload=Address6Payload
+        ),
     )
 }
 

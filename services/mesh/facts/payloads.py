@@ -13,6 +13,7 @@
                [[relay (8), voice (8 or 0), uptime, delivery, evenness, rating or nil], ...]]
                the relay of the signer itself, port 0 where it is none; then what is told of
                relays there, in thousandths, in order: by a customer, or by the signer (no voice)
+    9 address6 [host]                  the signer's IPv6 address, at the ports of kind 0
 
 A CPU may have more to do than it can: the first number of a load goes beyond 1000.
 """
@@ -155,6 +156,12 @@ class RelayPayload(Payload, frozen=True):
     voices: Annotated[tuple[RelayVoice, ...], msgspec.Meta(max_length=MAX_RELAY_VOICES)]
 
 
+class Address6Payload(Payload, frozen=True):
+    """Where a server is reached over IPv6 too, at the same ports."""
+
+    host: _Text
+
+
 P = TypeVar("P", bound=Payload)
 
 
@@ -202,6 +209,18 @@ def check_host(host: str) -> str:
     return host
 
 
+def check_host6(host: str) -> str:
+    """Check the IPv6 address of a server: one that stands for no IPv4 address.
+
+    Raises:
+        InputError: a name, another spelling, or another address.
+    """
+    address = ip_address(check_host(host))
+    if address.version != 6 or _meant(address) != address:
+        raise InputError(f"{host} is no IPv6 address of a server")
+    return host
+
+
 def is_loopback(host: str) -> bool:
     """Say whether an address leads back to the machine that uses it, however it is written."""
     return ip_address(host).is_loopback or meant_by(host).is_loopback
@@ -235,6 +254,8 @@ def _check(payload: Payload) -> None:
             raise InputError("challenges out of order or twice")
     elif isinstance(payload, RelayPayload):
         _check_relay(payload)
+    elif isinstance(payload, Address6Payload):
+        check_host6(payload.host)
 
 
 def _check_relay(payload: RelayPayload) -> None:

@@ -16,8 +16,13 @@ from services.edge.dns.ratelimiting import ResponseRates
 from services.kernel.addr import default_ranges, tunnel6
 from services.kernel.dnsnames import name_of, text_of
 from services.kernel.ids import node_id_of
-from services.mesh.facts.kinds import LOAD, PORTS
-from services.mesh.facts.payloads import LoadPayload, PortsPayload, encode_payload
+from services.mesh.facts.kinds import ADDRESS6, LOAD, PORTS
+from services.mesh.facts.payloads import (
+    Address6Payload,
+    LoadPayload,
+    PortsPayload,
+    encode_payload,
+)
 from services.mesh.membership.states import State
 from tests.fakes.world import World, key_of
 from tests.unit.authority.views_kit import customer, joined, outcome
@@ -46,10 +51,15 @@ class Heard:
         self.said = {
             LOAD: {world.servers[0].id: SimpleNamespace(payload=encode_payload(load))},
             PORTS: {world.servers[0].id: SimpleNamespace(payload=encode_payload(ports))},
+            ADDRESS6: {},
         }
 
     def move(self, server_id: str, host: str) -> None:
         self.places[server_id] = SimpleNamespace(**{**vars(self.places[server_id]), "host": host})
+
+    def tell6(self, server_id: str, host: str) -> None:
+        payload = encode_payload(Address6Payload(host=host))
+        self.said[ADDRESS6] = {server_id: SimpleNamespace(payload=payload)}
 
     def addresses(self):
         return self.places
@@ -191,6 +201,19 @@ def test_a_region_has_its_healthy_servers_and_follows_them(mesh: Mesh) -> None:
     mesh.publisher.look_over()
     assert mesh.data(region) == {"198.51.100.1", "198.51.100.3"}
     assert mesh.data(region, "AAAA") == {"2001:db8::2"}
+
+
+def test_a_server_that_tells_an_ipv6_address_beside_has_both(mesh: Mesh) -> None:
+    both = mesh.world.servers[1]
+    mesh.heard.tell6(both.id, "2001:db8::b")
+    mesh.publisher.look_over()
+    assert mesh.data(mesh.name(1)) == {"198.51.100.2"}
+    assert mesh.data(mesh.name(1), "AAAA") == {"2001:db8::b"}
+    assert mesh.data(f"{REGION}.seip.{DOMAIN}", "AAAA") == {"2001:db8::b"}
+    inside = str(tunnel6(mesh.world.mesh_id, IPv4Address("10.64.0.2")))
+    mesh.heard.tell6(both.id, inside)
+    mesh.publisher.look_over()
+    assert mesh.data(mesh.name(1), "AAAA") == set()
 
 
 def test_a_server_without_a_public_address_has_no_public_record(mesh: Mesh) -> None:

@@ -24,6 +24,7 @@ from services.mesh.facts.envelope import (
 )
 from services.mesh.facts.kinds import (
     ADDRESS,
+    ADDRESS6,
     CHALLENGE,
     KINDS,
     LATENCY,
@@ -35,6 +36,7 @@ from services.mesh.facts.kinds import (
     STATE,
 )
 from services.mesh.facts.payloads import (
+    Address6Payload,
     AddressPayload,
     Challenge,
     ChallengePayload,
@@ -81,6 +83,7 @@ SAID = {
             box=bytes(32), port=9103, host6="", sessions_count=3, load_permille=4, voices=()
         )
     ),
+    ADDRESS6: encode_payload(Address6Payload(host="2001:db8::b")),
 }
 
 
