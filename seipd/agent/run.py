@@ -200,8 +200,12 @@ def _introduce(home: TunnelHome, paths: PathWork, routes: Routes, policy: AgentP
 async def routes_of(state: AgentState, tunnel: Tunnel, clock: SystemClock) -> Routes:
     """Return what looks after routes beyond the mesh; what a killed agent left of it is gone."""
     await asyncio.to_thread(clear_leftovers, tunnel.interface, state.run)
+    mesh = state.mesh()
     carrier = SubnetCarrier(
-        interface=tunnel.interface, mesh_id=MeshId(state.mesh()["mesh_id"]), run_dir=state.run
+        interface=tunnel.interface,
+        mesh_id=MeshId(mesh["mesh_id"]),
+        inner=mesh["allowed_ips"],
+        run_dir=state.run,
     )
     return Routes(state=state, signer_count=tunnel.signer_count, clock=clock, carrier=carrier)
 

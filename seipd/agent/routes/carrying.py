@@ -1,4 +1,4 @@
-"""Carries subnets for other endpoints: firewall and forwarding, for as long as there are any."""
+"""Carries subnets for others, and guards those who use them: firewall and forwarding."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from services.kernel.errors import SeipdError
 from services.runtime.nft import Nft, NftError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from seipd.agent.routes.firewall import Carried
     from services.kernel.ids import MeshId
 
 logger = logging.getLogger(__name__)
@@ -31,35 +32,33 @@ OUTSIDE = ("192.88.99.1", "2001:db8::1")
 class SubnetCarrier:
     """What one endpoint carries."""
 
-    def __init__(self, *, interface: str, mesh_id: MeshId, run_dir: Path) -> None:
+    def __init__(
+        self, *, interface: str, mesh_id: MeshId, inner: Sequence[str], run_dir: Path
+    ) -> None:
         self._interface = interface
+        self._inner = tuple(inner)
         self._mesh_id = mesh_id
         self._forwarding = Forwarding(run_dir)
         self._text = ""
         self._nft: Nft | None = None
 
-    async def carry(
-        self, subnets: tuple[str, ...], *, is_exit: bool, members: tuple[str, ...]
-    ) -> str:
-        """Carry exactly these; return what is in the way, or nothing."""
-        if not subnets and not is_exit:
+    async def carry(self, carried: Carried) -> str:
+        """Carry exactly this; return what is in the way, or nothing."""
+        if not carried.is_router and not carried.uses:
             await self.end()
             return ""
-        text = ruleset(
-            self._interface,
-            mesh_id=self._mesh_id,
-            subnets=subnets,
-            is_exit=is_exit,
-            members=members,
-        )
+        text = ruleset(self._interface, mesh_id=self._mesh_id, inner=self._inner, carried=carried)
         try:
             if text != self._text or not await asyncio.to_thread(self._is_there):
                 await asyncio.to_thread(self._run, text)
                 self._text = text
-            ways = await _ways([*subnets, *(OUTSIDE if is_exit else ())])
+            if not carried.is_router:
+                await asyncio.to_thread(self._forwarding.restore)
+                return ""
+            ways = await _ways([*carried.subnets, *(OUTSIDE if carried.is_exit else ())])
         except SeipdError as error:
             return str(error)
-        ipv6 = is_exit or any(":" in one for one in subnets)
+        ipv6 = carried.is_exit or any(":" in one for one in carried.subnets)
         interfaces = sorted({self._interface, *ways})
         return await asyncio.to_thread(self._forwarding.ensure, interfaces, ipv6=ipv6)
 
@@ -76,7 +75,7 @@ class SubnetCarrier:
 
     def _is_there(self) -> bool:
         try:
-            self._opened().run(f"list chain inet {table_name(self._interface)} forward")
+            self._opened().run(f"list chain inet {table_name(self._interface)} answers")
         except NftError:
             return False
         return True

@@ -1,12 +1,14 @@
-"""The firewall of an endpoint that carries subnets: who may go where, by whose address. Pure.
+"""The firewall of an endpoint that carries subnets or uses others': who may go where. Pure.
 
 What comes out of the tunnel goes on only from endpoints of the same customer, and only into the
 approved subnets, or, of an exit, to what is nobody's private network. It takes this machine's
-address there, so that the answers come back. Nothing begins in the other direction.
+address there, so that the answers come back. Nothing begins in the other direction, neither here
+nor at an endpoint that uses a subnet: what comes out of one is an answer, or refused.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from services.edge.wireguard.sidetable import table_of
@@ -30,6 +32,23 @@ PRIVATE4: Final = (
 PRIVATE6: Final = ("::/16", "fc00::/7", "fe80::/10", "ff00::/8")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What an endpoint carries, and whose subnets it uses."""
+
+    subnets: tuple[str, ...] = ()
+    is_exit: bool = False
+    members: tuple[str, ...] = ()
+    """The tunnel addresses of those for whom it carries."""
+    uses: bool = False
+    """Whether it goes by others' routes."""
+
+    @property
+    def is_router(self) -> bool:
+        """Whether it carries anything."""
+        return bool(self.subnets) or self.is_exit
+
+
 def table_name(interface: str) -> str:
     """Return the name of the table, which tells whose it is."""
     return f"seip_routes_{table_of(interface)}"
@@ -45,29 +64,42 @@ def ruleset(
     interface: str,
     *,
     mesh_id: MeshId,
-    subnets: Sequence[str],
-    is_exit: bool,
-    members: Sequence[str],
+    inner: Sequence[str],
+    carried: Carried,
 ) -> str:
     """Return the commands that put the table in place of the one before, in one transaction."""
     tunnel = f'"{interface}"'
-    own = [parse_address(text) for text in members]
+    own = [parse_address(text) for text in carried.members]
     sets = [
         _set("members4", "ipv4_addr", map(str, own)),
         _set("members6", "ipv6_addr", (str(tunnel6(mesh_id, one)) for one in own)),
-        _set("subnets4", "ipv4_addr", (one for one in subnets if ":" not in one), ranges=True),
-        _set("subnets6", "ipv6_addr", (one for one in subnets if ":" in one), ranges=True),
+        _set(
+            "subnets4", "ipv4_addr", (one for one in carried.subnets if ":" not in one), ranges=True
+        ),
+        _set("subnets6", "ipv6_addr", (one for one in carried.subnets if ":" in one), ranges=True),
+        _set("inner4", "ipv4_addr", (one for one in inner if ":" not in one), ranges=True),
+        _set("inner6", "ipv6_addr", (one for one in inner if ":" in one), ranges=True),
         _set("private4", "ipv4_addr", PRIVATE4, ranges=True),
         _set("private6", "ipv6_addr", PRIVATE6, ranges=True),
     ]
-    outside = ("ip daddr != @private4 accept", "ip6 daddr != @private6 accept")
     chains = [
         _chain(
-            "forward",
-            "type filter hook forward priority filter; policy accept;",
-            f"iifname {tunnel} jump inwards",
-            f"oifname {tunnel} jump outwards",
+            "answers",
+            "type filter hook input priority filter; policy accept;",
+            f"iifname != {tunnel} return",
+            "ct state established,related return",
+            "ip saddr != @inner4 drop",
+            "ip6 saddr != @inner6 drop",
         ),
+        *(_carrying(tunnel, is_exit=carried.is_exit) if carried.is_router else ()),
+    ]
+    body = "\n".join([*sets, *chains])
+    return f"{removal(interface)}table inet {table_name(interface)} {{\n{body}\n}}\n"
+
+
+def _carrying(tunnel: str, *, is_exit: bool) -> list[str]:
+    outside = ("ip daddr != @private4 accept", "ip6 daddr != @private6 accept")
+    return [
         _chain(
             "inwards",
             "ct state established,related accept",
@@ -86,14 +118,18 @@ def ruleset(
             "drop",
         ),
         _chain(
+            "forward",
+            "type filter hook forward priority filter; policy accept;",
+            f"iifname {tunnel} jump inwards",
+            f"oifname {tunnel} jump outwards",
+        ),
+        _chain(
             "source",
             "type nat hook postrouting priority srcnat; policy accept;",
             f"ip saddr @members4 oifname != {tunnel} masquerade",
             f"ip6 saddr @members6 oifname != {tunnel} masquerade",
         ),
     ]
-    body = "\n".join([*sets, *chains])
-    return f"{removal(interface)}table inet {table_name(interface)} {{\n{body}\n}}\n"
 
 
 def _set(name: str, kind: str, elements: Iterable[str], *, ranges: bool = False) -> str:

@@ -14,6 +14,7 @@ from seipd.agent.private_api import PrivateApi
 from seipd.agent.proving import Prover, Verdict
 from seipd.agent.reporting import report_lie
 from seipd.agent.routes.book import EMPTY, RouteBook
+from seipd.agent.routes.firewall import Carried
 from seipd.agent.routes.knowing import Knower, Learnt
 from seipd.agent.routes.planning import side_table
 from seipd.agent.routes.wishes import RoutingWishes, load_wishes
@@ -59,10 +60,8 @@ class Interface(Protocol):
 class Carrier(Protocol):
     """Carries subnets for others, on a machine that may."""
 
-    async def carry(
-        self, subnets: tuple[str, ...], *, is_exit: bool, members: tuple[str, ...]
-    ) -> str:
-        """Carry exactly these; return what is in the way, or nothing."""
+    async def carry(self, carried: Carried) -> str:
+        """Carry exactly this; return what is in the way, or nothing."""
 
     async def end(self) -> None:
         """Carry nothing, and leave nothing behind."""
@@ -178,8 +177,7 @@ class Routes:
         if plan != self._plan:
             await interface.set_plan(plan)
             self._plan = plan
-        subnets, is_exit, members = self._own()
-        self._trouble = await self._carrier.carry(subnets, is_exit=is_exit, members=members)
+        self._trouble = await self._carrier.carry(self._carried())
 
     def _book(self, mesh: dict[str, Any]) -> RouteBook:
         learnt, wishes = self._learnt, self._wishes
@@ -199,18 +197,22 @@ class Routes:
         fits = (one for one in self._learnt.routers if wanted in (one.name, one.address))
         return next((one for one in fits if one.is_exit), None)
 
-    def _own(self) -> tuple[tuple[str, ...], bool, tuple[str, ...]]:
-        """Return what this endpoint carries: what it offers as well as what was approved."""
+    def _carried(self) -> Carried:
+        """Return what this endpoint carries: what was approved, and is offered still."""
+        uses = bool(self.book.subnets()) or self.book.exit_address is not None
         if self._learnt is None:
-            return (), False, ()
+            return Carried(uses=uses)
         own, wishes = self._learnt.own, self._wishes
-        subnets = tuple(one for one in own.routes if one in wishes.advertise)
-        return subnets, own.exit and wishes.offers_exit, self._learnt.members
+        return Carried(
+            subnets=tuple(one for one in own.routes if one in wishes.advertise),
+            is_exit=own.exit and wishes.offers_exit,
+            members=self._learnt.members,
+            uses=uses,
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return what the status shows."""
-        subnets, is_exit, _ = self._own()
-        learnt = self._learnt
+        carried, learnt = self._carried(), self._learnt
         routers = learnt.routers if learnt is not None and self._wishes.accepts else ()
         return {
             "mode": self._wishes.mode,
@@ -224,7 +226,7 @@ class Routes:
             "waiting": list(learnt.waiting) if learnt is not None else [],
             "refused": list(learnt.refused) if learnt is not None else [],
             "offered": [*self._wishes.advertise, *(["exit"] if self._wishes.offers_exit else [])],
-            "carried": [*subnets, *(["exit"] if is_exit else [])],
+            "carried": [*carried.subnets, *(["exit"] if carried.is_exit else [])],
             "trouble": self._trouble,
             "exit": self._exit_facts(),
         }
