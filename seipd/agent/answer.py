@@ -21,6 +21,7 @@ from services.kernel.ids import (
     parse_uuid,
     parse_wireguard_key,
 )
+from services.kernel.places import parse_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,7 @@ class _Server(msgspec.Struct, frozen=True):
     wireguard_key: str
     endpoint: str
     addresses: Annotated[list[str], msgspec.Meta(min_length=1, max_length=64)]
+    endpoint6: str | None = None
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -146,6 +148,7 @@ def _checks(answer: _Attached) -> list[tuple[Callable[[str], object], str]]:
         (parse_key, server.key),
         (parse_wireguard_key, server.wireguard_key),
         (parse_place, server.endpoint),
+        *((parse_place, text) for text in (server.endpoint6,) if text is not None),
         *((parse_place, text) for text in server.addresses),
     ]
 
@@ -159,15 +162,3 @@ def _address(text: str) -> None:
 def _network(text: str) -> None:
     if str(ip_network(text)) != text:
         raise InputError(f"{text[:60]!r} is not a network in its one spelling")
-
-
-def parse_place(text: str) -> None:
-    """Check ``address:port``.
-
-    Raises:
-        InputError: it is something else, or not in its one spelling.
-    """
-    host, _, port = text.rpartition(":")
-    _address(host)
-    if not (port.isascii() and port.isdigit() and port == str(int(port)) and 0 < int(port) < 65536):
-        raise InputError(f"{text[:60]!r} is not an address and a port")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from seipd.agent.background import read_status
 from seipd.agent.diagnosis import (
     Finding,
     Reach,
@@ -16,13 +17,13 @@ from seipd.agent.diagnosis import (
 from seipd.agent.hostdns.keeping import FAILED
 from seipd.agent.private_api import PrivateApi
 from seipd.agent.roaming import knock
-from seipd.agent.run import read_status
 from seipd.agent.uplink import way_to
 from seipd.client.pinning import pinned_context
 from services.edge.punch.messages import PORT as RENDEZVOUS_PORT
 from services.edge.stun.asking import DEFAULT_PORT
 from services.edge.stun.client import inquire
 from services.kernel.errors import SeipdError
+from services.kernel.places import parse_place
 from services.runtime.clock import SystemClock
 from services.runtime.outbound import HttpClient
 
@@ -75,8 +76,7 @@ async def try_server(mesh: dict[str, Any]) -> Reach:
 
 
 async def _answers_tcp(mesh: dict[str, Any]) -> bool:
-    host, _, port = mesh["server"]["addresses"][0].rpartition(":")
-    return await knock(host.strip("[]"), int(port)) is not None
+    return await knock(*parse_place(mesh["server"]["addresses"][0])) is not None
 
 
 async def _asked(host: str) -> tuple[bool, bool]:

@@ -139,7 +139,7 @@ async def _find(
 
 def _with_found(invitation: Invitation, found: list[KnownServer]) -> Invitation:
     """Return the token with where DNS says that its server is, after where it says so itself."""
-    more = [one.address for one in found if one.server_id == invitation.server_id]
+    more = [place for one in found if one.server_id == invitation.server_id for place in one.places]
     addresses = dict.fromkeys((*invitation.addresses, *more))
     return replace(invitation, addresses=tuple(addresses))
 

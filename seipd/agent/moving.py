@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from seipd.agent.answer import check_attached
 from seipd.agent.believed import load_believed
+from seipd.agent.families import mesh_at_hand
 from seipd.agent.proving import certified_server
 from seipd.client.pinning import pinned_context
 from seipd.client.problems import error_of
@@ -73,4 +74,4 @@ async def attach(state: AgentState, server_id: str, address: str) -> dict[str, A
     }
     certified_server(moved)
     state.save_mesh(moved)
-    return moved
+    return mesh_at_hand(moved)

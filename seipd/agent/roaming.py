@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from seipd.agent.choosing import Chooser
 from seipd.agent.serverlist import fetch_servers, load_servers, nearest, outside, save_servers
 from services.kernel.errors import SeipdError
+from services.kernel.places import parse_place
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -107,7 +108,7 @@ class Roaming:
         logger.info("going to %s: %s", move.server_id, move.why)
         self._chooser.moved(now_ms=self._now_ms())
         try:
-            await self._home.move(move.server_id, self._servers[move.server_id].address)
+            await self._home.move(move.server_id, self._servers[move.server_id].at_hand)
         except SeipdError as error:
             logger.warning("%s: %s", move.server_id, error)
             self._chooser.failed(move.server_id, now_ms=self._now_ms())
@@ -154,8 +155,7 @@ class Roaming:
         self._chooser.know({one.server_id: one.load for one in chosen})
 
     async def _measure(self, one: KnownServer) -> None:
-        host, _, port = one.address.rpartition(":")
-        latency_ms = await knock(host, int(port))
+        latency_ms = await knock(*parse_place(one.at_hand))
         self._chooser.measured(one.server_id, latency_ms, now_ms=self._now_ms())
 
     async def _silent_ms(self) -> int:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
-from seipd.agent.answer import parse_place
+from seipd.agent.families import at_hand
 from seipd.client.pinning import pinned_context
 from services.base.storage.files import read_private, write_atomic
 from services.kernel import canonical
 from services.kernel.errors import InputError, SeipdError, WireError
 from services.kernel.ids import parse_label, parse_server_id
+from services.kernel.places import parse_place
 from services.kernel.regions import by_distance
 from services.runtime.outbound import HttpClient
 
@@ -41,6 +42,18 @@ class KnownServer:
     address: str
     """``host:port`` of its public HTTPS server."""
     load: float = 0.0
+    address6: str | None = None
+    """The same over IPv6, where it tells one beside."""
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where it is, in an order to try: those that this machine has a way to come first."""
+        return at_hand((self.address, self.address6))
+
+    @property
+    def at_hand(self) -> str:
+        """Where to try first."""
+        return self.places[0]
 
 
 class _Load(msgspec.Struct, frozen=True):
@@ -51,6 +64,7 @@ class _Listed(msgspec.Struct, frozen=True):
     server_id: str
     region: str
     address: str | None = None
+    address6: str | None = None
     load: _Load | None = None
 
 
@@ -69,8 +83,9 @@ def servers_of(value: Any) -> list[KnownServer]:  # noqa: ANN401 (JSON)
         for one in listed:
             parse_server_id(one.server_id)
             parse_label(one.region)
-            if one.address is not None:
-                parse_place(one.address)
+            for text in (one.address, one.address6):
+                if text is not None:
+                    parse_place(text)
     except (msgspec.ValidationError, InputError, ValueError) as error:
         raise WireError(f"the list of servers is not good: {error}") from error
     return [
@@ -78,6 +93,7 @@ def servers_of(value: Any) -> list[KnownServer]:  # noqa: ANN401 (JSON)
             server_id=one.server_id,
             region=one.region,
             address=one.address,
+            address6=one.address6,
             load=one.load.cpu_percent / 10 if one.load is not None else 0.0,
         )
         for one in listed
@@ -109,8 +125,8 @@ def outside(servers: Sequence[KnownServer], inner: Sequence[str]) -> list[KnownS
     networks = [ip_network(text) for text in inner]
 
     def is_outside(one: KnownServer) -> bool:
-        host = ip_address(one.address.rpartition(":")[0])
-        return not any(host in network for network in networks)
+        hosts = [ip_address(parse_place(place)[0]) for place in one.places]
+        return any(all(host not in network for network in networks) for host in hosts)
 
     return [one for one in servers if is_outside(one)]
 
@@ -125,7 +141,12 @@ def nearest(servers: Sequence[KnownServer], region: str | None, *, count: int) -
 def save_servers(state: AgentState, servers: Sequence[KnownServer]) -> None:
     """Write them down: when the own server is dead, it is too late to ask."""
     listed = [
-        {"server_id": one.server_id, "region": one.region, "address": one.address}
+        {
+            "server_id": one.server_id,
+            "region": one.region,
+            "address": one.address,
+            "address6": one.address6,
+        }
         for one in servers
     ]
     write_atomic(_path(state), canonical.encode({"servers": listed}))

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from seipd.agent.families import mesh_at_hand
 from services.base.crypto.agreement import generate_x25519, x25519_public
 from services.base.crypto.signatures import SigningKey, generate_signing_key
 from services.base.storage.files import make_private_dir, read_private, write_atomic
@@ -92,7 +93,7 @@ class AgentState:
             ) from error
 
     def mesh(self) -> dict[str, Any]:
-        """Return what the join answered.
+        """Return what the join answered, with the server's addresses that are of use here now.
 
         Raises:
             NotFoundError: this endpoint has not joined.
@@ -102,8 +103,9 @@ class AgentState:
         if not path.exists():
             raise _not_joined()
         try:
-            return canonical.decode_object(read_private(path, max_bytes=MAX_FILE_BYTES))
-        except SeipdError as error:
+            value = canonical.decode_object(read_private(path, max_bytes=MAX_FILE_BYTES))
+            return mesh_at_hand(value)
+        except (SeipdError, LookupError) as error:
             raise CorruptError(
                 f"mesh.json: {error}", path="mesh.json", mend="seip leave, then join again"
             ) from error

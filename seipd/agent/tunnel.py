@@ -13,6 +13,7 @@ from services.edge.wireguard.model import (
     canonical_prefixes,
 )
 from services.kernel.ids import parse_key
+from services.kernel.places import parse_place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,10 +37,9 @@ def interface_plan(mesh: dict[str, Any], side: SideTable | None = None) -> Inter
 
 def server_peer(mesh: dict[str, Any], subnets: Sequence[str] = ()) -> PeerConfig:
     """Return the peer that the server is; it carries what is for subnets behind endpoints, too."""
-    host, _, port = mesh["server"]["endpoint"].rpartition(":")
     return PeerConfig(
         public_key=parse_key(mesh["server"]["wireguard_key"]),
-        endpoint=(host, int(port)),
+        endpoint=parse_place(mesh["server"]["endpoint"]),
         allowed_ips=canonical_prefixes([*mesh["allowed_ips"], *subnets]),
         keepalive_seconds=mesh["keepalive_seconds"],
     )

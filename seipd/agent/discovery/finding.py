@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from seipd.agent.choosing import score
@@ -27,6 +27,7 @@ from services.edge.resolver.exchange import exchange
 from services.edge.resolver.messages import Asked
 from services.kernel.dnsnames import name_of
 from services.kernel.errors import NotFoundError, SeipdError, UnreachableError
+from services.kernel.places import parse_place
 from services.runtime.outbound import HttpClient
 
 if TYPE_CHECKING:
@@ -152,19 +153,21 @@ async def _look_up(names: Names, domain: str, server_id: str, region: str) -> Kn
     try:
         texts = await names.ask(f"_config.{name}", Type.TXT)
         addresses = await names.ask(name, Type.A)
-        if not texts or not addresses:
+        addresses6 = await names.ask(name, Type.AAAA)
+        if not texts or not (addresses or addresses6):
             return None
         config = parse_config(texts[0][1:].decode("ascii", errors="replace"))
-        return known_server(server_id, region, str(IPv4Address(addresses[0])), config)
+        hosts = [str(ip_address(one[0])) for one in (addresses, addresses6) if one]
+        return known_server(server_id, region, hosts, config)
     except SeipdError:
         return None
 
 
 async def _measure(one: KnownServer) -> Measured | None:
-    host, _, port = one.address.rpartition(":")
-    if not await _is_healthy(one.address):
+    place = one.at_hand
+    if not await _is_healthy(place):
         return None
-    times = [await knock(host, int(port)) for _ in range(KNOCKS)]
+    times = [await knock(*parse_place(place)) for _ in range(KNOCKS)]
     answered = [latency_ms for latency_ms in times if latency_ms is not None]
     return Measured(server=one, latency_ms=min(answered)) if answered else None
 

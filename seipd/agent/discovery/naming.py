@@ -17,6 +17,7 @@ from seipd.agent.serverlist import KnownServer
 from services.kernel.dnsnames import text_of
 from services.kernel.errors import InputError, WireError
 from services.kernel.ids import parse_decimal, parse_label, parse_server_id
+from services.kernel.places import place_text
 from services.kernel.regions import by_distance
 
 if TYPE_CHECKING:
@@ -98,10 +99,16 @@ def to_look_at(
     return spread[:count]
 
 
-def known_server(server_id: str, region: str, address: str, config: Config) -> KnownServer:
-    """Return a server as the agent remembers it."""
-    place = f"{address}:{config.http_port}"
-    return KnownServer(server_id=server_id, region=region, address=place, load=float(config.load))
+def known_server(server_id: str, region: str, hosts: Sequence[str], config: Config) -> KnownServer:
+    """Return a server as the agent remembers it; of ``hosts`` the first of each version of IP."""
+    places = [place_text(host, config.http_port) for host in hosts]
+    return KnownServer(
+        server_id=server_id,
+        region=region,
+        address=places[0],
+        address6=places[1] if len(places) > 1 else None,
+        load=float(config.load),
+    )
 
 
 def _labels_in(targets: Iterable[bytes], tail: str, parse: Callable[[str], str]) -> list[str]:

@@ -30,7 +30,7 @@ async def settle(state: AgentState, found: Sequence[KnownServer]) -> str:
         if own is not None and not is_clearly_better(best.score, own.score):
             return ""
         try:
-            await attach(state, best.server.server_id, best.server.address)
+            await attach(state, best.server.server_id, best.server.at_hand)
         except SeipdError as error:
             logger.warning("%s: %s", best.server.server_id, error)
             continue

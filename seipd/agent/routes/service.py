@@ -97,7 +97,7 @@ class Routes:
     def plan(self, mesh: dict[str, Any]) -> InterfacePlan:
         """Return the addresses and routes to have now."""
         servers = [mesh["server"]["endpoint"], *mesh["server"]["addresses"]]
-        servers += [one.address for one in load_servers(self._state)]
+        servers += [place for one in load_servers(self._state) for place in one.places]
         side = side_table(mesh, self.book, wants_exit=bool(self._wishes.exit_node), servers=servers)
         return interface_plan(mesh, side)
 

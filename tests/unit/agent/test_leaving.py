@@ -13,7 +13,17 @@ from services.kernel.errors import (
     UnreachableError,
 )
 
-MESH = {"mesh_id": "0" * 64, "node_id": "00000000-0000-4000-8000-000000000001", "authority_pem": ""}
+SERVER = {
+    "endpoint": "192.0.2.1:51940",
+    "endpoint4": "192.0.2.1:51940",
+    "addresses": ["192.0.2.1:9100"],
+}
+MESH = {
+    "mesh_id": "0" * 64,
+    "node_id": "00000000-0000-4000-8000-000000000001",
+    "authority_pem": "",
+    "server": SERVER,
+}
 LOST = UnavailableError("no answer in time", code="timeout")
 OUT = UnauthenticatedError("this key is not in the mesh", code="revoked")
 

@@ -1,0 +1,49 @@
+"""Which of a server's addresses is of use here: one of the version of IP that there is a way for.
+
+A machine may have IPv4, IPv6 or both, and others after the next change of its network. So all that
+a server tells is kept, and looked through when it is used.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from services.kernel.places import parse_place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+_DISCARD_PORT: Final = 9
+
+
+def has_way(host: str) -> bool:
+    """Say whether this machine has a route to an address: asking for one sends nothing."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((host, _DISCARD_PORT))
+    except OSError:
+        return False
+    return True
+
+
+def at_hand(
+    places: Iterable[str | None], has_way: Callable[[str], bool] = has_way
+) -> tuple[str, ...]:
+    """Return places in an order to try them: those that there is a way to come first."""
+    known = [one for one in places if one]
+    return tuple(sorted(known, key=lambda one: not has_way(parse_place(one)[0])))
+
+
+def mesh_at_hand(mesh: dict[str, Any], has_way: Callable[[str], bool] = has_way) -> dict[str, Any]:
+    """Return what ``mesh.json`` holds with the server's addresses as they are of use now.
+
+    What the server said of IPv4 stays in ``endpoint4`` for another time.
+    """
+    server = mesh["server"]
+    four: str = server.get("endpoint4") or server["endpoint"]
+    endpoints = at_hand((four, server.get("endpoint6")), has_way)
+    addresses: Sequence[str] = at_hand(server["addresses"], has_way)
+    chosen = {"endpoint": endpoints[0], "endpoint4": four, "addresses": list(addresses)}
+    return {**mesh, "server": {**server, **chosen}}
