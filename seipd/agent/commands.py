@@ -37,7 +37,7 @@ def _json(context: click.Context) -> bool:
 
 def _signers(context: click.Context, state: AgentState) -> int:
     """Return how many servers have to sign: as said here, else as the running agent was told."""
-    from seipd.agent.run import read_status
+    from seipd.agent.background import read_status
 
     wanted: int | None = context.find_root().obj["signers"]
     running = read_status(state) if wanted is None else None
@@ -103,8 +103,8 @@ def join(
 @click.pass_context
 def up(context: click.Context, /, **wanted: Any) -> None:  # noqa: ANN401 (tunnel_options says)
     """Bring the tunnel up; the agent goes on in the background."""
+    from seipd.agent.background import read_status, start_in_background, stop_agent
     from seipd.agent.routes.wishes import remember
-    from seipd.agent.run import read_status, start_in_background, stop_agent
 
     state = _state(context)
     mesh, tunnel = state.mesh(), tunnel_of(context, wanted)
@@ -142,8 +142,8 @@ def run(context: click.Context, /, **wanted: Any) -> int:  # noqa: ANN401 (tunne
 @click.pass_context
 def down(context: click.Context, *, interface: str) -> None:
     """Take the tunnel down."""
+    from seipd.agent.background import remove_tunnel, stop_agent
     from seipd.agent.hostdns.ways import restore_file
-    from seipd.agent.run import remove_tunnel, stop_agent
 
     state = _state(context)
     state.mesh()
@@ -160,8 +160,8 @@ def down(context: click.Context, *, interface: str) -> None:
 @click.pass_context
 def status(context: click.Context) -> int:
     """Show how the tunnel does; exit 1 where it is not connected."""
+    from seipd.agent.background import STALE_HANDSHAKE_S, read_status
     from seipd.agent.hostdns.keeping import names_line
-    from seipd.agent.run import STALE_HANDSHAKE_S, read_status
 
     state = _state(context)
     mesh, running = state.mesh(), read_status(state)
@@ -246,8 +246,8 @@ def config(context: click.Context, *, qr: bool) -> None:
 
     The subnets of others are in it where the agent runs, which knows of them.
     """
+    from seipd.agent.background import read_status
     from seipd.agent.proving import certified_server
-    from seipd.agent.run import read_status
     from seipd.agent.tunnel import wg_quick_file
 
     state, running = _state(context), read_status(_state(context))
@@ -270,8 +270,8 @@ def config(context: click.Context, *, qr: bool) -> None:
 def leave(context: click.Context, *, interface: str) -> None:
     """Leave the mesh; the address is free again. The tunnel must be up, to tell the server."""
     from seipd.agent import joining
+    from seipd.agent.background import read_status, remove_tunnel, stop_agent
     from seipd.agent.hostdns.ways import restore_file
-    from seipd.agent.run import read_status, remove_tunnel, stop_agent
 
     state = _state(context)
     keys, running = state.keys(), read_status(state)

@@ -9,7 +9,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from seipd.agent.run import Tunnel
+    from seipd.agent.wanted import Tunnel
 
 BACKENDS = ("auto", "kernel", "userspace")
 
@@ -60,7 +60,7 @@ def tunnel_of(context: click.Context, wanted: Mapping[str, Any]) -> Tunnel:
     Raises:
         InputError: a domain is none.
     """
-    from seipd.agent.run import Tunnel
+    from seipd.agent.wanted import Tunnel
     from services.kernel.ids import parse_domain
 
     return Tunnel(

@@ -1,8 +1,4 @@
-"""The agent: keeps the tunnel up until told to stop; tells its state in a small file.
-
-``up`` starts it in the background and returns at the first handshake; ``down`` ends it by
-the pid in its file, after looking whose pid that is.
-"""
+"""The agent: keeps the tunnel up until told to stop; tells its state in a small file."""
 
 from __future__ import annotations
 
@@ -12,13 +8,10 @@ import logging
 import os
 import secrets
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seipd.agent.background import STALE_HANDSHAKE_S
 from seipd.agent.discovery.finding import find_servers, own_names
 from seipd.agent.home import TunnelHome
 from seipd.agent.hostdns.keeping import WAITING, AskedGateway, ResolverKeeper
@@ -26,24 +19,24 @@ from seipd.agent.hostdns.planning import Wish
 from seipd.agent.hostdns.ways import host_resolver, restore_file
 from seipd.agent.outside import Outside
 from seipd.agent.paths.composing import PathWork
-from seipd.agent.policy import AgentPolicy, remove_leftover_table
+from seipd.agent.policy import AgentPolicy
 from seipd.agent.proving import certified_server
 from seipd.agent.roaming import Roaming
 from seipd.agent.routes.carrying import SubnetCarrier, clear_leftovers
 from seipd.agent.routes.marks import FWMARK
 from seipd.agent.routes.service import Routes
-from services.base.storage.files import make_private_dir, read_private, write_atomic
-from services.edge.wireguard.choose import remove_leftover
+from services.base.storage.files import make_private_dir, write_atomic
 from services.edge.wireguard.service import WireGuardService
 from services.kernel import canonical
-from services.kernel.errors import SeipdError, UnavailableError
+from services.kernel.errors import SeipdError
 from services.kernel.ids import MeshId
 from services.runtime.clock import SystemClock
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
     from seipd.agent.renewing import Renewing
-    from seipd.agent.state import AgentKeys, AgentState
+    from seipd.agent.state import AgentState
+    from seipd.agent.wanted import Tunnel
     from services.edge.wireguard.model import PeerStatus
 
 logger = logging.getLogger(__name__)
@@ -51,33 +44,7 @@ logger = logging.getLogger(__name__)
 POLL_FAST_S = 0.05
 POLL_S = 1.0
 RETRY_HANDSHAKE_S = 1.0
-STALE_HANDSHAKE_S = 180
-UP_TIMEOUT_S = 20.0
-NAMES_TIMEOUT_S = 5.0
-DOWN_TIMEOUT_S = 10.0
 RENEWED_WITHIN_S = 180.0
-MAX_STATUS_BYTES = 1 << 18
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tunnel:
-    """How the tunnel is wanted."""
-
-    interface: str
-    backend: str
-    signer_count: int
-    """How many servers have to sign a key."""
-    sets_dns: bool = True
-    """Whether this machine's names are looked up at the gateway."""
-    domains: tuple[str, ...] = ()
-    """Looked up there beside the mesh's own, where that can be said for single domains."""
-
-    def words(self) -> list[str]:
-        """Return the same as options of ``seip run``."""
-        words = ["--wireguard-interface", self.interface, "--wireguard-backend", self.backend]
-        for domain in self.domains:
-            words += ["--dns-domain", domain]
-        return words if self.sets_dns else [*words, "--no-dns"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,102 +267,3 @@ def _age_s(peer: PeerStatus | None, now_s: int) -> int | None:
     if peer is None or not peer.last_handshake_s:
         return None
     return max(now_s - peer.last_handshake_s, 0)
-
-
-def read_status(state: AgentState) -> dict[str, Any] | None:
-    """Return what the running agent says, or None where none runs."""
-    try:
-        data = read_private(state.run / "status.json", max_bytes=MAX_STATUS_BYTES)
-        value = canonical.decode_object(data)
-    except (SeipdError, OSError):
-        return None
-    return value if _is_agent(value["pid"]) else None
-
-
-def start_in_background(state: AgentState, tunnel: Tunnel) -> dict[str, Any]:
-    """Start the agent; return its status once the tunnel carries traffic, and names are looked up.
-
-    Raises:
-        UnavailableError: no handshake in 20 seconds; the agent goes on trying.
-        SeipdError: the agent could not start.
-    """
-    make_private_dir(state.run)
-    child = None
-    if read_status(state) is None:
-        command = [sys.executable, "-m", "seipd.agent", "--state", str(state.folder)]
-        command += ["--signers", str(tunnel.signer_count), "run", *tunnel.words()]
-        log_path = state.run / "agent.log"
-        descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as log:
-            child = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-    deadline, carried_s = time.monotonic() + UP_TIMEOUT_S, None
-    while time.monotonic() < deadline:
-        status = read_status(state)
-        if status is not None and status["last_handshake_seconds"] is not None:
-            carried_s = carried_s or time.monotonic()
-            waits = status["dns"] is not None and status["dns"]["state"] == WAITING
-            if not waits or time.monotonic() - carried_s > NAMES_TIMEOUT_S:
-                return status
-        if child is not None and child.poll() is not None:
-            raise _failure(state, child.returncode)
-        time.sleep(POLL_FAST_S)
-    raise UnavailableError(
-        "no handshake with the server yet; the agent goes on trying",
-        code="no_handshake",
-        mend="check that the server runs and that UDP to it is open; seip status shows more",
-    )
-
-
-def stop_agent(state: AgentState) -> bool:
-    """End the agent, if it runs, and wait until the tunnel is down.
-
-    Raises:
-        UnavailableError: it does not end.
-    """
-    status = read_status(state)
-    if status is None:
-        return False
-    os.kill(status["pid"], signal.SIGTERM)
-    deadline = time.monotonic() + DOWN_TIMEOUT_S
-    while _is_agent(status["pid"]):
-        if time.monotonic() > deadline:
-            raise UnavailableError(f"the agent (pid {status['pid']}) does not end")
-        time.sleep(POLL_FAST_S)
-    return True
-
-
-async def remove_tunnel(state: AgentState, interface: str, keys: AgentKeys) -> bool:
-    """Remove an interface of ours that a killed agent left behind, and what goes with it."""
-    await asyncio.to_thread(clear_leftovers, interface, state.run)
-    await asyncio.to_thread(remove_leftover_table, interface)
-    return await remove_leftover(
-        interface=interface, run_dir=state.run, public_key=keys.wireguard_public
-    )
-
-
-def _is_agent(pid: object) -> bool:
-    if not isinstance(pid, int) or pid <= 1:
-        return False
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    zombie = state.rpartition(")")[2].split()[:1] == ["Z"]
-    return b"run" in words and any(b"seip" in word for word in words) and not zombie
-
-
-def _failure(state: AgentState, returncode: int) -> SeipdError:
-    try:
-        lines = (state.run / "agent.log").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    said = next((line for line in reversed(lines) if line.startswith("error: ")), "")
-    what, _, mend = said.removeprefix("error: ").partition(" — ")
-    return UnavailableError(
-        what or f"the agent ended with status {returncode}",
-        code="agent_failed",
-        mend=mend or f"see {state.run / 'agent.log'}",
-    )

@@ -37,7 +37,7 @@ def install(context: click.Context, /, **wanted: Any) -> None:  # noqa: ANN401 (
 
     An agent that `seip up` started makes room for it. Once more with other options changes those.
     """
-    from seipd.agent.run import stop_agent
+    from seipd.agent.background import stop_agent
 
     _require_systemd()
     state, tunnel = _state(context), tunnel_of(context, wanted)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from seipd.agent.paths.places import Places
 from seipd.agent.paths.proved import ProvedPeers
 from seipd.agent.paths.rawport import RawPort
+from seipd.agent.paths.relays import RelayWork
 from seipd.agent.paths.rendezvous import Rendezvous
 from seipd.agent.paths.service import Paths
 from seipd.agent.paths.talking import Talkers
@@ -96,7 +97,9 @@ class PathWork:
             rendezvous=self.rendezvous,
             places=self._places,
             peers=self._peers,
-            relays_of=None,
+            relays_of=lambda paths: RelayWork(
+                state=state, port=self._port, listener=paths, clock=clock
+            ),
             mesh_ranges=inner,
             prefixes_of=lambda address: book().prefixes_of(address),
             clock=clock,
@@ -155,6 +158,11 @@ class PathWork:
             "peers": self._peers.counts,
             "held": self._watch.facts(),
         }
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a path is looked for just now."""
+        return any(held.path.is_busy for held in self._paths.held)
 
     def moved(self) -> None:
         """Take that the endpoint is at another server."""

@@ -76,9 +76,8 @@ class PeerPath:
     @property
     def latency_ms(self) -> float | None:
         """The round trip of the direct way that is taken."""
-        if self.phase is not Phase.CARRYING or self.endpoint is None:
-            return None
-        return self._book.latency_ms(self.endpoint)
+        at = self.endpoint if self.phase is Phase.CARRYING else None
+        return self._book.latency_ms(at) if at is not None else None
 
     @property
     def is_busy(self) -> bool:
@@ -91,8 +90,8 @@ class PeerPath:
 
     def is_over(self, now_s: float) -> bool:
         """Say whether nothing of it needs to be kept."""
-        is_wanted = self.is_wanted(now_s) or now_s - self._met_s < IDLE_S
-        return self.phase is Phase.IDLE and not is_wanted
+        was_met = now_s - self._met_s < IDLE_S
+        return self.phase is Phase.IDLE and not (was_met or self.is_wanted(now_s))
 
     def want(self, now_s: float) -> list[Effect]:
         """Note that packets go to the peer."""
@@ -232,11 +231,9 @@ class PeerPath:
 
     def _asks(self, now_s: float) -> bool:
         """Say whether it is time for a meeting: nothing better than the server, or soon so."""
-        if not self._meetings.is_due(now_s):
+        if self.phase is Phase.CARRYING and not self._is_relayed and not self._is_silent(now_s):
             return False
-        if self.phase is Phase.CARRYING:
-            return self._is_relayed or self._is_silent(now_s)
-        return self.phase is Phase.IDLE
+        return self.phase in (Phase.IDLE, Phase.CARRYING) and self._meetings.is_due(now_s)
 
     def _search(self, now_s: float) -> None:
         best = self._book.best(now_s, None)
@@ -260,9 +257,8 @@ class PeerPath:
 
     def _go_on_shaking(self, now_s: float) -> None:
         self._choose(now_s)
-        if self._is_up and (
-            self._other_up_s > _NEVER or (self._is_relayed and now_s - self._up_s > limits.ALONE_S)
-        ):
+        is_alone_long = self._is_relayed and now_s - self._up_s > limits.ALONE_S
+        if self._is_up and (self._other_up_s > _NEVER or is_alone_long):
             self._carry(now_s)
             return
         if now_s - self._since_s > limits.SHAKE_S:

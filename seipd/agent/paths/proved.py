@@ -116,9 +116,9 @@ class ProvedPeers:
         """Return why there is no proof of a peer."""
         return self._why.get(address, "")
 
-    def want(self, address: str) -> None:
-        """Have this one proved."""
-        if address not in self._proved and address not in self._wanted:
+    def want(self, address: str, *, now: bool = False) -> None:
+        """Have this one proved; ``now``: at once, though it was asked for before."""
+        if address not in self._proved and (now or address not in self._wanted):
             self._wanted.add(address)
             self._news.set()
 

@@ -189,7 +189,7 @@ class Paths:
             self._meetings[meet.peer_address] = meet
             while len(self._meetings) > MAX_PATHS:
                 del self._meetings[next(iter(self._meetings))]
-            self._peers.want(meet.peer_address)
+            self._peers.want(meet.peer_address, now=True)
             return
         if peer.key != meet.key:
             logger.warning("the server names another key of %s than was proved", peer.name)
@@ -205,10 +205,10 @@ class Paths:
             and self._places.is_symmetric
             and not any(":" in host for host, _ in addresses)
         )
-        if self._relays is not None and held.path.path == "relay" and meet.offers:
-            self._relays.begin(peer.key, meet.offers)
+        offers = self._fair(meet.offers)
+        if self._relays is not None and held.path.path == "relay" and offers:
+            self._relays.begin(peer.key, offers)
         now_s = self._now_s()
-        offers = meet.offers if self._relays is not None else ()
         self._follow(held, held.path.meet(addresses, offers, now_s, hopeless=is_hopeless))
 
     def nothing(self, peer: str, why: Why) -> None:
@@ -302,6 +302,21 @@ class Paths:
         """Judge an address that others named; the server judged it, too."""
         on_link = [*held.near, *(one.network for one in self._places.networks)]
         return why_refused(*address, mesh_ranges=self._mesh_ranges, on_link=on_link) is None
+
+    def _fair(self, offers: Sequence[RelayOffer]) -> tuple[RelayOffer, ...]:
+        """Return the relays that may be sent to."""
+        if self._relays is None:
+            return ()
+        on_link = [one.network for one in self._places.networks]
+        return tuple(
+            one
+            for one in offers
+            if not any(
+                why_refused(host, one.control_port, mesh_ranges=self._mesh_ranges, on_link=on_link)
+                for host in (one.host4, one.host6)
+                if host
+            )
+        )
 
     def _follow(self, held: Held, effects: list[Effect]) -> None:
         for effect in effects:

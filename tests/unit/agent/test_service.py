@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from click.testing import CliRunner
 
-from seipd.agent import run, service_command
+from seipd.agent import background, service_command
 from seipd.agent.main import seip_group
 from seipd.agent.unit import DEFAULT_STATE, unit_text
 from services.kernel.errors import ConfigError, ForbiddenError, InputError, UnavailableError
@@ -39,7 +39,7 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(service_command, "RUNNING", units)
     monkeypatch.setattr(service_command, "_program", lambda: PROGRAM)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(run, "stop_agent", lambda state: stops.append(state.folder))
+    monkeypatch.setattr(background, "stop_agent", lambda state: stops.append(state.folder))
     stops: list[Path] = []
     return tmp_path, told, units / "seip.service", stops
 

@@ -1,0 +1,134 @@
+"""The running agent from outside: started in the background, asked how it is, ended.
+
+``up`` starts it and returns at the first handshake; ``down`` ends it by the pid in its file, after
+looking whose pid that is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seipd.agent.hostdns.keeping import WAITING
+from seipd.agent.policy import remove_leftover_table
+from seipd.agent.routes.carrying import clear_leftovers
+from services.base.storage.files import make_private_dir, read_private
+from services.edge.wireguard.choose import remove_leftover
+from services.kernel import canonical
+from services.kernel.errors import SeipdError, UnavailableError
+
+if TYPE_CHECKING:
+    from seipd.agent.state import AgentKeys, AgentState
+    from seipd.agent.wanted import Tunnel
+
+POLL_FAST_S = 0.05
+STALE_HANDSHAKE_S = 180
+UP_TIMEOUT_S = 20.0
+NAMES_TIMEOUT_S = 5.0
+DOWN_TIMEOUT_S = 10.0
+MAX_STATUS_BYTES = 1 << 18
+
+
+def read_status(state: AgentState) -> dict[str, Any] | None:
+    """Return what the running agent says, or None where none runs."""
+    try:
+        data = read_private(state.run / "status.json", max_bytes=MAX_STATUS_BYTES)
+        value = canonical.decode_object(data)
+    except (SeipdError, OSError):
+        return None
+    return value if _is_agent(value["pid"]) else None
+
+
+def start_in_background(state: AgentState, tunnel: Tunnel) -> dict[str, Any]:
+    """Start the agent; return its status once the tunnel carries traffic, and names are looked up.
+
+    Raises:
+        UnavailableError: no handshake in 20 seconds; the agent goes on trying.
+        SeipdError: the agent could not start.
+    """
+    make_private_dir(state.run)
+    child = None
+    if read_status(state) is None:
+        command = [sys.executable, "-m", "seipd.agent", "--state", str(state.folder)]
+        command += ["--signers", str(tunnel.signer_count), "run", *tunnel.words()]
+        log_path = state.run / "agent.log"
+        descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as log:
+            child = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+    deadline, carried_s = time.monotonic() + UP_TIMEOUT_S, None
+    while time.monotonic() < deadline:
+        status = read_status(state)
+        if status is not None and status["last_handshake_seconds"] is not None:
+            carried_s = carried_s or time.monotonic()
+            waits = status["dns"] is not None and status["dns"]["state"] == WAITING
+            if not waits or time.monotonic() - carried_s > NAMES_TIMEOUT_S:
+                return status
+        if child is not None and child.poll() is not None:
+            raise _failure(state, child.returncode)
+        time.sleep(POLL_FAST_S)
+    raise UnavailableError(
+        "no handshake with the server yet; the agent goes on trying",
+        code="no_handshake",
+        mend="check that the server runs and that UDP to it is open; seip status shows more",
+    )
+
+
+def stop_agent(state: AgentState) -> bool:
+    """End the agent, if it runs, and wait until the tunnel is down.
+
+    Raises:
+        UnavailableError: it does not end.
+    """
+    status = read_status(state)
+    if status is None:
+        return False
+    os.kill(status["pid"], signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_TIMEOUT_S
+    while _is_agent(status["pid"]):
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"the agent (pid {status['pid']}) does not end")
+        time.sleep(POLL_FAST_S)
+    return True
+
+
+async def remove_tunnel(state: AgentState, interface: str, keys: AgentKeys) -> bool:
+    """Remove an interface of ours that a killed agent left behind, and what goes with it."""
+    await asyncio.to_thread(clear_leftovers, interface, state.run)
+    await asyncio.to_thread(remove_leftover_table, interface)
+    return await remove_leftover(
+        interface=interface, run_dir=state.run, public_key=keys.wireguard_public
+    )
+
+
+def _is_agent(pid: object) -> bool:
+    if not isinstance(pid, int) or pid <= 1:
+        return False
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    zombie = state.rpartition(")")[2].split()[:1] == ["Z"]
+    return b"run" in words and any(b"seip" in word for word in words) and not zombie
+
+
+def _failure(state: AgentState, returncode: int) -> SeipdError:
+    try:
+        lines = (state.run / "agent.log").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    said = next((line for line in reversed(lines) if line.startswith("error: ")), "")
+    what, _, mend = said.removeprefix("error: ").partition(" — ")
+    return UnavailableError(
+        what or f"the agent ended with status {returncode}",
+        code="agent_failed",
+        mend=mend or f"see {state.run / 'agent.log'}",
+    )
