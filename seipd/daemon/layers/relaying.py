@@ -21,6 +21,7 @@ from services.edge.relaying.running import (
     statements,
 )
 from services.edge.relaying.service import NO_RELAY, OwnRelay, RelayingService
+from services.edge.stun.service import ANY4
 from services.kernel.ids import b64u_encode
 from services.kernel.targets import inner_networks
 from services.mesh.membership.states import State
@@ -54,7 +55,9 @@ def relaying_of(ground: Ground, base: BaseLayer, gossip: GossipService) -> Relay
     ledger, clock = base.ledger, ground.clock
     settings = relay_settings_of(ground)
     relay = relay_of(ground, base, settings) if settings is not None else None
-    own = own_relay(relay, settings, clock) if relay is not None and settings is not None else None
+    own = None
+    if relay is not None and settings is not None:
+        own = own_relay(relay, settings, clock, host6=relay_host6_of(ground))
 
     def dead() -> set[str]:
         return {peer.server_id for peer in gossip.peers() if peer.state is State.DEAD}
@@ -117,7 +120,10 @@ def relay_of(ground: Ground, base: BaseLayer, settings: RelaySettings) -> RelayS
         is_server=is_server,
         is_welcome=is_welcome,
         why_refused=party_refusals(
-            [host_of(ground.settings, ground.charter, ground.own)],
+            [
+                host_of(ground.settings, ground.charter, ground.own),
+                *(one for one in (relay_host6_of(ground),) if one),
+            ],
             port=settings.port,
             inner=lambda: inner,
         ),
@@ -126,6 +132,12 @@ def relay_of(ground: Ground, base: BaseLayer, settings: RelaySettings) -> RelayS
     )
     _follow(base, relay)
     return relay
+
+
+def relay_host6_of(ground: Ground) -> str:
+    """Return where the relay is reached over IPv6, or nothing where it is not."""
+    settings = ground.settings
+    return settings.public_address6 if settings.bind_address == ANY4 else ""
 
 
 def _follow(base: BaseLayer, relay: RelayService) -> None:
@@ -139,7 +151,9 @@ def _follow(base: BaseLayer, relay: RelayService) -> None:
     base.ledger.subscribe(["roster", trust_view.VIEW], lambda _: relay.recheck())
 
 
-def own_relay(relay: RelayService, settings: RelaySettings, clock: Clock) -> Callable[[], OwnRelay]:
+def own_relay(
+    relay: RelayService, settings: RelaySettings, clock: Clock, *, host6: str
+) -> Callable[[], OwnRelay]:
     """Return what tells how this server's own relay is now."""
     meter = LoadMeter(max_sessions=settings.limits.sessions, capacity_kbits=settings.capacity_kbits)
 
@@ -155,7 +169,7 @@ def own_relay(relay: RelayService, settings: RelaySettings, clock: Clock) -> Cal
         return OwnRelay(
             box=relay.box_key,
             port=status.port,
-            host6="",
+            host6=host6,
             sessions_count=status.sessions,
             load_permille=load,
         )
