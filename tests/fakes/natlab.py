@@ -148,6 +148,11 @@ class NatLab(Lab):
         return f"{network}.{int(last) + SECOND_ADDRESS_OFFSET}"
 
     @override
+    def address_flags(self, host: Host) -> list[str]:
+        """Return the options that tell a server where others reach it: by both versions of IP."""
+        return [*super().address_flags(host), "--public-address6", server_address6(host)]
+
+    @override
     def build_network(self) -> None:
         """Make the WAN, the servers on it, and a home for each endpoint."""
         net.build(self.plan, self.plan.servers)
