@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +10,13 @@ import click
 
 from seipd.agent.options import tunnel_of, tunnel_options
 from seipd.agent.routes.options import routes_lines, routing_options, said_of
-from seipd.agent.trustlines import REFUSED, REVOKED, WAITING, trust_lines
+from seipd.agent.trustlines import REVOKED, trust_lines
 from seipd.cli.completion import completion_command
 from seipd.cli.exits import NO
-from seipd.cli.output import print_facts, print_json, print_table, progress
-from services.kernel.errors import ForbiddenError, NotFoundError, SeipdError
+from seipd.cli.output import print_facts, print_json, progress
 
 if TYPE_CHECKING:
     from seipd.agent.state import AgentState
-
-# A status has to come while the server is dead, too.
-PEERS_WITHIN_S = 3.0
 
 
 def _state(context: click.Context) -> AgentState:
@@ -33,15 +27,6 @@ def _state(context: click.Context) -> AgentState:
 
 def _json(context: click.Context) -> bool:
     return bool(context.find_root().obj["json"])
-
-
-def _signers(context: click.Context, state: AgentState) -> int:
-    """Return how many servers have to sign: as said here, else as the running agent was told."""
-    from seipd.agent.background import read_status
-
-    wanted: int | None = context.find_root().obj["signers"]
-    running = read_status(state) if wanted is None else None
-    return int(running["trust"]["wanted"]) if running is not None else wanted or 0
 
 
 @click.command()
@@ -162,6 +147,8 @@ def status(context: click.Context) -> int:
     """Show how the tunnel does; exit 1 where it is not connected."""
     from seipd.agent.background import STALE_HANDSHAKE_S, read_status
     from seipd.agent.hostdns.keeping import names_line
+    from seipd.agent.peer_commands import peers_if_up
+    from seipd.agent.peerlines import known_peers, print_peers
 
     state = _state(context)
     mesh, running = state.mesh(), read_status(state)
@@ -184,7 +171,7 @@ def status(context: click.Context) -> int:
         "dns": running["dns"] if running else None,
         "trust": running["trust"] if running else None,
         "routes": running["routes"] if running else None,
-        "peers": _peers_if_up(context, state) if running else [],
+        "peers": known_peers(peers_if_up(context, state), running) if running else [],
     }
     if _json(context):
         print_json(shown)
@@ -199,43 +186,8 @@ def status(context: click.Context) -> int:
         print_facts([*facts, *(trust_lines(trust) if trust else ())])
         if peers_shown:
             click.echo()
-            _print_peers(peers_shown)
+            print_peers(peers_shown)
     return 0 if shown["connected"] else NO
-
-
-@click.command()
-@click.pass_context
-def peers(context: click.Context) -> None:
-    """List the other endpoints of this customer."""
-    listed = asyncio.run(_fetch_peers(context, _state(context)))
-    if _json(context):
-        print_json(listed)
-    else:
-        _print_peers(listed)
-
-
-@click.command()
-@click.argument("name")
-@click.option("-c", "count", default=3, show_default=True, help="how many")
-@click.pass_context
-def ping(context: click.Context, *, name: str, count: int) -> int:
-    """Ping another endpoint by NAME or address, and say by which path."""
-    listed = asyncio.run(_fetch_peers(context, _state(context)))
-    found = next((one for one in listed if name in (one["name"], one["address"])), None)
-    if found is None:
-        raise NotFoundError(f"no endpoint is called {name[:63]}", mend="seip peers lists them")
-    if found["trust"] == REFUSED:
-        raise ForbiddenError(
-            f"what the server says of {found['name']} is false: {found['why']}",
-            code="proof_false",
-            mend="it was reported; tell whoever runs the mesh",
-        )
-    click.echo(f"{found['name']} is {found['address']}, reached through the server", err=True)
-    if found["trust"] == WAITING:
-        click.echo(f"not proved yet: {found['why']}", err=True)
-    sys.stdout.flush()
-    command = ["ping", "-c", str(count), found["address"]]
-    return subprocess.run(command, check=False).returncode  # noqa: S603 (an address that we checked)
 
 
 @click.command()
@@ -287,48 +239,6 @@ def leave(context: click.Context, *, interface: str) -> None:
         print_json({"left": True})
     else:
         click.echo("left the mesh")
-
-
-async def _fetch_peers(context: click.Context, state: AgentState) -> list[dict[str, Any]]:
-    """Return the peers that the server lists, judged by proofs; report what is false of them."""
-    from seipd.agent.answer import peers_of
-    from seipd.agent.private_api import PrivateApi
-    from seipd.agent.proving import Prover, Verdict
-    from seipd.agent.reporting import report_lie
-    from services.runtime.clock import SystemClock
-
-    mesh, keys, clock = state.mesh(), state.keys(), SystemClock()
-    lies: dict[str, Verdict] = {}
-    prover = Prover(
-        state=state,
-        keys=keys,
-        signer_count=_signers(context, state),
-        clock=clock,
-        on_lie=lies.__setitem__,
-    )
-    async with PrivateApi(mesh, keys) as api:
-        listed = peers_of(await api.call("GET", f"/api/mesh/peers/{mesh['node_id']}"))
-        judged = await prover.peers(api, listed)
-    for subject, verdict in lies.items():
-        click.echo(f"refused: {subject}: {verdict.why}", err=True)
-        await report_lie(mesh, keys, subject=subject, verdict=verdict, now_ms=clock.now_ms())
-    return [{**one, "latency_ms": None} for one in judged]
-
-
-def _peers_if_up(context: click.Context, state: AgentState) -> list[dict[str, Any]]:
-    async def soon() -> list[dict[str, Any]]:
-        async with asyncio.timeout(PEERS_WITHIN_S):
-            return await _fetch_peers(context, state)
-
-    try:
-        return asyncio.run(soon())
-    except (SeipdError, TimeoutError):
-        return []
-
-
-def _print_peers(listed: list[dict[str, Any]]) -> None:
-    columns = ("name", "address", "address6", "path", "trust")
-    print_table(columns, [[one[column] for column in columns] for one in listed])
 
 
 def _seip_group() -> click.Group:

@@ -1,0 +1,108 @@
+"""How other endpoints and the paths to them are shown. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SERVER: Final = "server"
+_NO_TRAFFIC: Final = "nothing was sent to it lately"
+_SHOWN: Final = ("endpoint", "last_handshake_seconds", "rx_bytes", "tx_bytes")
+
+
+def with_paths(
+    listed: Iterable[Mapping[str, Any]], running: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    """Return peers with the paths to them as the running agent has them.
+
+    ``why`` stays the reason of ``trust``; ``path_why`` is why the path is no better one.
+    """
+    paths = (running or {}).get("paths") or {}
+    held = {one["address"]: one for one in paths.get("held", ())}
+    return [_joined(dict(one), held.get(one["address"]), paths) for one in listed]
+
+
+def known_peers(
+    listed: Iterable[Mapping[str, Any]], running: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the peers with their paths; where the server says nothing, those with a path."""
+    found = with_paths(listed, running)
+    if found:
+        return found
+    held = running["paths"]["held"]
+    alone = [{name: one[name] for name in ("node_id", "name", "address")} for one in held]
+    return with_paths([{**one, "trust": "believed", "why": ""} for one in alone], running)
+
+
+def path_line(peer: Mapping[str, Any]) -> str:
+    """Return the sentence that says how a peer is reached."""
+    name, path = f"{peer['name']} is {peer['address']}, reached", peer["path"]
+    took = "" if peer["latency_ms"] is None else f", {peer['latency_ms']} ms"
+    why = f": {peer['path_why']}" if peer["path_why"] else ""
+    if path == "direct":
+        return f"{name} directly at {peer['endpoint']}{took}"
+    if path == "relay":
+        return f"{name} over the relay at {peer['endpoint']}{took}{why}"
+    return f"{name} through the server{took}{why}"
+
+
+def print_peers(listed: Iterable[Mapping[str, Any]]) -> None:
+    """Print the table."""
+    from seipd.cli.output import print_table
+
+    columns = ["name", "address", "path", "latency", "handshake", "in", "out", "trust", "why"]
+    print_table(columns, [_row(one) for one in listed])
+
+
+def _joined(
+    peer: dict[str, Any], held: Mapping[str, Any] | None, paths: Mapping[str, Any]
+) -> dict[str, Any]:
+    if held is None:
+        why = paths.get("why_none", "the agent does not run") or _NO_TRAFFIC
+        nothing = dict.fromkeys(_SHOWN)
+        phase = "" if paths.get("why_none", "?") else "idle"
+        return {
+            **peer,
+            **nothing,
+            "path": SERVER,
+            "path_why": why,
+            "phase": phase,
+            "latency_ms": None,
+        }
+    latency_us = held["latency_us"]
+    return {
+        **peer,
+        **{name: held[name] for name in _SHOWN},
+        "path": held["path"],
+        "path_why": held["why"],
+        "phase": held["phase"],
+        "latency_ms": None if latency_us is None else round(latency_us / 1000, 1),
+    }
+
+
+def _row(peer: Mapping[str, Any]) -> tuple[object, ...]:
+    latency_ms, age_s = peer["latency_ms"], peer["last_handshake_seconds"]
+    return (
+        peer["name"],
+        peer["address"],
+        peer["path"],
+        "-" if latency_ms is None else f"{latency_ms} ms",
+        "-" if age_s is None else f"{age_s} s",
+        _size(peer["rx_bytes"]),
+        _size(peer["tx_bytes"]),
+        peer["trust"],
+        peer["path_why"] or peer["why"],
+    )
+
+
+def _size(size_bytes: int | None) -> str:
+    if size_bytes is None:
+        return "-"
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

@@ -1,0 +1,60 @@
+"""What people see of the paths to other endpoints."""
+
+from __future__ import annotations
+
+import pytest
+
+from seipd.agent.peerlines import known_peers, path_line, print_peers, with_paths
+
+PEER = {"node_id": "n2", "name": "e2", "address": "10.64.0.11", "trust": "proven", "why": ""}
+HELD = {
+    "node_id": "n2",
+    "name": "e2",
+    "address": "10.64.0.11",
+    "path": "direct",
+    "why": "",
+    "phase": "carrying",
+    "latency_us": 1260,
+    "endpoint": "198.18.0.102:40000",
+    "last_handshake_seconds": 4,
+    "rx_bytes": 2048,
+    "tx_bytes": 5,
+}
+
+
+def running(*held: dict, why_none: str = "") -> dict:
+    return {"paths": {"why_none": why_none, "held": list(held)}}
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        (None, "through the server: the agent does not run"),
+        (running(), "through the server: nothing was sent to it lately"),
+        (running(why_none="hub mode"), "through the server: hub mode"),
+        (running(HELD), "directly at 198.18.0.102:40000, 1.3 ms"),
+        (
+            running({**HELD, "path": "relay", "why": "no ping came through", "latency_us": None}),
+            "over the relay at 198.18.0.102:40000: no ping came through",
+        ),
+        (
+            running({**HELD, "path": "server", "why": "it is away", "latency_us": 900}),
+            "through the server, 0.9 ms: it is away",
+        ),
+    ],
+)
+def test_ping_says_by_which_path_and_why(status, line):
+    (peer,) = with_paths([PEER], status)
+    assert path_line(peer) == f"e2 is 10.64.0.11, reached {line}"
+
+
+def test_the_table_tells_path_latency_handshake_and_bytes(capsys):
+    print_peers(with_paths([PEER], running(HELD)))
+    heads, row = capsys.readouterr().out.splitlines()
+    assert " ".join(heads.split()) == "name address path latency handshake in out trust why"
+    assert " ".join(row.split()) == "e2 10.64.0.11 direct 1.3 ms 4 s 2 KiB 5 B proven"
+
+
+def test_direct_paths_are_shown_while_the_server_is_silent():
+    (peer,) = known_peers([], running(HELD))
+    assert (peer["name"], peer["path"], peer["latency_ms"]) == ("e2", "direct", 1.3)
