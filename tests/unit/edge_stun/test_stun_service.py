@@ -137,3 +137,20 @@ async def test_what_is_no_request_is_counted_and_not_answered() -> None:
         # In order: who answered this one has seen the one before.
         await asked(request(), where)
         assert service.counters()["ignored"] == 1
+
+
+async def test_stn_07_two_servers_set_on_each_other_fall_silent_at_once() -> None:
+    async with running() as one, running() as other:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as forger:
+            forger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # The last that was bound to a port has it: only until it is closed.
+            forger.bind(("127.0.0.1", other.port))
+            forger.sendto(request(), ("127.0.0.1", one.port))
+        async with asyncio.timeout(10):
+            while not other.counters()["ignored"]:
+                await asyncio.sleep(0.01)
+        # In order: who answers this has seen whatever came before.
+        for port in (one.port, other.port):
+            await asked(request(), ("127.0.0.1", port))
+        assert (one.counters()["answered"], one.counters()["ignored"]) == (2, 0)
+        assert (other.counters()["answered"], other.counters()["ignored"]) == (1, 1)
