@@ -1,7 +1,7 @@
 """Where one peer may be reached: pinged in short bursts, measured by what comes back. Pure.
 
 A target gets five small packets a round, spread over 0.8 s, so that both routers open while both
-sides send; whoever may be a stranger there gets no more than those.
+sides send; whoever may be a stranger there gets no more than those, and the next round not soon.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from services.edge.wireguard.model import Endpoint
 
 BURST_S: Final = (0.0, 0.1, 0.2, 0.4, 0.8)
+ROUNDS_APART_S: Final = 2.5
+"""One that never answered is left alone for so long, however often it is named."""
 MAX_CANDIDATES: Final = 24
 QUIET_S: Final = 2.5
 """What answered within that time is a way."""
@@ -57,6 +59,7 @@ class CandidateBook:
         self._start_ms = start_ms
         self._counter = 0
         self._held: dict[Endpoint, Candidate] = {}
+        self._rounds_s: dict[Endpoint, float] = {}
 
     def __contains__(self, address: Endpoint) -> bool:
         """Whether an address is a candidate."""
@@ -86,12 +89,14 @@ class CandidateBook:
         if address in self._held or len(self._held) >= MAX_CANDIDATES:
             return
         self._held[address] = Candidate(address)
-        self._held[address].due_s = [now_s + after_s for after_s in BURST_S]
+        self._begin_round(self._held[address], now_s)
 
     def burst(self, now_s: float) -> None:
         """Ping each of them, as often as a round allows."""
+        late_s = now_s - ROUNDS_APART_S
+        self._rounds_s = {at: begun_s for at, begun_s in self._rounds_s.items() if begun_s > late_s}
         for one in self._held.values():
-            one.due_s = [now_s + after_s for after_s in BURST_S]
+            self._begin_round(one, now_s)
 
     def ping(self, address: Endpoint, now_s: float) -> None:
         """Ping one of them once, if nothing is under way to it."""
@@ -153,3 +158,10 @@ class CandidateBook:
             worth_ms = max(_WORTH_MS, _WORTH_SHARE * held.cost_ms)
             return best.address if best.cost_ms + worth_ms < held.cost_ms else current
         return best.address
+
+    def _begin_round(self, one: Candidate, now_s: float) -> None:
+        before_s = self._rounds_s.get(one.address, _NEVER)
+        if one.answered_s == _NEVER and now_s - before_s < ROUNDS_APART_S:
+            return
+        self._rounds_s[one.address] = now_s
+        one.due_s = [now_s + after_s for after_s in BURST_S]
