@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from seipd.api.errors import merge_headers, problem, problem_of
-from seipd.api.origin import origins_of
+from seipd.api.origin import asker_of, origins_of
 from seipd.api.routes import Access, Call, Route, parse_body, to_response
 from services.authority.governance.parameters import CALLER_RATE, PUBLIC_RATE
 from services.kernel.errors import (
@@ -125,7 +125,7 @@ class Gate:
         if self._operator:
             return
         limiter = self._limiter(caller)
-        key = (request.remote or "") if caller is None else caller.key.hex()
+        key = asker_of(request.remote) if caller is None else caller.key.hex()
         spent = limiter.spend(key, now_s=self._services.clock.monotonic_s())
         headers["RateLimit-Limit"] = str(spent.limit)
         headers["RateLimit-Remaining"] = str(spent.remaining)

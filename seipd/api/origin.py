@@ -1,4 +1,4 @@
-"""From which addresses a caller's token is good on the private API. Pure.
+"""From which addresses a caller's token is good on the private API; who is one stranger. Pure.
 
 WireGuard lets a peer send from its own addresses alone, so a source address inside the tunnel is
 proof of a key. A token that was stolen is worth nothing without the tunnel it belongs to.
@@ -6,6 +6,7 @@ proof of a key. A token that was stolen is worth nothing without the tunnel it b
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
 from services.kernel.addr import backbone6, own_tunnel_address, parse_address, tunnel6
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from services.edge.auth.service import Caller
     from services.kernel.ids import ServerId
     from services.kernel.views import StateReader
+
+
+def asker_of(remote: str | None) -> str:
+    """Return what counts as one stranger: an IPv4 address, a /64 of IPv6 as one home has."""
+    if remote is None or ":" not in remote:
+        return remote or ""
+    return IPv6Address(remote.partition("%")[0]).packed[:8].hex()
 
 
 def origins_of(
