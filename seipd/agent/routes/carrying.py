@@ -18,6 +18,7 @@ from services.runtime.nft import Nft, NftError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from ipaddress import IPv4Network, IPv6Network
     from pathlib import Path
 
     from seipd.agent.routes.firewall import Carried
@@ -105,13 +106,18 @@ async def _ways(destinations: Iterable[str]) -> set[str]:
     found: set[str] = set()
     async with netlink() as socket:
         for text in destinations:
-            network = ip_network(text)
-            address = network[1] if network.num_addresses > 1 else network[0]
-            try:
-                ways = await socket.route("get", dst=str(address))
-            except NetlinkError:  # nothing leads there now
-                continue
-            for way in ways:
-                links = await socket.link("get", index=way.get("oif"))
-                found.update(link.get("ifname") for link in links)
-    return found
+            for address in _some_of(ip_network(text)):
+                try:
+                    ways = await socket.route("get", dst=address)
+                except NetlinkError:  # nothing leads there now
+                    continue
+                for way in ways:
+                    links = await socket.link("get", index=way.get("oif"))
+                    found.update(link.get("ifname") for link in links)
+    return found - {"lo"}
+
+
+def _some_of(network: IPv4Network | IPv6Network) -> list[str]:
+    """Return a few addresses of a network: one may be this machine's own."""
+    last = network.num_addresses - 1
+    return sorted({str(network[number]) for number in (min(1, last), min(2, last), last // 2)})
