@@ -69,7 +69,7 @@ class AgentPolicy:
         """Have what was told last, in the place of what a killed agent left; follow the server."""
         held = await asyncio.to_thread(self._kept)
         if held is None:
-            await asyncio.to_thread(remove_leftover_table, self._place.interface)
+            await self._remove()
         else:
             await self._have(held)
         self._tasks.spawn(self._follow(home), name="agent-policy-follow")
@@ -77,10 +77,7 @@ class AgentPolicy:
     async def end(self) -> None:
         """Take the table away."""
         await self._tasks.close()
-        try:
-            await asyncio.to_thread(self._table.remove)
-        except SeipdError as error:
-            logger.info("rules: %s", error)
+        await self._remove()
         self._table.close()
 
     def heard(self, what: What) -> None:
@@ -169,6 +166,12 @@ class AgentPolicy:
             self._trouble = str(error)
         else:
             self._trouble = ""
+
+    async def _remove(self) -> None:
+        try:
+            await asyncio.to_thread(self._table.remove)
+        except SeipdError as error:
+            logger.info("rules: %s", error)
 
     def _kept(self) -> dict[str, Any] | None:
         path = self._state.folder / FILE

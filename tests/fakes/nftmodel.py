@@ -230,6 +230,11 @@ class WrittenTable:
         """Say whether there is a table."""
         return self.model is not None
 
+    def remove(self) -> bool:
+        """Have none."""
+        was_there, self.model = self.model is not None, None
+        return was_there
+
     def close(self) -> None:
         """Nothing to let go of."""
 
