@@ -1,0 +1,147 @@
+"""A machine that carries a subnet: who comes through, as whom, and that nothing is left of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from seipd.agent.routes.carrying import SubnetCarrier, clear_leftovers
+from seipd.agent.routes.firewall import Carried
+from services.kernel.ids import MeshId
+from tests.fakes.hosts import Host
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
+
+MEMBER, STRANGER = "10.64.0.11", "10.64.0.12"
+LAN, LAN_HOST, OTHER_HOST, PUBLIC = "192.168.77.0/24", "192.168.77.9", "10.9.0.9", "203.0.113.9"
+TUNNEL = "seip1"
+INNER = ("10.64.0.0/10", "fd00::/64")
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+@pytest.fixture
+def net():
+    """A router between a tunnel, played by a cable, and a network of three hosts."""
+    tag = secrets.token_hex(3)
+    router, lan, far = (f"sc{tag}{name}" for name in ("r", "l", "e"))
+    for name in (router, lan, far):
+        ip("netns", "add", name)
+        ip("-n", name, "link", "set", "lo", "up")
+    try:
+        for link, other in ((TUNNEL, far), ("lan", lan)):
+            cable = ("type", "veth", "peer", "name", "eth0", "netns", other)
+            ip("-n", router, "link", "add", link, *cable)
+            ip("-n", router, "link", "set", link, "up")
+            ip("-n", other, "link", "set", "eth0", "up")
+        for name, link, *addresses in (
+            (router, TUNNEL, "10.64.0.10/10"),
+            (router, "lan", "192.168.77.1/24", "10.9.0.1/24", "203.0.113.1/24"),
+            (lan, "eth0", f"{LAN_HOST}/24", f"{OTHER_HOST}/24", f"{PUBLIC}/24"),
+            (far, "eth0", f"{MEMBER}/10", f"{STRANGER}/10"),
+        ):
+            for address in addresses:
+                ip("-n", name, "addr", "add", address, "dev", link)
+        ip("-n", router, "route", "add", "default", "dev", "lan")
+        ip("-n", far, "route", "add", "default", "via", "10.64.0.10")
+        ip("-n", lan, "route", "add", "10.64.0.0/10", "via", "192.168.77.1")
+        hosts = [Host(name=name, address="", wireguard=TUNNEL) for name in (router, lan, far)]
+        with hosts[0].entered():
+            yield hosts
+    finally:
+        for name in (router, lan, far):
+            ip("netns", "del", name)
+
+
+@pytest.fixture
+def carrier(net, tmp_path):
+    return SubnetCarrier(interface=TUNNEL, mesh_id=MeshId("ab" * 32), inner=INNER, run_dir=tmp_path)
+
+
+def reaches(host: Host, address: str, source: str) -> bool:
+    return " 0% packet loss" in host.run(
+        "ping", "-c", "1", "-W", "1", "-I", source, address, check=False
+    )
+
+
+def settings() -> dict[str, str]:
+    folder = Path("/proc/sys/net")
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for family in ("ipv4", "ipv6")
+        for path in (folder / family / "conf").glob("*/*forwarding")
+    }
+
+
+async def test_members_come_through_under_the_routers_address(net, carrier) -> None:
+    _, lan, far = net
+    assert await carrier.carry(Carried(subnets=(LAN,), members=(MEMBER,))) == ""
+    assert reaches(far, LAN_HOST, MEMBER)
+    assert not reaches(far, LAN_HOST, STRANGER)
+    assert not reaches(far, OTHER_HOST, MEMBER)
+    assert not reaches(far, PUBLIC, MEMBER)
+    ip("-n", lan.name, "route", "del", "10.64.0.0/10")
+    assert reaches(far, LAN_HOST, MEMBER)  # the host knows no way to the mesh, nor needs one
+    assert await carrier.carry(Carried(subnets=(LAN,), members=(STRANGER,))) == ""
+    assert not reaches(far, LAN_HOST, MEMBER)
+    assert reaches(far, LAN_HOST, STRANGER)
+
+
+async def test_nothing_begins_in_a_subnet(net, carrier) -> None:
+    _, lan, far = net
+    await carrier.carry(Carried(subnets=(LAN,), members=(MEMBER,)))
+    assert not reaches(lan, MEMBER, LAN_HOST)
+    assert reaches(far, LAN_HOST, MEMBER)
+
+
+async def test_an_exit_leads_out_and_not_into_private_networks(net, carrier) -> None:
+    _, _, far = net
+    await carrier.carry(Carried(is_exit=True, members=(MEMBER,)))
+    assert reaches(far, PUBLIC, MEMBER)
+    assert not reaches(far, LAN_HOST, MEMBER)
+    assert not reaches(far, OTHER_HOST, MEMBER)
+    assert not reaches(far, PUBLIC, STRANGER)
+
+
+async def test_who_uses_a_subnet_gets_answers_from_there_and_nothing_else(net, carrier) -> None:
+    router, _, far = net
+    ip("-n", far.name, "addr", "add", "192.168.99.9/32", "dev", "eth0")
+    ip("-n", router.name, "route", "add", "192.168.99.0/24", "dev", TUNNEL)
+    assert reaches(far, "10.64.0.10", "192.168.99.9")
+    await carrier.carry(Carried(uses=True))
+    assert not reaches(far, "10.64.0.10", "192.168.99.9")
+    assert reaches(router, "192.168.99.9", "10.64.0.10")
+    assert reaches(far, "10.64.0.10", MEMBER)
+
+
+async def test_nothing_is_left_when_it_ends_or_was_killed(net, carrier, tmp_path) -> None:
+    router = net[0]
+    before = settings()
+    await carrier.carry(Carried(subnets=(LAN,), is_exit=True, members=(MEMBER,)))
+    assert settings() != before
+    await carrier.end()
+    assert settings() == before
+    assert "seip_routes" not in router.run("nft", "list", "tables")
+    await carrier.carry(Carried(subnets=(LAN,), members=(MEMBER,)))
+    clear_leftovers(TUNNEL, tmp_path)  # as the next run does
+    assert settings() == before
+    assert "seip_routes" not in router.run("nft", "list", "tables")
+
+
+async def test_a_table_that_somebody_flushed_comes_back(net, carrier) -> None:
+    router, _, far = net
+    carried = Carried(subnets=(LAN,), members=(MEMBER,))
+    await carrier.carry(carried)
+    router.run("nft", "flush", "ruleset")
+    assert await carrier.carry(carried) == ""
+    assert not reaches(far, LAN_HOST, STRANGER)
+    assert reaches(far, LAN_HOST, MEMBER)
