@@ -2,7 +2,8 @@
 
 Every method blocks for as long as the kernel takes, so the service calls them in a thread, one at a
 time. The kernel only passes on what arrives by an interface that forwards. Where one did not before
-us it is told to, and our table then drops everything else that would be forwarded from there.
+us it is told to, and our table then drops everything else that would be forwarded from there: the
+fence goes up before the gate is opened, and comes down after it was shut.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ logger = logging.getLogger(__name__)
 _NET: Final = Path("/proc/sys/net")
 _PASSED: Final = re.compile(r"bytes (\d+) : 0x([0-9a-f]{8})")
 _PACKETS: Final = re.compile(r"counter (taken|sent) \{\s*packets (\d+)")
+_QUOTED: Final = re.compile(r'"([^"]+)"')
 _BATCH: Final = 500
+
+Gate = tuple[str, str]
+"""A family and an interface that forwards because of us."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +65,7 @@ class KernelPath:
         self._first_port = first_port
         self._nft: Nft | None = None
         self._here: set[str] = set()
-        self._opened: dict[Path, str] = {}
+        self._opened: set[Gate] = set()
 
     def open(self) -> None:
         """Make the table; what a daemon that was killed has left there goes.
@@ -72,21 +77,22 @@ class KernelPath:
         if not is_available():
             raise UnavailableError("nftables can't be used here", code="nft_unavailable")
         self._nft = Nft()
+        # What a daemon that was killed has opened is ours to fence in and to shut.
+        self._opened = opened_in(self._nft, self._table)
         self._make()
 
     def close(self) -> None:
-        """Remove the table and what was switched on for it; may be called twice."""
+        """Remove the table and shut what was opened for it; may be called twice."""
         nft, self._nft = self._nft, None
         if nft is None:
             return
+        shut(self._opened)
+        self._opened.clear()
         try:
             nft.run(tables.teardown(self._table))
         except NftError as error:
             logger.warning("the relay's table stays: %s", error)
         nft.close()
-        for path, before in self._opened.items():
-            _write(path, before)
-        self._opened.clear()
 
     def arrive(self, host: str, interface: str) -> bool:
         """Take what arrives for one of the relay's addresses by an interface.
@@ -186,26 +192,21 @@ class KernelPath:
 
     def _make(self) -> None:
         last = self._first_port + DATA_PORTS - 1
-        self._run(tables.setup(self._table, self._first_port, last))
-        for path in self._opened:
-            self._run(tables.opened(self._table, path.parent.name))
+        lines = [tables.setup(self._table, self._first_port, last)]
+        lines += [tables.opened(self._table, *gate) for gate in sorted(self._opened)]
+        self._run("\n".join(lines))
 
     def _forwards(self, host: str, interface: str) -> bool:
-        family = "ipv6" if ":" in host else "ipv4"
-        if _read(_NET / family / "conf" / "all" / "forwarding") == "1" and family == "ipv6":
+        gate = (tables.family_of(host), interface)
+        if gate[0] == "ip6" and _read(_NET / "ipv6/conf/all/forwarding") == "1":
             return True
-        folder = _NET / family / "conf" / interface
-        path = folder / ("forwarding" if family == "ipv4" else "force_forwarding")
-        value = _read(path)
-        if value == "1":
-            return True
-        if not value:
+        value = _read(_switch(gate))
+        if value != "0":
+            return value == "1"
+        self._run(tables.opened(self._table, *gate))
+        self._opened.add(gate)
+        if not _write(_switch(gate), "1"):
             return False
-        # The fence goes up before the gate is opened.
-        self._run(tables.opened(self._table, interface))
-        if not _write(path, "1"):
-            return False
-        self._opened[path] = value
         logger.info("%s forwards now, what the relay carries and nothing else", interface)
         return True
 
@@ -213,6 +214,24 @@ class KernelPath:
         if self._nft is None:
             raise UnavailableError("the relay's table is closed", code="nft_unavailable")
         return self._nft.run(commands) if commands else ""
+
+
+def opened_in(nft: Nft, table: str) -> set[Gate]:
+    """Return what a table that is there keeps a fence around."""
+    gates: set[Gate] = set()
+    for family in tables.FAMILIES.values():
+        try:
+            listed = nft.run(tables.list_opened(table, family))
+        except NftError:
+            continue
+        gates.update((family, name) for name in _QUOTED.findall(listed))
+    return gates
+
+
+def shut(gates: Iterable[Gate]) -> None:
+    """Let these interfaces forward no more."""
+    for gate in gates:
+        _write(_switch(gate), "0")
 
 
 def remove_leftover(table: str) -> bool:
@@ -228,10 +247,18 @@ def remove_leftover(table: str) -> bool:
         listed = nft.run("list tables").splitlines()
         there = any(f"table {family} {table}" in listed for family in tables.FAMILIES.values())
         if there:
+            shut(opened_in(nft, table))
             nft.run(tables.teardown(table))
     finally:
         nft.close()
     return there
+
+
+def _switch(gate: Gate) -> Path:
+    family, interface = gate
+    if family == "ip":
+        return _NET / "ipv4/conf" / interface / "forwarding"
+    return _NET / "ipv6/conf" / interface / "force_forwarding"
 
 
 def _passed(listed: str) -> dict[int, int]:

@@ -131,11 +131,19 @@ def here(name: str, host: str) -> str:
     return f"add element {family_of(host)} {name} here {{ {_text(host)} }}"
 
 
-def opened(name: str, interface: str) -> str:
-    """Return the commands for an interface that forwards because of us, and for us alone."""
-    return "\n".join(
-        f'add element {family} {name} opened {{ "{interface}" }}' for family in FAMILIES.values()
-    )
+def opened(name: str, family: str, interface: str) -> str:
+    """Return the command for an interface that forwards because of us, and for us alone."""
+    return f'add element {family} {name} opened {{ "{interface}" }}'
+
+
+def list_opened(name: str, family: str) -> str:
+    """Return the command that shows those interfaces."""
+    return f"list set {family} {name} opened"
+
+
+def table_name(interface: str) -> str:
+    """Return the name of the tables of the daemon with this WireGuard interface."""
+    return f"seipd_relay_{interface}"
 
 
 def link(name: str, one: Link, *, rate_kbits: int) -> str:
