@@ -14,6 +14,8 @@ from services.base.keywrap.unlock import read_unlock
 from services.base.storage.root import DataRoot
 from services.edge.policy.compiling import table_name
 from services.edge.policy.table import remove_table
+from services.edge.relay.kernelpath import remove_leftover as remove_relay_leftover
+from services.edge.relay.tables import table_name as relay_table_name
 from services.edge.subnets.guarding import table_name as subnets_table_name
 from services.edge.wireguard.choose import remove_leftover
 
@@ -50,4 +52,5 @@ async def _remove(settings: Settings, *, run_dir: Path, public_key: bytes) -> bo
     was_there = await remove_leftover(interface=interface, run_dir=run_dir, public_key=public_key)
     for name in (table_name(interface), subnets_table_name(interface)):
         was_there |= await asyncio.to_thread(remove_table, name)
+    was_there |= await asyncio.to_thread(remove_relay_leftover, relay_table_name(interface))
     return was_there

@@ -12,6 +12,7 @@ from services.authority.trust import view as trust_view
 from services.edge.relay.keys import box_private_key
 from services.edge.relay.service import RelayService
 from services.edge.relay.settings import RelaySettings
+from services.edge.relay.tables import table_name
 from services.edge.relaying.loading import LoadMeter
 from services.edge.relaying.offering import RelayOffering
 from services.edge.relaying.running import (
@@ -95,6 +96,7 @@ def relay_settings_of(ground: Ground) -> RelaySettings | None:
         box_private=box_private_key(key.seed),
         hosts=bind_hosts(settings.bind_address),
         port=settings.relay_port,
+        table=table_name(settings.wireguard_interface),
     )
 
 
