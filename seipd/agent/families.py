@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from services.kernel.places import parse_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
 _DISCARD_PORT: Final = 9
 
@@ -42,8 +42,20 @@ def mesh_at_hand(mesh: dict[str, Any], has_way: Callable[[str], bool] = has_way)
     What the server said of IPv4 stays in ``endpoint4`` for another time.
     """
     server = mesh["server"]
-    four: str = server.get("endpoint4") or server["endpoint"]
-    endpoints = at_hand((four, server.get("endpoint6")), has_way)
-    addresses: Sequence[str] = at_hand(server["addresses"], has_way)
-    chosen = {"endpoint": endpoints[0], "endpoint4": four, "addresses": list(addresses)}
+    chosen = {
+        "endpoint": endpoint_at_hand(mesh, has_way),
+        "endpoint4": _endpoint4(server),
+        "addresses": list(at_hand(server["addresses"], has_way)),
+    }
     return {**mesh, "server": {**server, **chosen}}
+
+
+def endpoint_at_hand(mesh: dict[str, Any], has_way: Callable[[str], bool] = has_way) -> str:
+    """Return where the server's WireGuard is for this machine now."""
+    server = mesh["server"]
+    return at_hand((_endpoint4(server), server.get("endpoint6")), has_way)[0]
+
+
+def _endpoint4(server: dict[str, Any]) -> str:
+    said: str = server.get("endpoint4") or server["endpoint"]
+    return said

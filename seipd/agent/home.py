@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from seipd.agent.families import mesh_at_hand
+from seipd.agent.families import endpoint_at_hand, mesh_at_hand
 from seipd.agent.moving import attach
 from seipd.agent.trustwatch import TrustWatch
 from seipd.agent.tunnel import server_peer
@@ -103,8 +103,8 @@ class TunnelHome:
 
     async def reset(self) -> None:
         """Ask for a handshake now, over that version of IP that there is a way for."""
-        mesh = mesh_at_hand(self.mesh)
-        if mesh["server"]["endpoint"] != self.mesh["server"]["endpoint"]:
+        if endpoint_at_hand(self.mesh) != self.mesh["server"]["endpoint"]:
+            mesh = mesh_at_hand(self.mesh)
             self.mesh, self._peer = mesh, server_peer(mesh, self._subnets)
             if not self.watch.is_revoked:
                 await self._wireguard.set_peer(self._peer)

@@ -10,11 +10,13 @@ import logging
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from seipd.agent.families import endpoint_at_hand
 from seipd.agent.portmap.gateway import gateway_to
 from seipd.agent.portmap.mapper import PortMapper
 from seipd.agent.routes.marks import FWMARK
 from seipd.agent.uplink import Change, UplinkWatch
 from services.kernel.errors import SeipdError
+from services.kernel.places import parse_place
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -84,8 +86,8 @@ class Outside:
         return {"mapped": shown, "why": self._mapper.why}
 
     def _server(self) -> str:
-        host: str = self._home.mesh["server"]["endpoint"].rpartition(":")[0]
-        return host.strip("[]")
+        # By the version of IP that there is a way for now: a change of that is a change of the way.
+        return parse_place(endpoint_at_hand(self._home.mesh))[0]
 
     def _towards(self) -> str:
         host = self._server()
