@@ -92,7 +92,8 @@ def inbound_of(book: PolicyBook, target: str) -> Inbound:
     members: dict[str, list[IPv4Address]] = {}
     for endpoint in _concerned(book, named, own):
         address = book.address_of(endpoint)
-        if address is None or endpoint == target:
+        # The target itself is among its brothers: so all of them are told the same.
+        if address is None:
             continue
         # Of what is above an endpoint only that counts which a rule names, and its own customer.
         path = book.path_of(endpoint)

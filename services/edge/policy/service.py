@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VIEWS: Final = ("tree", VIEW)
+MANY: Final = 64
+"""Of so many changes at once it is not worked out whom they concern: all are told."""
 LOOK_EVERY_S: Final = 5.0
 """Another's firewall may have flushed every table; and what was refused may be taken by now."""
 
@@ -59,6 +61,7 @@ class PolicyService:
         self._news = asyncio.Event()
         self._tasks = TaskOwner("policy", on_crash=self._crashed)
         self._tell: list[Callable[[Collection[str] | None], None]] = []
+        self._inbound: dict[str, Inbound] = {}
         self._trouble = "not started"
         self._is_running = False
 
@@ -99,7 +102,12 @@ class PolicyService:
         """
         if not self._book.is_endpoint(node_id):
             raise NotFoundError(f"there is no endpoint {node_id}")
-        return inbound_of(self._book, node_id)
+        # Endpoints of one customer that no rule has as its target are told the same.
+        is_target = bool(self._book.sources_at(node_id))
+        key = node_id if is_target else self._book.path_of(node_id)[1]
+        if key not in self._inbound:
+            self._inbound[key] = inbound_of(self._book, node_id)
+        return self._inbound[key]
 
     def _load(self) -> None:
         for view, key, value in self._ledger.state.scan(*VIEWS):
@@ -129,10 +137,11 @@ class PolicyService:
     async def _apply(self) -> None:
         changes, self._waiting = self._waiting, []
         # Who was concerned before and who is after: a node that goes is found only before.
-        told = [concerned(self._book, one.view, one.key, one.old, one.new) for one in changes]
+        told = self._concerned(changes)
         for one in changes:
             self._take(one.view, one.key, one.new)
-        told += [concerned(self._book, one.view, one.key, one.old, one.new) for one in changes]
+        told += self._concerned(changes)
+        self._inbound.clear()
         commands, _ = self._book.elements.take_changes(self._full_name)
         if self._book.levels > self._levels:
             self._levels = self._book.levels
@@ -146,6 +155,11 @@ class PolicyService:
                 logger.warning("a change of the rules was refused, all are put anew: %s", error)
                 await self._replace()
         self._tell_of(told)
+
+    def _concerned(self, changes: list[Change]) -> list[set[str] | None]:
+        if len(changes) > MANY:
+            return [None]
+        return [concerned(self._book, one.view, one.key, one.old, one.new) for one in changes]
 
     def _tell_of(self, told: list[set[str] | None]) -> None:
         nodes: set[str] | None = set()

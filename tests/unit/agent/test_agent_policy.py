@@ -115,11 +115,14 @@ async def test_it_holds_to_what_it_is_told_and_follows(server, begun) -> None:
     assert not lets_in(table, still, "b1", 22)
 
 
-async def test_the_last_word_holds_over_a_restart_with_the_server_away(server, begun) -> None:
+async def test_the_last_word_holds_over_a_restart_with_the_server_away(
+    server, state, begun
+) -> None:
     first, table = await begun()
     still = server.state
     still.add("r", "allow", "beta", "a1", "tcp/443")
     await until(lambda: lets_in(table, still, "b1", 443))
+    await until((state.folder / "policy.json").exists)
     await first.end()
     assert table.model is None
     server.state = None
