@@ -149,6 +149,7 @@ def status(context: click.Context) -> int:
     from seipd.agent.hostdns.keeping import names_line
     from seipd.agent.peer_commands import peers_if_up
     from seipd.agent.peerlines import known_peers, print_peers
+    from seipd.agent.rules_line import rules_line
 
     state = _state(context)
     mesh, running = state.mesh(), read_status(state)
@@ -171,18 +172,20 @@ def status(context: click.Context) -> int:
         "dns": running["dns"] if running else None,
         "trust": running["trust"] if running else None,
         "routes": running["routes"] if running else None,
+        "policy": running["policy"] if running else None,
         "peers": known_peers(peers_if_up(context, state), running) if running else [],
     }
     if _json(context):
         print_json(shown)
     else:
-        server, dns, trust, routes, peers_shown = (
-            shown.pop(name) for name in ("server", "dns", "trust", "routes", "peers")
+        server, dns, trust, routes, policy, peers_shown = (
+            shown.pop(name) for name in ("server", "dns", "trust", "routes", "policy", "peers")
         )
         facts = [(key.replace("_", " "), value) for key, value in shown.items()]
         facts.append(("server", f"{server['id']} at {server['endpoint']}"))
         facts.append(("names", names_line(dns)))
         facts += routes_lines(routes) if routes else []
+        facts += [("rules", rules_line(policy))] if policy else []
         print_facts([*facts, *(trust_lines(trust) if trust else ())])
         if peers_shown:
             click.echo()
