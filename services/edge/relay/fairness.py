@@ -54,6 +54,6 @@ class Fairness:
     def _more(self, book: Book, direction: int) -> int:
         while direction >= len(self._before):
             self._before.append(0)
-        total, before = book.carried_bytes[direction], self._before[direction]
+        total, before = book.carried_bytes(direction), self._before[direction]
         self._before[direction] = total
         return total - before if total >= before else total

@@ -81,8 +81,6 @@ class Session(msgspec.Struct, kw_only=True, gc=False, eq=False):
 
     a: Party
     b: Party
-    nonce: bytes
-    """Of the newest ticket."""
     customer: bytes
     server_key: bytes
     """Of the server that signed it."""

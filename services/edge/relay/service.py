@@ -315,17 +315,17 @@ class RelayService:
 
     def _give_account(self, one: Account, running: _Running) -> None:
         book = running.book
-        party, session = book.party(one.direction), book.session(one.direction >> 1)
+        party = book.party(one.direction)
         key = book.session_key(one.direction)
-        if self._statement is None or party is None or session is None or key is None:
+        if self._statement is None or party is None or key is None:
             return
         if party.address is None:
             return
         statement = self._statement(
-            nonce=session.nonce,
+            nonce=book.nonce(one.direction >> 1),
             key=party.key,
-            bytes_from=book.carried_bytes[one.direction],
-            bytes_to=book.carried_bytes[one.direction ^ 1],
+            bytes_from=book.carried_bytes(one.direction),
+            bytes_to=book.carried_bytes(one.direction ^ 1),
             started_ms=book.started_ms(one.direction >> 1),
             told_ms=self._clock.now_ms(),
         )

@@ -10,11 +10,11 @@ are to cost less than a KiB each.
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from services.edge.relay.clients import Clients
+from services.edge.relay.columns import Columns
 from services.edge.relay.messages import Bound, Code, Error, State, ToSession, Verb
 from services.edge.relay.model import (
     Account,
@@ -61,16 +61,8 @@ class Book:
         self._clients = Clients()
         self._common: dict[bytes, bytes] = {}
         self._spent = Spent(self.limits.spent_tickets)
-        # By direction: the last counter, when it was heard, and how many bytes it has sent.
-        self._counters = array("Q")
-        self._heard_s = array("d")
-        self.carried_bytes = array("Q")
+        self._columns = Columns()
         self.total_bytes = 0
-        # By session.
-        self._expires_ms = array("Q")
-        self._started_ms = array("Q")
-        self._rate_kbits = array("I")
-        self._generations = array("I")
 
     def __len__(self) -> int:
         return len(self._sessions) - len(self._free)
@@ -96,18 +88,26 @@ class Book:
 
     def rate_kbits(self, number: int) -> int:
         """Return how much each side may send by the newest ticket."""
-        return self._rate_kbits[number]
+        return self._columns.rate_kbits[number]
+
+    def nonce(self, number: int) -> bytes:
+        """Return which ticket of a session is the newest."""
+        return self._columns.nonce(number)
+
+    def carried_bytes(self, direction: int) -> int:
+        """Return how much a direction has carried."""
+        return self._columns.carried_bytes[direction]
 
     def started_ms(self, number: int) -> int:
         """Return when a session began, in milliseconds of UTC."""
-        return self._started_ms[number]
+        return self._columns.started_ms[number]
 
     def session_key(self, direction: int) -> bytes | None:
         """Return the key of what a party says to its session; None where there is none."""
         party = self.party(direction)
         if party is None:
             return None
-        generation = self._generations[direction >> 1]
+        generation = self._columns.generations[direction >> 1]
         return self._proofs.session_key(direction, generation, party.key)
 
     def allocate(
@@ -142,7 +142,7 @@ class Book:
         key, other = message.key, ticket.other_than(message.key)
         party = self._party_of(key, other)
         floor = self._spent.floor(ticket.nonce, is_b=key > other)
-        if message.counter <= max(floor, self._counters[party.direction] if party else 0):
+        if message.counter <= max(floor, self._columns.counters[party.direction] if party else 0):
             return None
         if self._why_refused(address[0], address[1]) is not None:
             return Code.ADDRESS
@@ -150,8 +150,8 @@ class Book:
             if self._is_full(ticket):
                 return Code.FULL
             party = self._make(ticket, key, now_ms, now_s)
-        self._counters[party.direction] = message.counter
-        self._heard_s[party.direction] = now_s
+        self._columns.counters[party.direction] = message.counter
+        self._columns.heard_s[party.direction] = now_s
         self._prolong(ticket, party.direction >> 1)
         return self._grant(party, host, address, effects, now_ms)
 
@@ -162,19 +162,19 @@ class Book:
         session, party = self.session(direction >> 1), self.party(direction)
         if session is None or party is None or party.place is not place:
             return []
-        if message.counter <= self._counters[direction]:
+        if message.counter <= self._columns.counters[direction]:
             return []
-        self._counters[direction] = message.counter
+        self._columns.counters[direction] = message.counter
         if message.verb is Verb.TEARDOWN:
             return self.end(direction >> 1, Code.ENDED, but=direction)
         if message.verb is Verb.USAGE:
             return self._account(party, message.counter, address)
-        generation = self._generations[direction >> 1]
+        generation = self._columns.generations[direction >> 1]
         token = self._proofs.token(direction, generation, address)
         if not self._proofs.is_token(message.token, direction, generation, address):
             answer = Bound(counter=message.counter, state=State.ELSEWHERE, token=token)
             return [self._tell(party, address, answer)]
-        self._heard_s[direction] = now_s
+        self._columns.heard_s[direction] = now_s
         effects: list[Effect] = []
         if party.address != address:
             refusal = self._move(party, address, effects, now_s)
@@ -188,8 +188,8 @@ class Book:
     def carried(self, direction: int, more_bytes: int, now_s: float) -> None:
         """Note that a direction has carried more: a sign of life."""
         if more_bytes > 0 and self.session(direction >> 1) is not None:
-            self._heard_s[direction] = max(now_s, self._heard_s[direction])
-            self.carried_bytes[direction] += more_bytes
+            self._columns.heard_s[direction] = max(now_s, self._columns.heard_s[direction])
+            self._columns.carried_bytes[direction] += more_bytes
             self.total_bytes += more_bytes
 
     def sweep(self, *, now_ms: int, now_s: float) -> list[Effect]:
@@ -197,9 +197,9 @@ class Book:
         effects: list[Effect] = []
         silent_s = now_s - self.limits.idle_s
         for number in self.numbers():
-            if now_ms >= self._expires_ms[number] + CLOCK_SKEW_MS:
+            if now_ms >= self._columns.expires_ms[number] + CLOCK_SKEW_MS:
                 effects += self.end(number, Code.EXPIRED)
-            elif min(self._heard_s[2 * number : 2 * number + 2]) < silent_s:
+            elif min(self._columns.heard_s[2 * number : 2 * number + 2]) < silent_s:
                 effects += self.end(number, Code.ENDED)
         return effects
 
@@ -232,7 +232,9 @@ class Book:
         effects: list[Effect] = []
         told = [
             self._tell(
-                party, party.address, Error(counter=self._counters[party.direction], code=code)
+                party,
+                party.address,
+                Error(counter=self._columns.counters[party.direction], code=code),
             )
             for party in (session.a, session.b)
             if party.address is not None and party.direction != but
@@ -240,7 +242,7 @@ class Book:
         for party in (session.a, session.b):
             self._unbind(party, effects)
             self._clients.remove(party)
-        self._spend(session)
+        self._spend(session, self._columns.nonce(number))
         self._sessions[number] = None
         self._free.append(number)
         return [*effects, *told]
@@ -267,11 +269,11 @@ class Book:
             party.place = self._places.lowest(host, taken)
         if party.place is None:
             return Code.FULL
-        generation = self._generations[number]
+        generation = self._columns.generations[number]
         return Granted(
             direction=direction,
             place=party.place,
-            left_ms=max(self._expires_ms[number] - now_ms, 0),
+            left_ms=max(self._columns.expires_ms[number] - now_ms, 0),
             session_key=self._proofs.session_key(direction, generation, party.key),
             token=self._proofs.token(direction, generation, address),
         )
@@ -288,7 +290,7 @@ class Book:
             return Code.ADDRESS
         holder = self.party(place.bound.get(address, party.direction))
         if holder is not None and holder is not party:
-            if self._heard_s[holder.direction] > now_s - self.limits.stolen_after_s:
+            if self._columns.heard_s[holder.direction] > now_s - self.limits.stolen_after_s:
                 return Code.ADDRESS
             self._unbind(holder, effects)
         was_bound = party.address is not None
@@ -327,41 +329,35 @@ class Book:
         session = Session(
             a=Party(direction=2 * number, key=ticket.key_a),
             b=Party(direction=2 * number + 1, key=ticket.key_b),
-            nonce=ticket.nonce,
             customer=self._shared(ticket.customer),
             server_key=self._shared(ticket.server_key),
         )
         self._sessions[number] = session
-        self._generations[number] = (self._generations[number] + 1) & 0xFFFFFFFF
-        self._started_ms[number] = now_ms
-        self._expires_ms[number] = 0
-        for party in (session.a, session.b):
-            self._counters[party.direction] = 0
-            self._heard_s[party.direction] = now_s
-            self.carried_bytes[party.direction] = 0
-            self._clients.add(party)
+        self._columns.begin(number, now_ms, now_s)
+        self._columns.set_nonce(number, ticket.nonce)
+        self._clients.add(session.a)
+        self._clients.add(session.b)
         return session.a if key == ticket.key_a else session.b
 
     def _grow(self) -> int:
         self._sessions.append(None)
-        for column in (self._counters, self._heard_s, self.carried_bytes):
-            column.extend((0, 0))
-        for column in (self._expires_ms, self._started_ms, self._rate_kbits, self._generations):
-            column.append(0)
+        self._columns.grow()
         return len(self._sessions) - 1
 
     def _prolong(self, ticket: Ticket, number: int) -> None:
         session = self._sessions[number]
         if session is None:
             return
-        if ticket.expires_ms > self._expires_ms[number]:
-            self._spend(session)
-            self._expires_ms[number] = ticket.expires_ms
-            self._rate_kbits[number] = ticket.rate_kbits
-            session.nonce = ticket.nonce
+        is_other = ticket.nonce != self._columns.nonce(number)
+        if ticket.expires_ms > self._columns.expires_ms[number]:
+            if is_other:
+                self._spend(session, self._columns.nonce(number))
+            self._columns.expires_ms[number] = ticket.expires_ms
+            self._columns.rate_kbits[number] = ticket.rate_kbits
+            self._columns.set_nonce(number, ticket.nonce)
             session.customer = self._shared(ticket.customer)
             session.server_key = self._shared(ticket.server_key)
-        elif ticket.nonce != session.nonce:
+        elif is_other:
             self._spend(session, ticket.nonce)
 
     def _shared(self, value: bytes) -> bytes:
@@ -370,14 +366,14 @@ class Book:
             self._common.clear()
         return self._common.setdefault(value, value)
 
-    def _spend(self, session: Session, nonce: bytes = b"") -> None:
+    def _spend(self, session: Session, nonce: bytes) -> None:
         a, b = session.a.direction, session.b.direction
-        self._spent.note(nonce or session.nonce, self._counters[a], self._counters[b])
+        self._spent.note(nonce, self._columns.counters[a], self._columns.counters[b])
 
     def _link(self, session: Session) -> Link:
         number = session.a.direction >> 1
         a, b = session.a.side, session.b.side
-        return Link(number=number, a=a, b=b, rate_kbits=self._rate_kbits[number])
+        return Link(number=number, a=a, b=b, rate_kbits=self._columns.rate_kbits[number])
 
     def _unlink(self, session: Session) -> Unlink:
         number = session.a.direction >> 1
@@ -385,12 +381,12 @@ class Book:
 
     def _tell_bound(self, party: Party, address: Address) -> Tell:
         direction = party.direction
-        token = self._proofs.token(direction, self._generations[direction >> 1], address)
-        counter = self._counters[direction]
+        token = self._proofs.token(direction, self._columns.generations[direction >> 1], address)
+        counter = self._columns.counters[direction]
         return self._tell(party, address, Bound(counter=counter, state=State.TOGETHER, token=token))
 
     def _tell(self, party: Party, address: Address, answer: Answer) -> Tell:
-        generation = self._generations[party.direction >> 1]
+        generation = self._columns.generations[party.direction >> 1]
         return Tell(
             place=party.data_place,
             address=address,

@@ -48,6 +48,7 @@ class UserPath:
         self._on_control = on_control
         self._monotonic_s = monotonic_s
         self._sockets: dict[Place, socket.socket] = {}
+        self._senders: dict[Place, Callable[[Any, Any], int]] = {}
         self._buffer = bytearray(MAX_PACKET_BYTES + 1)
         self._view = memoryview(self._buffer)
         self._views: dict[int, memoryview] = {}
@@ -75,7 +76,7 @@ class UserPath:
         if sock.family == socket.AF_INET:
             # What is too large for a link on the way is cut up, as the kernel's path lets it be.
             sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
-        self._sockets[place] = sock
+        self._sockets[place], self._senders[place] = sock, sock.sendto
         asyncio.get_running_loop().add_reader(sock.fileno(), self._drain, sock, place)
 
     def close(self) -> None:
@@ -85,6 +86,7 @@ class UserPath:
             loop.remove_reader(sock.fileno())
             sock.close()
         self._sockets.clear()
+        self._senders.clear()
 
     def say(self, place: Place, data: bytes, address: Address) -> None:
         """Send a datagram of our own from a data port, or drop it."""
@@ -134,7 +136,7 @@ class UserPath:
                 column.extend([0] * missing)
 
     def _point(self, direction: int, to: Side, rate_kbits: int) -> None:
-        self._sends[direction] = self._sockets[to.place].sendto
+        self._sends[direction] = self._senders[to.place]
         self._targets[direction] = to.address
         self._rates[direction] = rate_kbits * 125
         self._levels[direction] = _capacity(rate_kbits * 125)
