@@ -117,6 +117,7 @@ async def _ticket(call: Call) -> Reply:
 async def _report(call: Call) -> Reply:
     body: ReportRequest = call.body
     taken = call.services.relays.reports.take(_own_node(call), body.report)
+    call.services.relays.hurry()
     return {"relay_id": taken.relay_id, "counts": taken.counts, "why": taken.why}
 
 

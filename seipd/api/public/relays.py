@@ -35,6 +35,7 @@ async def _life(call: Call) -> Reply:
         sign, services.ledger.mesh_id, relay_key=relay.key, now_ms=services.clock.now_ms()
     )
     services.relays.lifesigns.put(sign, services.clock.monotonic_s())
+    services.relays.hurry()
     state = services.ledger.state
     gone = [key for key in sign.keys if state.get("wg", key) is None]
     return {"gone": gone, "state": relay.why_not or "usable"}

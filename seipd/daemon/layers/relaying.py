@@ -13,6 +13,7 @@ from services.edge.relay.keys import box_private_key
 from services.edge.relay.service import RelayService
 from services.edge.relay.settings import RelaySettings
 from services.edge.relay.tables import table_name
+from services.edge.relaying.asking import RelayAsker
 from services.edge.relaying.loading import LoadMeter
 from services.edge.relaying.offering import RelayOffering
 from services.edge.relaying.running import (
@@ -54,6 +55,12 @@ class Relaying:
 def relaying_of(ground: Ground, base: BaseLayer, gossip: GossipService) -> Relaying:
     """Make the services; nothing is started."""
     ledger, clock = base.ledger, ground.clock
+    asker = RelayAsker(
+        private_key=ground.identity.wireguard_private_key,
+        signer=ground.identity.signing_key,
+        mesh_id=ground.mesh_id,
+        clock=clock,
+    )
     settings = relay_settings_of(ground)
     relay = relay_of(ground, base, settings) if settings is not None else None
     own = None
@@ -68,7 +75,7 @@ def relaying_of(ground: Ground, base: BaseLayer, gossip: GossipService) -> Relay
         gossip=gossip,
         own=own or (lambda: NO_RELAY),
         dead=dead,
-        ask=None,
+        ask=asker.ask,
         clock=clock,
     )
     gossip.subscribe_members(lambda *_: directory.hurry())
