@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from seipd.agent.routes.carrying import SubnetCarrier, clear_leftovers
 from seipd.agent.routes.firewall import Carried
+from seipd.agent.routes.marks import FWMARK
 from services.kernel.ids import MeshId
 from tests.fakes.hosts import Host
 
@@ -145,3 +148,34 @@ async def test_a_table_that_somebody_flushed_comes_back(net, carrier) -> None:
     assert await carrier.carry(carried) == ""
     assert not reaches(far, LAN_HOST, STRANGER)
     assert reaches(far, LAN_HOST, MEMBER)
+
+
+async def test_what_comes_to_wireguards_port_passes_a_strict_filter(net, carrier) -> None:
+    """With an exit everything has another way back than it came by; WireGuard's own does not."""
+    router, lan, _ = net
+    for name in ("all", "lan"):
+        Path(f"/proc/sys/net/ipv4/conf/{name}/rp_filter").write_text("1")
+    ip("-n", router.name, "route", "add", "default", "dev", TUNNEL, "table", "77")
+    rule = ("-n", router.name, "rule", "add", "priority")
+    ip(*rule, "90", "to", "192.168.77.0/24", "table", "main")
+    ip(*rule, "91", "not", "fwmark", str(FWMARK), "table", "77")
+    ip("-n", lan.name, "addr", "add", "198.51.100.9/32", "dev", "eth0")
+    ip("-n", lan.name, "route", "add", "198.51.100.0/24", "dev", "eth0")
+    # Nobody answers an ARP request from there: the filter is for those, too.
+    assert reaches(lan, "192.168.77.1", LAN_HOST)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as heard:
+        heard.bind(("192.168.77.1", 0))
+        heard.settimeout(1)
+        port = heard.getsockname()[1]
+        send = (
+            "import socket;s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);"
+            f"s.bind(('198.51.100.9',0));s.sendto(b'x',('192.168.77.1',{port}))"
+        )
+        lan.run(sys.executable, "-c", send)
+        with pytest.raises(TimeoutError):
+            heard.recv(9)
+        assert await carrier.carry(Carried(uses=True, port=port)) == ""
+        lan.run(sys.executable, "-c", send)
+        assert heard.recv(9) == b"x"
+    await carrier.end()
+    assert Path("/proc/sys/net/ipv4/conf/all/src_valid_mark").read_text() == "0\n"

@@ -53,15 +53,17 @@ class SubnetCarrier:
             if text != self._text or not await asyncio.to_thread(self._is_there):
                 await asyncio.to_thread(self._run, text)
                 self._text = text
-            if not carried.is_router:
-                await asyncio.to_thread(self._forwarding.restore)
-                return ""
             ways = await _ways([*carried.subnets, *(OUTSIDE if carried.is_exit else ())])
         except SeipdError as error:
             return str(error)
-        ipv6 = carried.is_exit or any(":" in one for one in carried.subnets)
-        interfaces = sorted({self._interface, *ways})
-        return await asyncio.to_thread(self._forwarding.ensure, interfaces, ipv6=ipv6)
+        return await asyncio.to_thread(self._set, carried, ways)
+
+    def _set(self, carried: Carried, ways: set[str]) -> str:
+        wanted = {"ipv4/conf/all/src_valid_mark": "1"} if carried.port else {}
+        if carried.is_router:
+            ipv6 = carried.is_exit or any(":" in one for one in carried.subnets)
+            wanted |= self._forwarding.between({self._interface, *ways}, ipv6=ipv6)
+        return self._forwarding.ensure(wanted)
 
     async def end(self) -> None:
         """Carry nothing, and leave nothing behind."""

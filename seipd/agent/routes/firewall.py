@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from seipd.agent.routes.marks import FWMARK
 from services.edge.wireguard.sidetable import table_of
 from services.kernel.addr import parse_address, tunnel6
 
@@ -42,6 +43,8 @@ class Carried:
     """The tunnel addresses of those for whom it carries."""
     uses: bool = False
     """Whether it goes by others' routes."""
+    port: int = 0
+    """WireGuard's own, where everything goes through an exit: what comes to it has another way."""
 
     @property
     def is_router(self) -> bool:
@@ -91,10 +94,20 @@ def ruleset(
             "ip saddr != @inner4 drop",
             "ip6 saddr != @inner6 drop",
         ),
+        *([_marking(tunnel, carried.port)] if carried.port else ()),
         *(_carrying(tunnel, is_exit=carried.is_exit) if carried.is_router else ()),
     ]
     body = "\n".join([*sets, *chains])
     return f"{removal(interface)}table inet {table_name(interface)} {{\n{body}\n}}\n"
+
+
+def _marking(tunnel: str, port: int) -> str:
+    # A strict rp_filter asks by which way an answer would go, and that is by the mark.
+    return _chain(
+        "marks",
+        "type filter hook prerouting priority mangle; policy accept;",
+        f"iifname != {tunnel} udp dport {port} meta mark set {FWMARK:#x}",
+    )
 
 
 def _carrying(tunnel: str, *, is_exit: bool) -> list[str]:

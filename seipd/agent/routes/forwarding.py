@@ -1,4 +1,4 @@
-"""Lets this machine hand packets on, between the tunnel and the networks that it carries.
+"""Lets this machine hand packets on: settings of the kernel, and what they were before.
 
 forwarding.json   {boot, before: {setting: value}}: what was there before, so that it can be put
                   back, also after a crash; of another boot it says nothing any more
@@ -15,7 +15,7 @@ from services.kernel import canonical
 from services.kernel.errors import SeipdError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 MAX_BYTES: Final = 1 << 16
 _NET: Final = Path("/proc/sys/net")
@@ -29,14 +29,21 @@ class Forwarding:
         self._path = folder / "forwarding.json"
         self._net = net
 
-    def ensure(self, interfaces: Iterable[str], *, ipv6: bool) -> str:
-        """Hand on what comes in by these interfaces; return what can't be set, or nothing."""
+    def between(self, interfaces: Iterable[str], *, ipv6: bool) -> dict[str, str]:
+        """Return the settings by which what comes in by these interfaces is handed on."""
         wanted: dict[str, str] = {}
-        for one in interfaces:
+        for one in sorted(interfaces):
             wanted[f"ipv4/conf/{one}/forwarding"] = "1"
             if ipv6:
                 wanted |= self._of_ipv6(one)
+        return wanted
+
+    def ensure(self, wanted: Mapping[str, str]) -> str:
+        """Have exactly these settings, all others as before; return what can't be set."""
         before = self._before()
+        for setting in before.keys() - wanted.keys():
+            self._write(setting, before.pop(setting))
+            self._note(before)
         for setting, value in wanted.items():
             there = self._read(setting)
             if there is None or there == value:

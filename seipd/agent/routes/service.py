@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from seipd.agent.routes.book import Router
     from seipd.agent.state import AgentState
-    from services.edge.wireguard.model import InterfacePlan
+    from services.edge.wireguard.model import DeviceStatus, InterfacePlan
     from services.kernel.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,9 @@ class Interface(Protocol):
 
     async def set_plan(self, plan: InterfacePlan) -> None:
         """Have these addresses and routes."""
+
+    def status(self) -> DeviceStatus:
+        """Return what the device is."""
 
 
 class Carrier(Protocol):
@@ -84,6 +87,7 @@ class Routes:
         self._at = ""
         self._plan: InterfacePlan | None = None
         self._trouble = ""
+        self._port = 0
         self._news = asyncio.Event()
         self.on_changed: list[Callable[[], Awaitable[None]]] = []
         """Told where the book is another one."""
@@ -177,6 +181,7 @@ class Routes:
         if plan != self._plan:
             await interface.set_plan(plan)
             self._plan = plan
+        self._port = interface.status().listen_port
         self._trouble = await self._carrier.carry(self._carried())
 
     def _book(self, mesh: dict[str, Any]) -> RouteBook:
@@ -199,15 +204,17 @@ class Routes:
 
     def _carried(self) -> Carried:
         """Return what this endpoint carries: what was approved, and is offered still."""
+        port = self._port if self._wishes.exit_node else 0
         uses = bool(self.book.subnets()) or self.book.exit_address is not None
         if self._learnt is None:
-            return Carried(uses=uses)
+            return Carried(uses=uses, port=port)
         own, wishes = self._learnt.own, self._wishes
         return Carried(
             subnets=tuple(one for one in own.routes if one in wishes.advertise),
             is_exit=own.exit and wishes.offers_exit,
             members=self._learnt.members,
             uses=uses,
+            port=port,
         )
 
     def facts(self) -> dict[str, Any]:

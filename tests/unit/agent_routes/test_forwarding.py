@@ -28,6 +28,10 @@ def folder(tmp_path):
     return made
 
 
+def forward(here: Forwarding, *interfaces: str, ipv6: bool = False) -> str:
+    return here.ensure(here.between(interfaces, ipv6=ipv6))
+
+
 def values(net) -> dict[str, str]:
     return {str(one.relative_to(net)): one.read_text().strip() for one in net.rglob("*/*/*/*")}
 
@@ -35,8 +39,8 @@ def values(net) -> dict[str, str]:
 def test_what_is_set_is_put_back(machine, folder) -> None:
     before = values(machine)
     here = Forwarding(folder, net=machine)
-    assert here.ensure(["eth0", "seip1"], ipv6=False) == ""
-    assert here.ensure(["eth0", "seip1"], ipv6=False) == ""
+    assert forward(here, "eth0", "seip1") == ""
+    assert forward(here, "eth0", "seip1") == ""
     changed = {name for name, value in values(machine).items() if value != before[name]}
     assert changed == {"ipv4/conf/eth0/forwarding", "ipv4/conf/seip1/forwarding"}
     here.restore()
@@ -47,7 +51,7 @@ def test_what_is_set_is_put_back(machine, folder) -> None:
 def test_a_router_of_ipv6_goes_on_listening_to_routers(machine, folder) -> None:
     before = values(machine)
     here = Forwarding(folder, net=machine)
-    assert here.ensure(["eth0", "seip1"], ipv6=True) == ""
+    assert forward(here, "eth0", "seip1", ipv6=True) == ""
     assert values(machine)["ipv6/conf/all/forwarding"] == "1"
     assert values(machine)["ipv6/conf/eth0/accept_ra"] == "2"
     here.restore()
@@ -56,21 +60,32 @@ def test_a_router_of_ipv6_goes_on_listening_to_routers(machine, folder) -> None:
 
 def test_a_newer_kernel_forwards_by_interface(machine, folder) -> None:
     (machine / "ipv6/conf/eth0/force_forwarding").write_text("0\n")
-    assert Forwarding(folder, net=machine).ensure(["eth0"], ipv6=True) == ""
+    assert forward(Forwarding(folder, net=machine), "eth0", ipv6=True) == ""
     assert values(machine)["ipv6/conf/eth0/force_forwarding"] == "1"
     assert values(machine)["ipv6/conf/all/forwarding"] == "0"
 
 
+def test_what_is_needed_no_more_is_put_back_at_once(machine, folder) -> None:
+    before = values(machine)
+    here = Forwarding(folder, net=machine)
+    forward(here, "eth0", "seip1")
+    forward(here, "seip1")
+    changed = {name for name, value in values(machine).items() if value != before[name]}
+    assert changed == {"ipv4/conf/seip1/forwarding"}
+    here.ensure({})
+    assert values(machine) == before
+
+
 def test_cli_02_the_next_run_puts_back_what_a_killed_one_set(machine, folder) -> None:
     before = values(machine)
-    Forwarding(folder, net=machine).ensure(["eth0"], ipv6=False)
-    Forwarding(folder, net=machine).ensure(["seip1"], ipv6=False)
+    forward(Forwarding(folder, net=machine), "eth0", ipv6=False)
+    forward(Forwarding(folder, net=machine), "seip1", ipv6=False)
     Forwarding(folder, net=machine).restore()
     assert values(machine) == before
 
 
 def test_what_was_noted_before_a_boot_is_not_put_back(machine, folder, monkeypatch) -> None:
-    Forwarding(folder, net=machine).ensure(["eth0"], ipv6=False)
+    forward(Forwarding(folder, net=machine), "eth0", ipv6=False)
     monkeypatch.setattr(forwarding, "_boot", lambda: "another")
     Forwarding(folder, net=machine).restore()
     assert values(machine)["ipv4/conf/eth0/forwarding"] == "1"
@@ -80,4 +95,4 @@ def test_what_can_t_be_set_is_said(machine, folder) -> None:
     setting = machine / "ipv4/conf/eth0/forwarding"
     setting.unlink()
     setting.symlink_to("/proc/self/stat")  # nobody writes there
-    assert "can't be set to 1" in Forwarding(folder, net=machine).ensure(["eth0"], ipv6=False)
+    assert "can't be set to 1" in forward(Forwarding(folder, net=machine), "eth0", ipv6=False)
