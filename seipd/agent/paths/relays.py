@@ -58,4 +58,4 @@ class RelayWork:
 
     async def _report(self, report: dict[str, Any]) -> None:
         async with PrivateApi(self._state.mesh(), self._state.keys()) as api:
-            await api.call("POST", "/api/relay/report", report)
+            await api.call("POST", "/api/relay/report", {"report": report})
