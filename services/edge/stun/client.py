@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import secrets
 import socket
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from services.edge.stun.asking import Inquiry
+from services.runtime.blocking import in_thread
 from services.runtime.udp import UdpSocket
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 FIRST_WAIT_S: Final = 0.3
 DEADLINE_S: Final = 3.0
+NAMES_WAIT_S: Final = 1.5
 OTHERS_WAIT_S: Final = 0.5
 """How long the rest is waited for once one has answered."""
 _ANY: Final = {4: "0.0.0.0", 6: "::"}  # noqa: S104 (whichever way the route goes)
@@ -64,12 +68,14 @@ async def inquire(
 
 
 async def _ask(inquiry: Inquiry, family: int) -> None:
-    heard = asyncio.Event()
+    heard, done = asyncio.Event(), asyncio.Event()
 
     def on_datagram(data: bytes, source: Address) -> None:
         inquiry.heard(data, source)
         if inquiry.seen() is not None:
             heard.set()
+        if inquiry.is_done:
+            done.set()
 
     sock = UdpSocket(on_datagram)
     sock.open(_ANY[family], 0)
@@ -81,7 +87,7 @@ async def _ask(inquiry: Inquiry, family: int) -> None:
             await _wait(heard, wait_s)
             wait_s *= 2
         if not inquiry.is_done:
-            await asyncio.sleep(OTHERS_WAIT_S)
+            await _wait(done, OTHERS_WAIT_S)
     finally:
         sock.close()
 
@@ -94,13 +100,24 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 
 async def _resolved(servers: Iterable[Address], family: int) -> list[Address]:
     """Return the addresses of this version of IP, in their order; unknown names are left out."""
-    loop = asyncio.get_running_loop()
+    async with asyncio.TaskGroup() as group:
+        asked = [
+            group.create_task(_look_up(server, family), name="stun-name") for server in servers
+        ]
+    return [place for one in asked for place in one.result()]
+
+
+async def _look_up(server: Address, family: int) -> list[Address]:
+    host, port = server
+    try:
+        return [server] if ip_address(host).version == family else []
+    except ValueError:
+        pass
     kind = socket.AF_INET6 if family == 6 else socket.AF_INET
-    found: list[Address] = []
-    for host, port in servers:
-        try:
-            listed = await loop.getaddrinfo(host, port, family=kind, type=socket.SOCK_DGRAM)
-        except OSError:
-            continue
-        found += [(str(place[4][0]), port) for place in listed[:1]]
-    return found
+    resolve = functools.partial(socket.getaddrinfo, host, port, family=kind, type=socket.SOCK_DGRAM)
+    try:
+        async with asyncio.timeout(NAMES_WAIT_S):
+            listed = await in_thread(resolve, name="stun-name")
+    except (TimeoutError, OSError, UnicodeError):
+        return []
+    return [(str(place[4][0]), port) for place in listed[:1]]
