@@ -5,6 +5,7 @@ keys.json     {identity, wireguard}: two private keys, 0600; made before the fir
 mesh.json     the answer to the join, the mesh id, and the root's word on the server's keys
 believed.json what was proved of the peers (see ``believed``)
 servers.json  where the servers of the mesh are (see ``serverlist``)
+routing.json  what is wanted of subnets, exits and the mode (see ``routes.wishes``)
 policy.json   what may reach this endpoint (see ``policy``)
 mesh-ca.pem   the TLS authority of its server, for curl and browsers
 """
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_FILE_BYTES = 1 << 20
-_TOLD = ("mesh.json", "mesh-ca.pem", "believed.json", "servers.json", "policy.json")
+_TOLD = (
+    "mesh.json",
+    "mesh-ca.pem",
+    "believed.json",
+    "servers.json",
+    "policy.json",
+    "routing.json",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
