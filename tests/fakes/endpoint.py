@@ -79,5 +79,5 @@ class Api:
     async def call(self, method: str, path: str, body: Any = None) -> Any:
         answer = await self._client.request(method, path, json=body, headers=self._headers)
         value = await answer.json()
-        assert answer.status == 200, value
+        assert answer.status in (200, 201), value
         return self.lie(path, value)
