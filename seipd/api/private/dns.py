@@ -40,12 +40,12 @@ class RemoveRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def _list(call: Call) -> Reply:
-    state = call.services.ledger.state
+    held = call.services.ledger.state.scan(view.VIEW)
 
     def scan() -> list[dict[str, Any]]:
         rows = [
             {"name": name, "type": rtype, **said}
-            for _, name, sets in state.scan(view.VIEW)
+            for _, name, sets in held
             for rtype, said in sets.items()
         ]
         return sorted(rows, key=lambda row: (row["name"], row["type"]))

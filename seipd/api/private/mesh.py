@@ -26,6 +26,8 @@ async def _peers(call: Call) -> Reply:
     node = own_node(call)
     state, mesh_id = call.services.ledger.state, call.services.ledger.mesh_id
 
+    nodes = state.scan("tree")
+
     def scan() -> list[dict[str, Any]]:
         found = [
             {
@@ -36,7 +38,7 @@ async def _peers(call: Call) -> Reply:
                 "wireguard_key": one["wireguard_key"],
                 "path": "server",
             }
-            for _, key, one in state.scan("tree")
+            for _, key, one in nodes
             if one["parent"] == node["parent"] and "address" in one
         ]
         return sorted(found, key=lambda one: one["name"])

@@ -46,9 +46,11 @@ class ReachRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def _list(call: Call) -> Reply:
     state = call.services.ledger.state
 
+    pairs = state.scan(VIEW)
+
     def scan() -> list[dict[str, Any]]:
         rows = []
-        for _, key, held in state.scan(VIEW):
+        for _, key, held in pairs:
             target, _, source = key.partition("/")
             counts = is_current(state, target, source, held)
             rows += [
@@ -98,10 +100,10 @@ async def _remove(call: Call) -> Reply:
     body: RemoveRequest = call.body
     if len(body.rule) < FEWEST_DIGITS:
         raise InputError(f"{FEWEST_DIGITS} digits of a rule's id or more, please")
-    state = call.services.ledger.state
+    rules = call.services.ledger.state.scan(view.RULE_VIEW)
 
     def scan() -> list[str]:
-        return [key for _, key, _ in state.scan(view.RULE_VIEW) if key.startswith(body.rule)]
+        return [key for _, key, _ in rules if key.startswith(body.rule)]
 
     found = await asyncio.to_thread(scan)
     if not found:

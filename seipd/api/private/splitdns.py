@@ -25,9 +25,11 @@ class SplitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def _list(call: Call) -> Reply:
     state = call.services.ledger.state
 
+    held = state.scan(view.VIEW)
+
     def scan() -> list[dict[str, Any]]:
         rows = []
-        for _, customer, _ in state.scan(view.VIEW):
+        for _, customer, _ in held:
             node = state.get("tree", customer)
             rows += [
                 {"customer": node["name"], "node": customer, "domain": domain, **said}

@@ -14,7 +14,7 @@ from services.kernel.errors import InputError, NotFoundError
 from services.kernel.ids import parse_uuid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from seipd.api.routes import Call, Reply
 
@@ -34,7 +34,9 @@ class RouteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def carried_for(call: Call) -> Reply:
     """Answer with the routers of the caller's customer; a router hears whom it carries for."""
     node = own_node(call)
-    found = await asyncio.to_thread(_of_customer, call, node["parent"])
+    found = await asyncio.to_thread(
+        _of_customer, call.services.ledger.state.scan("tree"), node["parent"]
+    )
     routers = [
         {
             "node_id": node_id,
@@ -71,22 +73,19 @@ def own_node(call: Call) -> Node:
     return node
 
 
-def _of_customer(call: Call, customer: str) -> list[tuple[str, Node]]:
-    return [
-        (key, one)
-        for _, key, one in call.services.ledger.state.scan("tree")
-        if one["parent"] == customer and "address" in one
-    ]
+def _of_customer(nodes: Iterable[tuple[str, str, Node]], customer: str) -> list[tuple[str, Node]]:
+    return [(key, one) for _, key, one in nodes if one["parent"] == customer and "address" in one]
 
 
 async def _list(call: Call) -> Reply:
-    rows = await asyncio.to_thread(lambda: list(_offered(call)))
+    nodes = call.services.ledger.state.scan("tree")
+    rows = await asyncio.to_thread(lambda: list(_offered(call, nodes)))
     return {"routes": sorted(rows, key=lambda one: (one["customer"], one["name"], one["route"]))}
 
 
-def _offered(call: Call) -> Iterator[dict[str, Any]]:
+def _offered(call: Call, nodes: Iterable[tuple[str, str, Node]]) -> Iterator[dict[str, Any]]:
     state = call.services.ledger.state
-    for _, node_id, node in state.scan("tree"):
+    for _, node_id, node in nodes:
         asked = node.get("asked")
         if asked is None:
             continue

@@ -118,10 +118,12 @@ async def _children(call: Call) -> Reply:
         raise NotFoundError(f"there is no node {node_id}")
     cursor = call.query("cursor")
 
+    nodes = state.scan("tree")
+
     def scan() -> list[dict[str, Any]]:
         found = [
             {"node_id": key, **node}
-            for _, key, node in state.scan("tree")
+            for _, key, node in nodes
             if node["parent"] == node_id and key > cursor
         ]
         return sorted(found, key=lambda one: one["node_id"])[: MAX_LISTED + 1]

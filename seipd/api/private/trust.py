@@ -31,7 +31,8 @@ async def _status(call: Call) -> Reply:
     With them what endpoints said that they were shown, which proves nothing.
     """
     ledger = call.services.ledger
-    found = await asyncio.to_thread(lambda: {name for _, name, _ in ledger.state.scan(VIEW)})
+    rows = ledger.state.scan(VIEW)
+    found = await asyncio.to_thread(lambda: {name for _, name, _ in rows})
     names = sorted({*ledger.charter.servers(), *found})
     servers = [_standing(call.services, ServerId(name)) for name in names]
     return {

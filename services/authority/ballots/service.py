@@ -117,8 +117,8 @@ class BallotService:
 
     async def ballots(self) -> list[Json]:
         """Return the newest ballot on every newcomer, oldest first."""
-        scan = self._ledger.state.scan
-        held = await asyncio.to_thread(lambda: [(key, one) for _, key, one in scan(VIEW)])
+        rows_held = self._ledger.state.scan(VIEW)
+        held = await asyncio.to_thread(lambda: [(key, one) for _, key, one in rows_held])
         found = [self._shown(server_id, one) for server_id, one in held]
         return sorted(found, key=lambda one: (one["opened_ms"], one["server_id"]))
 

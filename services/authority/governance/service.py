@@ -97,8 +97,8 @@ class GovernanceService:
         what was not settled long ago is remembered.
         """
         void = self._ledger.without_effect(KINDS)
-        scan = self._ledger.state.scan
-        held = await asyncio.to_thread(lambda: [(key, one) for _, key, one in scan(VIEW)])
+        rows_held = self._ledger.state.scan(VIEW)
+        held = await asyncio.to_thread(lambda: [(key, one) for _, key, one in rows_held])
         rows = sorted(
             (self._shown(key, one) for key, one in held),
             key=lambda row: (row["opened_ms"], row["id"]),

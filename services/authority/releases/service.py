@@ -53,7 +53,7 @@ class SharedReleases:
             self._ledger.subscribe([VIEW], self._told)
             self._release.on_taken(self._taken)
         self._is_subscribed = True
-        rows = await asyncio.to_thread(lambda: list(self._ledger.state.scan(VIEW)))
+        rows = await asyncio.to_thread(list, self._ledger.state.scan(VIEW))
         for _, key, value in rows:
             self._note(key, value)
         for data in self._release.documents:

@@ -161,13 +161,12 @@ class State:
         return leaf, siblings
 
     def scan(self, *views: str) -> Iterator[tuple[str, str, Any]]:
-        """Yield (view, key, value) of all objects of these views, in the order of their places."""
-        wanted = tuple(f'["{view}",'.encode() for view in views)
-        for bucket in tuple(self._buckets):
-            for _, payload in _leaves(bucket):
-                if payload.startswith(wanted):
-                    view, key, value = orjson.loads(payload)
-                    yield view, key, value
+        """Yield (view, key, value) of all objects of these views, in the order of their places.
+
+        They are those of the moment of this call; another thread may read them. Call it on the
+        event loop: a thread may look while the state is, for a moment, what it was at a tick.
+        """
+        return _scan(tuple(self._buckets), tuple(f'["{view}",'.encode() for view in views))
 
     def leaves(self) -> Iterator[Iterator[tuple[bytes, bytes]]]:
         """Yield, bucket by bucket, the place and payload of every object."""
@@ -309,6 +308,14 @@ def _find(bucket: bytes, place: bytes) -> tuple[int, bool]:
 def _payload_at(bucket: bytes, at: int) -> bytes:
     length = bucket[at + 32] << 8 | bucket[at + 33]
     return bucket[at + _HEAD : at + _HEAD + length]
+
+
+def _scan(buckets: tuple[bytes, ...], wanted: tuple[bytes, ...]) -> Iterator[tuple[str, str, Any]]:
+    for bucket in buckets:
+        for _, payload in _leaves(bucket):
+            if payload.startswith(wanted):
+                view, key, value = orjson.loads(payload)
+                yield view, key, value
 
 
 def _leaves(bucket: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -20,7 +20,7 @@ from services.kernel.service import Health, HealthState
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from services.authority.ports import Json, Ledger
@@ -83,6 +83,8 @@ class PeeringService:
         self._peers: set[bytes] = set()
         self._through: dict[ServerId, ServerId] = {}
         self._is_revoked = False
+        # What changed while everything was being loaded.
+        self._early: list[list[Change]] | None = None
         self._state = HealthState.STOPPED
 
     async def start(self) -> None:
@@ -91,8 +93,11 @@ class PeeringService:
         Raises:
             StartError: WireGuard refused.
         """
+        nodes = self._ledger.state.scan("tree")
+        self._ledger.subscribe(["roster", "tree"], self._on_changes)
+        self._early = []
         try:
-            peers = await asyncio.to_thread(self._all_peers)
+            peers = await asyncio.to_thread(self._all_peers, nodes)
             await self._tunnels.set_plan(self.plan())
             await self._tunnels.replace_peers(peers)
         except SeipdError as error:
@@ -100,7 +105,9 @@ class PeeringService:
                 str(error), service=self.name, code=error.code, mend=error.mend
             ) from error
         self._peers = set(peers)
-        self._ledger.subscribe(["roster", "tree"], self._on_changes)
+        early, self._early = self._early, None
+        for changes in early:
+            self._on_changes(changes)
         self._tasks.spawn(self._apply_forever(), name="peering-apply")
         self._state = HealthState.OK
 
@@ -173,9 +180,9 @@ class PeeringService:
         subnets = routes_of(node) if self._carries_subnets() else ()
         return endpoint_peer(self._ledger.mesh_id, node, subnets)
 
-    def _all_peers(self) -> dict[bytes, PeerConfig]:
+    def _all_peers(self, nodes: Iterable[tuple[str, str, Json]]) -> dict[bytes, PeerConfig]:
         own, peers = self._own(), {}
-        for _, node_id, node in self._ledger.state.scan("tree"):
+        for _, node_id, node in nodes:
             self._guests.note(node_id, None, node)
             self._note_subnets(node_id, node)
             if self._is_here(node):
@@ -190,6 +197,9 @@ class PeeringService:
         return carrier_of(self._ledger.charter, node) == self._ledger.server_id
 
     def _on_changes(self, changes: list[Change]) -> None:
+        if self._early is not None:
+            self._early.append(changes)
+            return
         own = self._ledger.charter.server(self._ledger.server_id)
         self._news.set()
         if own is None:

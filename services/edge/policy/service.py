@@ -21,7 +21,7 @@ from services.kernel.service import Health, HealthState
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from services.authority.ports import Ledger
     from services.base.ledger.watching import Change
@@ -69,7 +69,7 @@ class PolicyService:
         """Compile everything, and put it into the kernel where that takes it."""
         self._book = PolicyBook(self._mesh_id)
         self._ledger.subscribe(VIEWS, self._on_changes)
-        await asyncio.to_thread(self._load)
+        await asyncio.to_thread(self._load, self._ledger.state.scan(*VIEWS))
         await self._replace()
         self._is_running = True
         self._tasks.spawn(self._apply_forever(), name="policy-apply")
@@ -109,8 +109,8 @@ class PolicyService:
             self._inbound[key] = inbound_of(self._book, node_id)
         return self._inbound[key]
 
-    def _load(self) -> None:
-        for view, key, value in self._ledger.state.scan(*VIEWS):
+    def _load(self, held: Iterable[tuple[str, str, dict[str, object]]]) -> None:
+        for view, key, value in held:
             self._take(view, key, value)
 
     def _take(self, view: str, key: str, value: dict[str, object] | None) -> None:

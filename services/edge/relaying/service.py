@@ -120,7 +120,8 @@ class RelayingService:
     async def start(self) -> None:
         """Read the records and follow them from now on."""
         state = self._ledger.state
-        found = await asyncio.to_thread(lambda: [key for _, key, _ in state.scan(relays_view.VIEW)])
+        rows = state.scan(relays_view.VIEW)
+        found = await asyncio.to_thread(lambda: [key for _, key, _ in rows])
         self._registered = set(found)
         if not self._is_subscribed:
             self._ledger.subscribe([relays_view.VIEW], self._on_records)

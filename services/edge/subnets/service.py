@@ -18,7 +18,7 @@ from services.kernel.service import Health, HealthState
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from services.authority.ports import Ledger
     from services.base.ledger.watching import Change
@@ -65,7 +65,7 @@ class SubnetService:
         """Put the guard into the kernel, where that takes it."""
         self._book = SubnetBook(self._mesh_id)
         self._ledger.subscribe(["tree"], self._on_changes)
-        await asyncio.to_thread(self._load)
+        await asyncio.to_thread(self._load, self._ledger.state.scan("tree"))
         await self._replace()
         self._is_running = True
         self._tasks.spawn(self._apply_forever(), name="subnets-apply")
@@ -89,8 +89,8 @@ class SubnetService:
         """Tell of the endpoints for whom other routes count from now on."""
         self._tell.append(tell)
 
-    def _load(self) -> None:
-        for _, node_id, node in self._ledger.state.scan("tree"):
+    def _load(self, nodes: Iterable[tuple[str, str, dict[str, object]]]) -> None:
+        for _, node_id, node in nodes:
             self._book.put(node_id, node)
 
     def _on_changes(self, changes: list[Change]) -> None:

@@ -211,3 +211,13 @@ def test_a_frozen_copy_stays_while_the_state_goes_on(before, after) -> None:
         leaf, siblings = copy.prove(*question)
         assert verify_map_proof(root, *question, leaf, siblings)
         assert json.loads(leaf)[2] == before[question]
+
+
+def test_a_scan_gives_what_was_there_when_it_was_asked_for() -> None:
+    state = State()
+    for number in range(200):
+        state.put("t", f"k{number}", number)
+    found = state.scan("t")
+    for number in range(100, 300):
+        state.delete("t", f"k{number}") if number < 200 else state.put("t", f"k{number}", number)
+    assert sorted(value for _, _, value in found) == list(range(200))

@@ -10,7 +10,7 @@ from services.authority.ipam.service import IpamService
 from services.kernel.errors import StartError
 from services.kernel.service import HealthState
 from tests.fakes.neighbour import hand_over
-from tests.fakes.peering import peering_of, settled, wireguard_key_of
+from tests.fakes.peering import Device, peering_of, settled, wireguard_key_of
 
 
 async def test_a_revoked_server_has_no_peer_once_the_record_is_there(one, others) -> None:
@@ -138,3 +138,18 @@ async def test_the_heir_releases_blocks_that_the_revoked_server_gave(one, others
     await one.services.root_keys.revoke(third.server_id, heir=one.ledger.server_id)
     await one.ipam.release_block(given["block"])
     assert one.ledger.state.get("block", given["block"]) is None
+
+
+async def test_who_comes_while_everything_is_loaded_is_a_peer_too(one, others, monkeypatch) -> None:
+    replace_peers = Device.replace_peers
+
+    async def slowly(self, peers) -> None:
+        await others[0].endpoint("latecomer")
+        await hand_over(one.ledger, others[0].ledger)
+        await replace_peers(self, peers)
+
+    monkeypatch.setattr(Device, "replace_peers", slowly)
+    peering, device = await peering_of(others[0].ledger)
+    await settled()
+    assert len(device.peers) == 3
+    await peering.stop()
