@@ -39,7 +39,7 @@ def known_peers(
 def path_line(peer: Mapping[str, Any]) -> str:
     """Return the sentence that says how a peer is reached."""
     name, path = f"{peer['name']} is {peer['address']}, reached", peer["path"]
-    took = "" if peer["latency_ms"] is None else f", {peer['latency_ms']} ms"
+    took = "" if peer["latency_us"] is None else f", {_latency(peer)}"
     why = f": {peer['path_why']}" if peer["path_why"] else ""
     if path == "direct":
         return f"{name} directly at {peer['endpoint']}{took}"
@@ -70,6 +70,7 @@ def _joined(
             "path_why": why,
             "phase": phase,
             "latency_ms": None,
+            "latency_us": None,
         }
     latency_us = held["latency_us"]
     return {
@@ -78,23 +79,29 @@ def _joined(
         "path": held["path"],
         "path_why": held["why"],
         "phase": held["phase"],
-        "latency_ms": None if latency_us is None else round(latency_us / 1000, 1),
+        "latency_us": latency_us,
+        "latency_ms": None if latency_us is None else -(-latency_us // 1000),
     }
 
 
 def _row(peer: Mapping[str, Any]) -> tuple[object, ...]:
-    latency_ms, age_s = peer["latency_ms"], peer["last_handshake_seconds"]
+    age_s = peer["last_handshake_seconds"]
     return (
         peer["name"],
         peer["address"],
         peer["path"],
-        "-" if latency_ms is None else f"{latency_ms} ms",
+        _latency(peer),
         "-" if age_s is None else f"{age_s} s",
         _size(peer["rx_bytes"]),
         _size(peer["tx_bytes"]),
         peer["trust"],
         peer["path_why"] or peer["why"],
     )
+
+
+def _latency(peer: Mapping[str, Any]) -> str:
+    latency_us = peer["latency_us"]
+    return "-" if latency_us is None else f"{latency_us / 1000:.1f} ms"
 
 
 def _size(size_bytes: int | None) -> str:
