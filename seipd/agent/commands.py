@@ -184,7 +184,7 @@ def status(context: click.Context) -> int:
         facts = [(key.replace("_", " "), value) for key, value in shown.items()]
         facts.append(("server", f"{server['id']} at {server['endpoint']}"))
         facts.append(("names", names_line(dns)))
-        facts += routes_lines(routes) if routes else []
+        facts += routes_lines(running) if running and routes else []
         facts += [("rules", rules_line(policy))] if policy else []
         print_facts([*facts, *(trust_lines(trust) if trust else ())])
         if peers_shown:

@@ -17,6 +17,7 @@ from seipd.agent.diagnosis import (
 from seipd.agent.hostdns.keeping import FAILED
 from seipd.agent.private_api import PrivateApi
 from seipd.agent.roaming import knock
+from seipd.agent.routes.findings import routes_findings
 from seipd.agent.uplink import way_to
 from seipd.client.pinning import pinned_context
 from services.edge.punch.messages import PORT as RENDEZVOUS_PORT
@@ -52,6 +53,7 @@ async def examine_endpoint(state: AgentState) -> list[Finding]:
         *_names(status["dns"]),
         *_certificates(state),
         *outside_findings(reach, status["outside"]),
+        *routes_findings(status),
     ]
 
 

@@ -74,8 +74,11 @@ def said_of(wanted: Mapping[str, Any]) -> Said:
     )
 
 
-def routes_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what the status shows of routes, a line each."""
+def routes_lines(status: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is shown of routes, a line each, of what the running agent says."""
+    from seipd.agent.routes.findings import why_closed
+
+    facts = status["routes"]
     lines = [("mode", str(facts["mode"]))]
     for one in facts["subnets"]:
         lines.append(("subnet", f"{one['prefix']} by {one['by']}"))
@@ -89,6 +92,7 @@ def routes_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if facts["trouble"]:
         lines.append(("carrying", facts["trouble"]))
     if (way_out := facts["exit"]) is not None:
-        closed = f"{way_out['name']}: {way_out['why']}; nothing else goes out meanwhile"
-        lines.append(("exit node", closed if way_out["why"] else way_out["name"]))
+        why = why_closed(status)
+        closed = f"{way_out['name']}: {why}; nothing goes out meanwhile"
+        lines.append(("exit node", closed if why else way_out["name"]))
     return lines

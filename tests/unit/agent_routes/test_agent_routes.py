@@ -98,6 +98,11 @@ def endpoint(server, tmp_path, monkeypatch):
     return endpoint
 
 
+def lines(one: Endpoint, *held: dict) -> list[tuple[str, str]]:
+    status = {"routes": one.routes.facts(), "paths": {"held": held, "why_none": ""}}
+    return routes_lines(status)
+
+
 async def approve(server, one: Endpoint, route: str, kind: str = "tree.approve") -> None:
     record = server.author.record(kind, {"node": one.mesh["node_id"], "route": route})
     await server.ledger.submit([record])
@@ -106,7 +111,7 @@ async def approve(server, one: Endpoint, route: str, kind: str = "tree.approve")
 async def test_a_subnet_from_its_offer_to_its_withdrawal(server, endpoint) -> None:
     router, user = await endpoint("router", advertise=LAN), await endpoint("user")
     await router.look()
-    assert routes_lines(router.routes.facts())[-1] == ("offered", f"{LAN}: not approved yet")
+    assert lines(router)[-1] == ("offered", f"{LAN}: not approved yet")
     assert not router.carried.is_router
     await agree(server)
     await approve(server, router, LAN)
@@ -123,7 +128,7 @@ async def test_a_subnet_from_its_offer_to_its_withdrawal(server, endpoint) -> No
     }
     assert (user.subnets, user.into()) == ((LAN,), [LAN])
     assert user.carried.uses
-    assert ("subnet", f"{LAN} by router") in routes_lines(user.routes.facts())
+    assert ("subnet", f"{LAN} by router") in lines(user)
     await approve(server, router, LAN, "tree.withdraw")
     for one in (router, user):
         await one.look()
@@ -173,10 +178,10 @@ async def test_everything_is_closed_until_the_exit_is_there(server, endpoint) ->
     await agree(server)
     await user.look()
     assert user.into() == []
-    assert "may be an exit" in routes_lines(user.routes.facts())[-1][1]
+    assert "may be an exit" in lines(user)[-1][1]
     await approve(server, gate, "exit")
     await user.look()
-    assert "not proved yet" in routes_lines(user.routes.facts())[-1][1]
+    assert "not proved yet" in lines(user)[-1][1]
     await agree(server)
     told = []
 
@@ -190,6 +195,11 @@ async def test_everything_is_closed_until_the_exit_is_there(server, endpoint) ->
     assert user.routes.book.prefixes_of(gate.mesh["tunnel_address"]) == ("0.0.0.0/0", "::/0")
     assert user.subnets == ()  # nothing of it goes to the server
     assert user.carried.port == 7
+    path = {"address": gate.mesh["tunnel_address"], "path": "server", "why": "it is away"}
+    assert lines(user, path)[-1][1] == (
+        "gate: there is no path to it from end to end: it is away; nothing goes out meanwhile"
+    )
+    assert lines(user, {**path, "path": "relay"})[-1] == ("exit node", "gate")
 
 
 async def test_an_exit_is_given_up_though_the_server_is_away(server, endpoint) -> None:
