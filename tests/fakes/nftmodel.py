@@ -88,7 +88,7 @@ class Model:
             if rule.startswith("type filter"):
                 continue
             verdict = self._rule(rule, packet)
-            if verdict in ("accept", "reject"):
+            if verdict in ("accept", "drop", "reject"):
                 raise Decided(verdict)
             if verdict == "return":
                 return
@@ -191,6 +191,7 @@ class Model:
         (r"meta (mark|priority) set meta \w+ map @(\w+)", _set_by_itself),
         (r"meta (mark|priority) set (\S+)", _set),
         (r"meta mark 0(?= )", lambda _, packet: packet.registers["mark"] == 0),
+        (r"meta priority 0:0(?= )", lambda _, packet: packet.registers["priority"] == 0),
         (r"meta mark @(\w+)", _mark_in),
         (r"meta priority \. meta mark @(\w+)", _within),
         (r"meta l4proto (!= )?\{ ([^}]*) \}", _protocols),
@@ -201,7 +202,7 @@ class Model:
         (r"tcp flags & \(syn \| ack\) != syn", _middle),
         (r"counter", lambda *_: True),
         (r"reject with icmpx admin-prohibited", lambda *_: "reject"),
-        (r"(accept|return|(?:jump|goto) \w+)", lambda _, __, verdict: verdict),
+        (r"(accept|drop|return|(?:jump|goto) \w+)", lambda _, __, verdict: verdict),
     )
 
 

@@ -81,6 +81,9 @@ def _between(ranges: Ranges, mesh_id: MeshId) -> str:
     rules = ["ct state related accept", "ct direction reply ct state established accept"]
     for end in ("daddr", "saddr"):
         rules += outside_of_endpoints(end, ranges.tunnel, mesh_id)
+    # Who is unknown may have joined elsewhere just now: nothing is said, and tried again it passes.
+    rules += ["meta mark set 0", *_to("customer", "daddr"), "meta mark 0 drop"]
+    rules += ["meta priority set 0:0", *_from("customer", "saddr"), "meta priority 0:0 drop"]
     rules += ["jump judge0", f"{_MIDDLE} jump judge1", "goto reject_it"]
     return "".join(f"{rule}\n" for rule in rules)
 

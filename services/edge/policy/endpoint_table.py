@@ -89,6 +89,8 @@ class InboundBook:
             "meta mark set ip6 saddr map @class6",
             f"meta l4proto {{ tcp, udp }} {key} . th dport vmap @ported",
             f"meta l4proto != {{ tcp, udp }} {key} vmap @portless",
+            # A stranger may be a brother that joined just now: tried again it passes.
+            f"meta mark {STRANGERS} counter drop",
             "counter reject with icmpx admin-prohibited",
         ]
         listed = "".join(f"{rule}\n" for rule in rules)
