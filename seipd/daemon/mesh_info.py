@@ -252,6 +252,10 @@ class DaemonInfo:
         """Take a server's signed address fact."""
         self._gossip.learn(fact)
 
+    def moved(self, public_address: str) -> None:
+        """Take that others reach this server elsewhere now."""
+        self._public_address = public_address
+
     def wireguard_endpoint(self) -> str:
         """Return ``host:port`` of this server's WireGuard."""
         return place_text(self._public_address, self._wireguard.status().listen_port)

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 HIDDEN = "none"
 """What is configured where other servers reach this one at no address of its own."""
+FOUND = "STUN"
+"""The source of a public address that nobody gave."""
 ANYWHERE = "0.0.0.0"  # noqa: S104 (a comparison)
 ANYWHERE6 = "::"
 
@@ -52,7 +54,13 @@ async def with_public_address(settings: Settings, servers: Iterable[Address] = (
             "the router in front of this server picks a port for each whom it talks to: others"
             " reach it only at ports that the router forwards"
         )
-    return dataclasses.replace(settings, public_address=seen.host)
+    sources = {**settings.sources, "public_address": FOUND}
+    return dataclasses.replace(settings, public_address=seen.host, sources=sources)
+
+
+def is_found(settings: Settings) -> bool:
+    """Say whether the public address was found by STUN, and may be another one tomorrow."""
+    return settings.sources.get("public_address") == FOUND
 
 
 def peers_stun_servers(peers_file: Path, mesh_id: MeshId, port: int) -> list[Address]:

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
     from seipd.daemon.layers.ground import Ground
+    from seipd.daemon.own_address import AddressWatch
     from services.authority.serversecrets.service import SecretsService
 
 
-def ddns_of(ground: Ground, held: SecretsService) -> DdnsService:
+def ddns_of(ground: Ground, held: SecretsService, watch: AddressWatch | None) -> DdnsService:
     """Return what keeps this server's address at a name; nothing is started."""
     settings = ground.settings
 
@@ -27,6 +28,8 @@ def ddns_of(ground: Ground, held: SecretsService) -> DdnsService:
         """Look anew each time: it may change while the daemon runs."""
         if settings.public_address == HIDDEN:
             return ""
+        if watch is not None:
+            return watch.host
         return public_address_of(settings.public_address, settings.bind_address)
 
     def may_reach(place: IPv4Address | IPv6Address) -> bool:

@@ -16,7 +16,7 @@ from seipd.daemon.layers.naming import (
 )
 from seipd.daemon.layers.punching import punch_of
 from seipd.daemon.layers.relaying import Relaying, relaying_of
-from seipd.daemon.layers.stun import stun_of
+from seipd.daemon.layers.stun import address_watch_of, stun_of
 from seipd.daemon.layers.watching_zone import missing_of
 from services.edge.acl.service import AclService
 from services.edge.auth.service import AuthService
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from seipd.daemon.layers.base import BaseLayer
     from seipd.daemon.layers.ground import Ground
     from seipd.daemon.layers.mesh import MeshLayer
+    from seipd.daemon.own_address import AddressWatch
     from seipd.daemon.telling_address6 import Address6Teller
     from seipd.daemon.telling_ports import PortTeller
     from services.base.ledger.service import LedgerService
@@ -63,6 +64,7 @@ class EdgeLayer:
     resolver: ResolverService
     dns: DnsService
     ddns: DdnsService
+    address_watch: AddressWatch | None
     certifying: Certifying
     relaying: Relaying
     punch: PunchService
@@ -90,7 +92,7 @@ def edge_of(
     gossip.subscribe_addresses(lambda server_id: peering.address_learnt(ServerId(server_id)))
     resolver = resolver_of(ground, base)
     dns = dns_of(ground, base, authority.zone_keys, gossip, resolver)
-    stun = stun_of(ground)
+    stun, address_watch = stun_of(ground), address_watch_of(ground, gossip)
     acl = AclService(ledger=ledger)
     policy = PolicyService(
         ledger=ledger,
@@ -114,7 +116,8 @@ def edge_of(
         stun=stun,
         resolver=resolver,
         dns=dns,
-        ddns=ddns_of(ground, mesh.secrets),
+        ddns=ddns_of(ground, mesh.secrets, address_watch),
+        address_watch=address_watch,
         certifying=certifying_of(
             ground, base, gossip, hurry=dns.hurry, missing=missing_of(ground, base, gossip, dns)
         ),

@@ -45,11 +45,14 @@ def front_of(
 ) -> Front:
     """Make the front; ``all_services`` is the list that it tells the health of, filled later."""
     info = info_of(ground, base, authority, mesh, edge)
+    if edge.address_watch is not None:
+        edge.address_watch.on_change.append(info.moved)
     api = ApiServices(
         ledger=base.ledger,
         author=base.author,
         enroll=authority.enroll,
         governance=authority.governance,
+        tree=authority.tree,
         ipam=authority.ipam,
         ballots=authority.ballots,
         recovery=authority.recovering.shares,

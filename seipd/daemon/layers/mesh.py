@@ -114,19 +114,23 @@ def gossip_of(ground: Ground, base: BaseLayer, fetcher: HttpTileFetcher) -> Goss
         backbone_of=lambda server_id: backbone_of(ledger, server_id),
         is_inner=lambda host: is_inner(ground.mesh_id, ground.ranges, meant_by(host)),
     )
-    gossip.announce(
-        Advertisement(
-            host=host_of(settings, ground.charter, ground.own),
-            http_port=settings.http_port,
-            wireguard_port=settings.wireguard_port,
-            region=ground.own.region,
-        )
-    )
+    host = host_of(settings, ground.charter, ground.own)
+    gossip.announce(advertisement_of(settings, ground.own, host))
     ledger.on_cosign(gossip.send_cosign)
     ledger.mind_clock(gossip.clock_trouble)
     # Gossip tells when the others were asked how long this server's own feed is.
     ledger.wait_for_others()
     return gossip
+
+
+def advertisement_of(settings: Settings, own: ServerCertificate, host: str) -> Advertisement:
+    """Return what the others are told of where this server is."""
+    return Advertisement(
+        host=host,
+        http_port=settings.http_port,
+        wireguard_port=settings.wireguard_port,
+        region=own.region,
+    )
 
 
 def host_of(settings: Settings, charter: Charter, own: ServerCertificate) -> str:
