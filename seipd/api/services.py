@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from services.authority.rootkeys.rotation import RotationService
     from services.authority.rootkeys.service import RootKeysService
     from services.authority.serversecrets.service import SecretsService
+    from services.authority.tree.service import TreeService
     from services.authority.trust.enrolments import Enrolments
     from services.authority.trust.service import TrustService
     from services.base.attestation.certifying import CertifiedHere, Certifier
@@ -98,6 +99,7 @@ class ApiServices:
     enroll: EnrollService
     governance: GovernanceService
     ballots: BallotService
+    tree: TreeService
     ipam: IpamService
     recovery: RecoveryService
     root_recovery: RootRecovery

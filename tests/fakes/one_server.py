@@ -27,6 +27,7 @@ from services.authority.rootkeys.seen import RootSeen
 from services.authority.rootkeys.service import RootKeysService
 from services.authority.serversecrets.service import SecretsService
 from services.authority.serversecrets.store import SecretStore
+from services.authority.tree.service import TreeService
 from services.authority.trust.enrolments import Enrolments
 from services.authority.trust.service import TrustService
 from services.base.attestation.anchors import vendor_roots
@@ -233,6 +234,8 @@ class OneServer:
         )
 
     async def _begin_api(self) -> None:
+        self.tree = TreeService(ledger=self.ledger)
+        await self.tree.start()
         self.told = Told()
         self.relays = relay_directory(self.ledger, self.told, self.clock)
         await self.relays.start()
@@ -259,6 +262,7 @@ class OneServer:
             enroll=self.enroll,
             governance=self.governance,
             ballots=self.ballots,
+            tree=self.tree,
             ipam=self.ipam,
             recovery=self.recovery,
             root_recovery=self.root_recovery,

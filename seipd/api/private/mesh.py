@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -24,27 +23,25 @@ class Heartbeat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 async def _peers(call: Call) -> Reply:
     node = own_node(call)
-    state, mesh_id = call.services.ledger.state, call.services.ledger.mesh_id
-
-    nodes = state.scan("tree")
-
-    def scan() -> list[dict[str, Any]]:
-        found = [
-            {
-                "node_id": key,
-                "name": one["name"],
-                "address": one["address"],
-                "address6": str(tunnel6(mesh_id, parse_address(one["address"]))),
-                "wireguard_key": one["wireguard_key"],
-                "path": "server",
-            }
-            for _, key, one in nodes
-            if one["parent"] == node["parent"] and "address" in one
-        ]
-        return sorted(found, key=lambda one: one["name"])
-
-    listed = [one for one in await asyncio.to_thread(scan) if one["node_id"] != call.match("node")]
-    return {"peers": listed[:MAX_LISTED], "total": len(listed)}
+    mesh_id = call.services.ledger.mesh_id
+    found = [
+        (key, one)
+        for key, one in await call.services.tree.children(node["parent"])
+        if "address" in one and key != call.match("node")
+    ]
+    found.sort(key=lambda row: str(row[1]["name"]))
+    listed = [
+        {
+            "node_id": key,
+            "name": one["name"],
+            "address": one["address"],
+            "address6": str(tunnel6(mesh_id, parse_address(one["address"]))),
+            "wireguard_key": one["wireguard_key"],
+            "path": "server",
+        }
+        for key, one in found[:MAX_LISTED]
+    ]
+    return {"peers": listed, "total": len(found)}
 
 
 async def _node_status(call: Call) -> Reply:

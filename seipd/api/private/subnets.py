@@ -34,9 +34,8 @@ class RouteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def carried_for(call: Call) -> Reply:
     """Answer with the routers of the caller's customer; a router hears whom it carries for."""
     node = own_node(call)
-    found = await asyncio.to_thread(
-        _of_customer, call.services.ledger.state.scan("tree"), node["parent"]
-    )
+    of_customer = await call.services.tree.children(node["parent"])
+    found = [(key, one) for key, one in of_customer if "address" in one]
     routers = [
         {
             "node_id": node_id,
@@ -71,10 +70,6 @@ def own_node(call: Call) -> Node:
     if node is None or node["kind"] != "endpoint":
         raise NotFoundError(f"there is no endpoint {node_id}")
     return node
-
-
-def _of_customer(nodes: Iterable[tuple[str, str, Node]], customer: str) -> list[tuple[str, Node]]:
-    return [(key, one) for _, key, one in nodes if one["parent"] == customer and "address" in one]
 
 
 async def _list(call: Call) -> Reply:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -118,17 +117,9 @@ async def _children(call: Call) -> Reply:
         raise NotFoundError(f"there is no node {node_id}")
     cursor = call.query("cursor")
 
-    nodes = state.scan("tree")
-
-    def scan() -> list[dict[str, Any]]:
-        found = [
-            {"node_id": key, **node}
-            for _, key, node in nodes
-            if node["parent"] == node_id and key > cursor
-        ]
-        return sorted(found, key=lambda one: one["node_id"])[: MAX_LISTED + 1]
-
-    listed = await asyncio.to_thread(scan)
+    found = [row for row in await call.services.tree.children(node_id) if row[0] > cursor]
+    found.sort(key=lambda row: row[0])
+    listed = [{"node_id": key, **node} for key, node in found[: MAX_LISTED + 1]]
     more = len(listed) > MAX_LISTED
     listed = listed[:MAX_LISTED]
     return {"children": listed, "cursor": listed[-1]["node_id"] if more else None}

@@ -22,6 +22,7 @@ from services.authority.rootkeys.rotating import DAY_MS
 from services.authority.rootkeys.rotation import RotationService
 from services.authority.rootkeys.seen import RootSeen
 from services.authority.rootkeys.service import RootKeysService
+from services.authority.tree.service import TreeService
 from services.base.signing.keys_client import GrpcKeys
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 class AuthorityLayer:
     """What decides; all of it by records."""
 
+    tree: TreeService
     ipam: IpamService
     governance: GovernanceService
     ballots: BallotService
@@ -56,6 +58,7 @@ def authority_of(ground: Ground, base: BaseLayer) -> AuthorityLayer:
     rotation = rotation_of(ground, base, root_keys)
     recovering = recovering_of(ground, base, root_keys, rotation)
     return AuthorityLayer(
+        tree=TreeService(ledger=ledger),
         ipam=ipam,
         governance=governance,
         ballots=ballots,
