@@ -6,17 +6,21 @@ import logging
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from seipd.agent.background import MAX_STATUS_BYTES
 from seipd.agent.paths.places import Places
 from seipd.agent.paths.proved import ProvedPeers
 from seipd.agent.paths.rawport import RawPort
 from seipd.agent.paths.relays import RelayWork
 from seipd.agent.paths.rendezvous import Rendezvous
-from seipd.agent.paths.service import Paths
+from seipd.agent.paths.service import MAX_PATHS, Paths
 from seipd.agent.paths.talking import Talkers
 from seipd.agent.paths.watching import PathWatch
+from seipd.agent.peerlines import SERVER
 from seipd.agent.routes.book import EMPTY
 from seipd.agent.routes.marks import FWMARK
-from services.edge.punch.messages import What
+from services.base.storage.files import read_private
+from services.edge.punch.messages import SignalCode, What
+from services.kernel import canonical
 from services.kernel.errors import SeipdError
 from services.runtime.nft import Nft, is_available
 from services.runtime.tasks import TaskOwner
@@ -131,6 +135,8 @@ class PathWork:
             logger.warning("%s", error)
             self.why_none = str(error)
             return
+        for address in left_behind(self._state):
+            self.rendezvous.signal(address, SignalCode.RESTARTED)
         self.rendezvous.subscribe_changed(self._on_changed)
         self._outside.on_change.append(self._on_network)
         self._outside.on_mapped.append(lambda _: self._places.changed())
@@ -190,3 +196,14 @@ class PathWork:
 
     async def _on_network(self, change: Change) -> None:
         self._paths.network_changed()
+
+
+def left_behind(state: AgentState) -> list[str]:
+    """Return the tunnel addresses of those who may still send to an agent that was killed."""
+    try:
+        data = read_private(state.run / "status.json", max_bytes=MAX_STATUS_BYTES)
+        held = canonical.decode_object(data)["paths"]["held"]
+        found = [str(one["address"]) for one in held if one["path"] != SERVER]
+    except (SeipdError, OSError, KeyError, TypeError):
+        return []
+    return found[:MAX_PATHS]

@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from services.edge.punch.messages import PORT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-KEPT_S: Final = 300
+KEPT_S: Final = 30
+"""How long a path is kept after that is for whoever wants it."""
 MAX_NOTED: Final = 4096
 
 
@@ -60,7 +63,7 @@ class Talkers:
         self._firewall.run(f"table inet {self._table}\ndelete table inet {self._table}\n")
 
     def addresses(self) -> list[str]:
-        """Return the destinations of the last five minutes.
+        """Return the destinations of the last half minute.
 
         Raises:
             SeipdError: nftables refused, or the table was deleted.
@@ -92,6 +95,8 @@ def table_text(table: str, interface: str, networks: Iterable[str]) -> str:
         f"  set v6 {{ type ipv6_addr; {flags} }}\n"
         "  chain out {\n"
         "    type filter hook postrouting priority 10; policy accept;\n"
+        # What measures a path is no wish for one.
+        f"    udp sport {PORT} udp dport {PORT} return\n"
         f"{rules}"
         "  }\n"
         "}\n"

@@ -23,6 +23,7 @@ def test_the_table_notes_what_goes_into_the_tunnel_and_touches_no_packet():
     text = table_text("t", "wg-0", ("10.64.0.0/10", "172.16.0.0/22", "fd00::/64"))
     assert 'oifname "wg-0" ip daddr { 10.64.0.0/10, 172.16.0.0/22 } update @v4' in text
     assert 'oifname "wg-0" ip6 daddr { fd00::/64 } update @v6' in text
+    assert "udp sport 51941 udp dport 51941 return" in text
     assert "drop" not in text
     assert "policy accept" in text
 
