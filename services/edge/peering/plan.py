@@ -39,12 +39,13 @@ MTU = 1420
 
 
 def interface_plan(
-    mesh_id: MeshId, ranges: Ranges, own: ServerCertificate, subnets: Sequence[str] = ()
+    mesh_id: MeshId, ranges: Ranges, own: ServerCertificate, subnets: Sequence[str] | None = None
 ) -> InterfacePlan:
     """Return the addresses and routes of this server's interface.
 
     ``subnets`` lie behind endpoints: packets from the tunnel go there, this server's own do not, so
-    that no approval takes its own network from it.
+    that no approval takes its own network from it. None where they are not known yet: what is there
+    of them stays.
     """
     tunnel, backbone = own_tunnel_address(own.slices), IPv4Address(own.backbone)
     own_tunnel6, own_backbone6 = tunnel6(mesh_id, tunnel), backbone6(mesh_id, backbone)
@@ -66,7 +67,9 @@ def interface_plan(
         network = IPv4Network(text)
         routes.append(Route(destination=text, source=str(tunnel)))
         routes.append(Route(destination=str(slice6(mesh_id, network)), source=str(own_tunnel6)))
-    side = SideTable(routes=tuple(Route(destination=text) for text in subnets))
+    side = None
+    if subnets is not None:
+        side = SideTable(routes=tuple(Route(destination=text) for text in subnets))
     return InterfacePlan(
         addresses=addresses, routes=tuple(routes), mtu=MTU, forwarding=True, side=side
     )

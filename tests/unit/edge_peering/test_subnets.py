@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.base.ledger.author import Author
+from services.edge.peering.plan import interface_plan
 from services.kernel.ids import node_id_of, parse_key
 from services.kernel.records import record_from_value
 from tests.fakes.neighbour import hand_over
@@ -84,6 +85,15 @@ async def test_what_was_approved_before_a_start_is_there_after_it(one, others) -
     assert routes(device) == routes(far_device) == [LAN]
     for one_peering in (peering, far):
         await one_peering.stop()
+
+
+async def test_a_start_leaves_the_routes_that_are_there_until_it_knows(one) -> None:
+    charter = one.ledger.charter
+    own = charter.server(one.ledger.server_id)
+    assert interface_plan(one.ledger.mesh_id, charter.genesis.ranges, own).side is None
+    peering, device = await peering_of(one.ledger)
+    assert device.plans[-1].side is not None
+    await peering.stop()
 
 
 async def test_a_subnet_goes_with_its_endpoint_to_another_server_and_back(one, others) -> None:
