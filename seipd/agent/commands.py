@@ -105,6 +105,9 @@ def up(context: click.Context, /, **wanted: Any) -> None:  # noqa: ANN401 (tunne
         click.echo(f"up: {mesh['tunnel_address']} on {tunnel.interface} ({running['backend']})")
         if running["dns"] is not None and running["dns"]["state"] == "failed":
             click.echo(f"names of the mesh are not found here: {running['dns']['why']}", err=True)
+        if wishes.exit_node:
+            told = "nothing goes out until there is a path to it; seip status tells"
+            click.echo(f"the exit node is {wishes.exit_node}: {told}", err=True)
 
 
 @click.command()
