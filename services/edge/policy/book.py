@@ -59,6 +59,7 @@ class PolicyBook:
         self._drawn: dict[str, tuple[tuple[str, str], ...]] = {}
         self._numbers: dict[str, int] = {}
         self._last = 0
+        self._endpoint_count = 0
         self._levels: int | None = 1
         self.elements = Elements(MAPS)
 
@@ -82,13 +83,15 @@ class PolicyBook:
     @property
     def endpoint_count(self) -> int:
         """How many endpoints have an address."""
-        return sum("address" in node for node in self._nodes.values())
+        return self._endpoint_count
 
     def put_node(self, node_id: str, node: Node | None) -> None:
         """Take what a node is now; None where it is gone."""
         old = self._nodes.pop(node_id, None)
         if old is not None and old["parent"] is not None:
             self._below[old["parent"]].discard(node_id)
+        self._endpoint_count -= old is not None and "address" in old
+        self._endpoint_count += node is not None and "address" in node
         if node is not None:
             if node["parent"] is not None:
                 self._below.setdefault(node["parent"], set()).add(node_id)
