@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from seipd.agent.answer import peers_of
@@ -17,6 +18,7 @@ from seipd.agent.private_api import PrivateApi
 from seipd.agent.proving import Prover
 from seipd.agent.reporting import report_lie
 from seipd.agent.trustlines import BELIEVED, PROVEN, REFUSED
+from services.kernel.addr import assignable, slice_of
 from services.kernel.errors import SeipdError
 from services.kernel.ids import parse_key
 
@@ -32,7 +34,7 @@ AGAIN_S: Final = (5.0,) * 12 + (60.0,)
 AT_ONCE: Final = 48
 """So many peers are proved before anything goes to them."""
 STALE_S: Final = 600.0
-UNLISTED_S: Final = 30.0
+UNLISTED_S: Final = 300.0
 MAX_UNLISTED: Final = 1024
 
 
@@ -97,7 +99,8 @@ class ProvedPeers:
         if found in self._listed:
             return found
         now_s = self._clock.monotonic_s()
-        if now_s >= self._unlisted_s.get(address, 0.0) and len(self._unlisted_s) < MAX_UNLISTED:
+        is_due = now_s >= self._unlisted_s.get(address, 0.0)
+        if is_due and _may_be_endpoint(address) and len(self._unlisted_s) < MAX_UNLISTED:
             self._unlisted_s[address] = now_s + UNLISTED_S
             self.changed()
         return None
@@ -202,6 +205,14 @@ class ProvedPeers:
         self._why[address] = judged["why"]
         if judged["trust"] == REFUSED:
             self._wanted.discard(address)
+
+
+def _may_be_endpoint(address: str) -> bool:
+    """Servers have the first addresses of each slice; what has no IPv4 address is none of ours."""
+    if ":" in address:
+        return False
+    found = IPv4Address(address)
+    return assignable(slice_of(found), found)
 
 
 def _peer_of(one: dict[str, Any] | None) -> Peer | None:

@@ -321,9 +321,7 @@ class Paths:
     def _follow(self, held: Held, effects: list[Effect]) -> None:
         for effect in effects:
             self._do(held, effect)
-        self._tunnels.is_hurried = any(
-            one.path.phase is Phase.SHAKING for one in self._held.values()
-        )
+        self._tunnels.is_hurried |= held.path.phase is Phase.SHAKING
         if held.path.is_busy:
             self._news.set()
 
@@ -355,6 +353,8 @@ class Paths:
                 self._follow(held, held.path.tick(now_s))
                 if held.path.is_over(now_s):
                     self._forget(held)
+            phases = {held.path.phase for held in self._held.values()}
+            self._tunnels.is_hurried = Phase.SHAKING in phases
             if any(held.path.is_busy for held in self._held.values()):
                 await asyncio.sleep(TICK_FAST_S)
                 continue
