@@ -115,6 +115,20 @@ async def test_an_exit_leads_out_and_not_into_private_networks(net, carrier) -> 
     assert not reaches(far, PUBLIC, STRANGER)
 
 
+async def test_what_this_machine_hands_on_by_itself_goes_on(net, carrier) -> None:
+    """A container behind a port of the tunnel's address, as Docker has it."""
+    router, _, far = net
+    await carrier.carry(Carried(subnets=(LAN,), members=(MEMBER,)))
+    router.run("nft", "add table ip d")
+    router.run("nft", "add chain ip d c { type nat hook prerouting priority dstnat; }")
+    assert reaches(far, "10.64.0.10", STRANGER)
+    router.run("nft", f"add rule ip d c ip daddr 10.64.0.10 ip protocol icmp dnat to {OTHER_HOST}")
+    router.run("nft", "add chain ip d f { type filter hook forward priority -5; }")
+    router.run("nft", f"add rule ip d f ip daddr {OTHER_HOST} counter")
+    assert reaches(far, "10.64.0.10", STRANGER)
+    assert "packets 1 " in router.run("nft", "list", "chain", "ip", "d", "f")
+
+
 async def test_who_uses_a_subnet_gets_answers_from_there_and_nothing_else(net, carrier) -> None:
     router, _, far = net
     ip("-n", far.name, "addr", "add", "192.168.99.9/32", "dev", "eth0")

@@ -48,12 +48,18 @@ class SubnetCarrier:
         if not carried.is_router and not carried.uses:
             await self.end()
             return ""
-        text = ruleset(self._interface, mesh_id=self._mesh_id, inner=self._inner, carried=carried)
         try:
+            ways = await _ways([*carried.subnets, *(OUTSIDE if carried.is_exit else ())])
+            text = ruleset(
+                self._interface,
+                mesh_id=self._mesh_id,
+                inner=self._inner,
+                carried=carried,
+                ways=ways,
+            )
             if text != self._text or not await asyncio.to_thread(self._is_there):
                 await asyncio.to_thread(self._run, text)
                 self._text = text
-            ways = await _ways([*carried.subnets, *(OUTSIDE if carried.is_exit else ())])
         except SeipdError as error:
             return str(error)
         return await asyncio.to_thread(self._set, carried, ways)

@@ -69,8 +69,12 @@ def ruleset(
     mesh_id: MeshId,
     inner: Sequence[str],
     carried: Carried,
+    ways: Iterable[str] = (),
 ) -> str:
-    """Return the commands that put the table in place of the one before, in one transaction."""
+    """Return the commands that put the table in place of the one before, in one transaction.
+
+    ``ways`` are the interfaces that lead to what is carried.
+    """
     tunnel = f'"{interface}"'
     own = [parse_address(text) for text in carried.members]
     sets = [
@@ -95,7 +99,7 @@ def ruleset(
             "ip6 saddr != @inner6 drop",
         ),
         *([_marking(tunnel, carried.port)] if carried.port else ()),
-        *(_carrying(tunnel, is_exit=carried.is_exit) if carried.is_router else ()),
+        *(_carrying(tunnel, ways, is_exit=carried.is_exit) if carried.is_router else ()),
     ]
     body = "\n".join([*sets, *chains])
     return f"{removal(interface)}table inet {table_name(interface)} {{\n{body}\n}}\n"
@@ -110,12 +114,14 @@ def _marking(tunnel: str, port: int) -> str:
     )
 
 
-def _carrying(tunnel: str, *, is_exit: bool) -> list[str]:
+def _carrying(tunnel: str, ways: Iterable[str], *, is_exit: bool) -> list[str]:
+    begun = [f'iifname "{one}" drop' for one in sorted(ways)]
     outside = ("ip daddr != @private4 accept", "ip6 daddr != @private6 accept")
     return [
         _chain(
             "inwards",
             "ct state established,related accept",
+            "ct status dnat accept",  # this machine itself says where that goes: its containers
             f"oifname {tunnel} drop",
             "ip saddr != @members4 drop",
             "ip6 saddr != @members6 drop",
@@ -128,7 +134,7 @@ def _carrying(tunnel: str, *, is_exit: bool) -> list[str]:
             "outwards",
             "tcp flags syn tcp option maxseg size set rt mtu",
             "ct state established,related accept",
-            "drop",
+            *begun,
         ),
         _chain(
             "forward",
