@@ -24,6 +24,7 @@ _NETWORK = (
     ("--relay-port", "PORT", "the relay, udp; the 256 ports after it, too [9103]"),
     ("--relay-enabled", "BOOL", "carry for endpoints that find no direct way [true]"),
     ("--stun-port", "PORT", "STUN, udp [3478]"),
+    ("--stun-alternate-address", "ADDR", "a second address of this machine, for RFC 5780"),
     ("--stun-servers", "ADDR,...", "asked for the public address where none is given"),
     ("--dns-port", "PORT", "DNS, udp and tcp [53]"),
     ("--dns-upstreams", "ADDR,...", "asked for endpoints: name servers, or none [the machine's]"),
