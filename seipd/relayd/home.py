@@ -11,7 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from services.authority.relays.introductions import introduced, introduction_from_text
+from services.authority.relays.introductions import (
+    check_place,
+    introduced,
+    introduction_from_text,
+)
 from services.base.crypto.agreement import x25519_public
 from services.base.crypto.signatures import SigningKey, generate_signing_key
 from services.base.storage.files import make_private_dir, read_private, write_atomic
@@ -136,7 +140,9 @@ class RelayHome:
         held = self._held_introduction()
         if held is not None and made(held.made_ms) == held:
             return held.text()
-        text = made(now_ms).text()
+        fresh = made(now_ms)
+        check_place(fresh, ())
+        text = fresh.text()
         write_atomic(self._folder / INTRODUCTION, text.encode("ascii"))
         return text
 
