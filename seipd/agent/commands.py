@@ -150,8 +150,8 @@ def status(context: click.Context) -> int:
     """Show how the tunnel does; exit 1 where it is not connected."""
     from seipd.agent.background import STALE_HANDSHAKE_S, read_status
     from seipd.agent.hostdns.keeping import names_line
-    from seipd.agent.peer_commands import peers_if_up
-    from seipd.agent.peerlines import known_peers, print_peers
+    from seipd.agent.peer_commands import peers_if_up, print_peers
+    from seipd.agent.peerlines import known_peers
     from seipd.agent.rules_line import rules_line
 
     state = _state(context)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from seipd.agent.peerlines import path_line, print_peers, with_paths
+from seipd.agent.peerlines import COLUMNS, path_line, peer_rows, with_paths
 from seipd.agent.trustlines import REFUSED, WAITING
-from seipd.cli.output import print_json, progress
+from seipd.cli.output import print_json, print_table, progress
 from services.kernel.errors import ForbiddenError, NotFoundError, SeipdError
 
 if TYPE_CHECKING:
@@ -72,6 +72,11 @@ def ping(context: click.Context, *, name: str, count: int) -> int:
     if after["path"] != before["path"]:
         click.echo(path_line(after), err=True)
     return status
+
+
+def print_peers(listed: list[dict[str, Any]]) -> None:
+    """Print the table of peers."""
+    print_table(COLUMNS, peer_rows(listed))
 
 
 async def fetch_peers(context: click.Context, state: AgentState) -> list[dict[str, Any]]:

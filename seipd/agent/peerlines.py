@@ -8,6 +8,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 SERVER: Final = "server"
+COLUMNS: Final = (
+    "name",
+    "address",
+    "path",
+    "latency",
+    "handshake",
+    "in",
+    "out",
+    "trust",
+    "why",
+)
 _NO_TRAFFIC: Final = "nothing was sent to it lately"
 _SHOWN: Final = ("endpoint", "last_handshake_seconds", "rx_bytes", "tx_bytes")
 
@@ -48,12 +59,9 @@ def path_line(peer: Mapping[str, Any]) -> str:
     return f"{name} through the server{took}{why}"
 
 
-def print_peers(listed: Iterable[Mapping[str, Any]]) -> None:
-    """Print the table."""
-    from seipd.cli.output import print_table
-
-    columns = ["name", "address", "path", "latency", "handshake", "in", "out", "trust", "why"]
-    print_table(columns, [_row(one) for one in listed])
+def peer_rows(listed: Iterable[Mapping[str, Any]]) -> list[tuple[object, ...]]:
+    """Return the rows under ``COLUMNS``."""
+    return [_row(one) for one in listed]
 
 
 def _joined(

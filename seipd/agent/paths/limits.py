@@ -18,7 +18,8 @@ ALIVE_EACH_S: Final = 2.0
 QUIET_EACH_S: Final = 0.5
 QUIET_S: Final = 2.5
 DEAD_S: Final = 5.0
-MOVED_DEAD_S: Final = 1.5
+MOVED_DEAD_S: Final = 0.5
+"""From another network: what still answers does so by then; meanwhile nothing may come through."""
 RELAY_DEAD_S: Final = 12.0
 """More than twice the keepalive of a relayed peer."""
 COMPARE_EACH_S: Final = 30.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from seipd.agent.peerlines import known_peers, path_line, print_peers, with_paths
+from seipd.agent.peer_commands import print_peers
+from seipd.agent.peerlines import known_peers, path_line, with_paths
 
 PEER = {"node_id": "n2", "name": "e2", "address": "10.64.0.11", "trust": "proven", "why": ""}
 HELD = {
