@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from seipd.lab import net
 from tests.fakes.labs import lab_of
 
 if TYPE_CHECKING:
@@ -157,6 +158,20 @@ def reaches(lab: Lab, source: str, target: str) -> bool:
     host = lab.plan.host(source)
     command = [*host.enter(), "ping", "-c", "1", "-W", "1", lab.tunnel_address(target)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_a_server_that_dies_interrupts_no_direct_path(lab: Lab) -> None:
+    server, endpoints = lab.plan.servers[0], lab.plan.endpoints
+    with pinging(lab, "e1", "e2") as counts:
+        wait_for(lambda: both(lab, "direct"), SOON_S)
+        for one in endpoints:
+            net.partition(one, server)
+        time.sleep(8)
+        shown = json.loads(lab.seip(endpoints[0], "status", "--json"))["peers"]
+        assert [(one["name"], one["path"]) for one in shown] == [("e2", "direct")]
+    net.heal([*endpoints, server])
+    assert counts["sent"] - counts["back"] <= 1
+    wait_for(lambda: reaches(lab, "e1", "e2"), SOON_S)
 
 
 def test_an_agent_that_ends_lets_the_other_go_back_to_the_server_at_once(lab: Lab) -> None:

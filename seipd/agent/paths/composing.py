@@ -123,13 +123,12 @@ class PathWork:
     async def begin(self) -> None:
         """Speak with the server, and have paths where they are wanted and can be had.
 
-        Raises:
-            SeipdError: the tunnel has no address.
+        Where they can't, all goes over the server, and the status says why.
         """
-        await self.rendezvous.start()
-        if self._mode != MESH:
-            return
         try:
+            await self.rendezvous.start()
+            if self._mode != MESH:
+                return
             self._port.open(self._wireguard.status().listen_port)
         except SeipdError as error:
             logger.warning("%s", error)
