@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from services.authority.trust import view as trust_view
 from services.edge.dns.service import DnsService
+from services.edge.relay.service import RelayService
 from services.edge.resolver.service import ResolverService
 from services.edge.stun.service import StunService
 from services.kernel.service import HealthState
@@ -17,6 +18,8 @@ from services.runtime.looplag import LoopLagService
 
 if TYPE_CHECKING:
     from seipd.api.services import ApiServices
+
+RELAY_STATES = ("usable", "suspended", "down", "full")
 
 
 def render_metrics(services: ApiServices) -> bytes:
@@ -47,11 +50,14 @@ def render_metrics(services: ApiServices) -> bytes:
             _resolver(service, registry)
         elif isinstance(service, StunService):
             _stun(service, registry)
+        elif isinstance(service, RelayService):
+            _relay(service, registry)
     Counter(
         "seipd_endpoint_reports",
         "False things that endpoints say they were shown",
         registry=registry,
     ).inc(services.reports.count)
+    _relays(services, registry)
     _gossip(services, registry)
     return generate_latest(registry)
 
@@ -74,6 +80,32 @@ def _resolver(service: ResolverService, registry: CollectorRegistry) -> None:
     flight.set(service.flight_count)
     cached = Gauge("seipd_resolver_cached", "Answers kept", registry=registry)
     cached.set(service.cached_count)
+
+
+def _relay(service: RelayService, registry: CollectorRegistry) -> None:
+    status = service.status()
+    sessions = Gauge("seipd_relay_sessions", "Sessions at this relay now", registry=registry)
+    sessions.set(status.sessions)
+    what = "What this relay carried for endpoints"
+    Counter("seipd_relay_carried_bytes", what, registry=registry).inc(status.carried_bytes)
+    asked = Counter(
+        "seipd_relay_asked", "Wishes for a session by what became", ["came"], registry=registry
+    )
+    for name, count in status.asked.items():
+        asked.labels(name).inc(count)
+    in_kernel = Gauge("seipd_relay_kernel", "1 where the kernel carries", registry=registry)
+    in_kernel.set(status.path == "kernel")
+
+
+def _relays(services: ApiServices, registry: CollectorRegistry) -> None:
+    known = Gauge("seipd_relays", "Relays known here", ["state"], registry=registry)
+    states = collections.Counter(one.why_not or "usable" for one in services.relays.all())
+    for state in RELAY_STATES:
+        known.labels(state).set(states[state])
+    reports = services.relays.reports
+    told = Counter("seipd_relay_reports", "Reports on relays", ["came"], registry=registry)
+    told.labels("taken").inc(reports.taken_count)
+    told.labels("refused").inc(reports.refused_count)
 
 
 def _stun(service: StunService, registry: CollectorRegistry) -> None:

@@ -34,6 +34,10 @@ class Probes:
         """Take what came of asking once."""
         self._held.setdefault(relay_id, deque(maxlen=KEPT)).append(round_trip_ms)
 
+    def is_known(self, relay_id: str) -> bool:
+        """Say whether a relay was asked before."""
+        return relay_id in self._held
+
     def is_down(self, relay_id: str) -> bool:
         """Say whether a relay did not answer of late."""
         last = list(self._held.get(relay_id, ()))[-MISSED_FOR_DOWN:]

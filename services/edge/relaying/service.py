@@ -47,6 +47,7 @@ LOOK_OVER_S: Final = 15.0
 MIN_TELL_S: Final = 60.0
 RENEW_S: Final = 6 * 3600.0
 ASKED_AT_ONCE: Final = 8
+ASK_LOOK_S: Final = 5.0
 
 
 class Gossip(Protocol):
@@ -272,13 +273,18 @@ class RelayingService:
             await asyncio.sleep(LOOK_S)
 
     async def _ask_forever(self, ask: Callable[[Relay], Awaitable[float | None]]) -> None:
-        turn = 0
+        turn, asked_s = 0, self._clock.monotonic_s() - INTERVAL_S
         while True:
-            for relay in self._to_ask(turn):
+            relays = self._to_ask(turn)
+            if self._clock.monotonic_s() - asked_s >= INTERVAL_S:
+                turn, asked_s = turn + 1, self._clock.monotonic_s()
+            else:
+                # In between those that nobody asked yet: whoever is new is known soon.
+                relays = [one for one in relays if not self._probes.is_known(one.relay_id)]
+            for relay in relays:
                 self._probes.put(relay.relay_id, await ask(relay))
-            self._is_news = True
-            turn += 1
-            await asyncio.sleep(INTERVAL_S)
+                self._is_news = True
+            await asyncio.sleep(ASK_LOOK_S)
 
     def _to_ask(self, turn: int) -> list[Relay]:
         own_id = self._ledger.server_id

@@ -181,6 +181,16 @@ async def test_a_relay_that_lives_learns_who_has_left(public, operator, server, 
     assert server.relays.get(RELAY).why_not == ""
 
 
+async def test_the_relays_and_the_reports_are_counted(operator, private, server, members) -> None:
+    await register(operator, server)
+    (_, headers), _ = members
+    await post(private, "/api/relay/report", json.dumps({"report": {}}), **headers)
+    text = await (await operator.get("/metrics")).text()
+    assert 'seipd_relays{state="usable"} 1.0' in text
+    assert 'seipd_relays{state="suspended"} 0.0' in text
+    assert 'seipd_relay_reports_total{came="refused"} 1.0' in text
+
+
 async def test_the_command_line_registers_lists_finds_and_retires(seipd, server) -> None:
     done = await seipd("relay", "register", introduction(server), "--customer", "default", "--json")
     assert json.loads(done.stdout)["relay_id"] == RELAY
