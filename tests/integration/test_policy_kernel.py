@@ -1,0 +1,187 @@
+"""The kernel itself judges packets by compiled tables, and answers as the ACL does."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.edge.policy.compiling import table_name, whole_table
+from services.kernel.addr import default_ranges, tunnel_range6
+from tests.fakes.policies import StillState
+from tests.unit.edge_policy.policy_kit import ENDPOINTS, MESH, TREE, address, book_of, expected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+TABLES = 12
+# Of protocols without ports, what comes back is an answer to the kernel: they are not asked here.
+PROBES = ((6, 22), (6, 443), (17, 53), (1, 0))
+TRAFFIC = ("any", "tcp", "udp", "icmp", "tcp/22", "tcp/443", "tcp/1-100", "udp/50-60", "tcp/22-443")
+SENDER = r"""
+import json, select, socket, struct, sys, time
+source_mac, router_mac = (bytes.fromhex(one.replace(":", "")) for one in sys.argv[1:])
+line = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+line.bind(("c0", 0))
+def summed(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF
+def frame(number, saddr, daddr, protocol, port, six, is_middle):
+    family = socket.AF_INET6 if six else socket.AF_INET
+    ends = socket.inet_pton(family, saddr) + socket.inet_pton(family, daddr)
+    mark = struct.pack("!I", number)
+    if protocol == 6:
+        flags = 16 if is_middle else 2
+        head = struct.pack("!HHIIBBHHH", 40000, port, number, 0, 80, flags, 1000, 0, 0)
+        at = 16
+    elif protocol == 17:
+        head, at = struct.pack("!HHHH", 40000, port, 12, 0) + mark, 6
+    else:
+        head, at = struct.pack("!BBHI", 128 if six else 8, 0, 0, number), 2
+    pseudo = b"" if protocol == 1 else ends + struct.pack("!IHH", len(head), 0, protocol)
+    head = head[:at] + struct.pack("!H", summed(pseudo + head)) + head[at + 2 :]
+    if six:
+        outer, kind = struct.pack("!IHBB", 6 << 28, len(head), protocol, 64) + ends, 0x86DD
+    else:
+        outer = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(head), 0, 0, 64, protocol, 0) + ends
+        outer = outer[:10] + struct.pack("!H", summed(outer)) + outer[12:]
+        kind = 0x0800
+    return router_mac + source_mac + struct.pack("!H", kind) + outer + head
+def number_in(data):
+    six = data[12:14] == b"\x86\xdd"
+    protocol, inner = (data[20], data[54:]) if six else (data[23], data[34:])
+    at = {6: 4, 17: 8, 1: 4, 58: 4}.get(protocol)
+    if at is None or (protocol in (1, 58) and inner[0] not in (8, 128)):
+        return None
+    return struct.unpack("!I", inner[at : at + 4])[0]
+def collect(limit_s):
+    while select.select([line], [], [], limit_s)[0]:
+        data, where = line.recvfrom(2000)
+        if where[2] != socket.PACKET_OUTGOING and (number := number_in(data)) is not None:
+            came.add(number)
+came = set()
+for packets in map(json.loads, sys.stdin):
+    came.clear()
+    for number, packet in enumerate(packets):
+        line.send(frame(number, *packet))
+        collect(0)
+    collect(0.3)
+    print(json.dumps(sorted(came)), flush=True)
+"""
+
+
+def run(*words: str, text: str | None = None) -> str:
+    done = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def mac_of(namespace: str, device: str) -> str:
+    (link,) = json.loads(run("ip", "-n", namespace, "-j", "link", "show", device))
+    return link["address"]
+
+
+@pytest.fixture
+def router() -> Iterator[tuple[str, str]]:
+    """A host that sends back what comes in, by the same interface, and a neighbour of it."""
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces need root")
+    names = tuple(f"pol{os.getpid() % 100_000}{end}" for end in "rc")
+    one, other = names
+    try:
+        for name in names:
+            run("ip", "netns", "add", name)
+        link = ("link", "add", "seip0", "type", "veth", "peer", "name", "c0", "netns", other)
+        run("ip", "-n", one, *link)
+        for name, device, host in ((one, "seip0", 1), (other, "c0", 2)):
+            run("ip", "-n", name, "link", "set", device, "up")
+            run("ip", "-n", name, "addr", "add", f"192.0.2.{host}/24", "dev", device)
+            six = f"2001:db8::{host}/64"
+            run("ip", "-n", name, "addr", "add", six, "dev", device, "nodad")
+        for route, gateway in (
+            (str(default_ranges().tunnel), "192.0.2.2"),
+            (str(tunnel_range6(MESH)), "2001:db8::2"),
+        ):
+            run("ip", "-n", one, "route", "add", route, "via", gateway, "dev", "seip0")
+            mac = mac_of(other, "c0")
+            run("ip", "-n", one, "neigh", "add", gateway, "lladdr", mac, "dev", "seip0")
+        for setting in (
+            "ipv4.ip_forward=1",
+            "ipv6.conf.all.forwarding=1",
+            "ipv4.conf.all.rp_filter=0",
+            "ipv4.conf.seip0.rp_filter=0",
+            "ipv4.conf.seip0.send_redirects=0",
+            "ipv4.icmp_ratelimit=0",
+        ):
+            run("ip", "netns", "exec", one, "sysctl", "-qw", f"net.{setting}")
+        yield one, other
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+
+def passes(state, source, target, probe, six, is_middle) -> bool:
+    back = is_middle and expected(state, target, source, (6, 40_000))
+    return back or expected(state, source, target, probe)
+
+
+def test_the_kernel_answers_as_the_acl_does(router: tuple[str, str]) -> None:
+    one, other = router
+    macs = (mac_of(other, "c0"), mac_of(one, "seip0"))
+    command = ["ip", "netns", "exec", other, sys.executable, "-c", SENDER, *macs]
+    rng = random.Random(7)  # noqa: S311 (failures repeat)
+    ends = list(TREE)
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as sender:
+        assert sender.stdin is not None
+        assert sender.stdout is not None
+        for _ in range(TABLES):
+            rules = [
+                (rng.choice(("allow", "deny")), *rng.choices(ends, k=2), rng.choice(TRAFFIC))
+                for _ in range(rng.randrange(12))
+            ]
+            state = StillState(TREE, rules)
+            text = whole_table(
+                book_of(state), interface="seip0", ranges=default_ranges(), mesh_id=MESH
+            )
+            run("ip", "netns", "exec", one, "nft", "-f", "-", text=text)
+            asked = [
+                (source, target, probe, six, is_middle)
+                for source, target in itertools.permutations(ENDPOINTS, 2)
+                for probe in PROBES
+                for six in (False, True)
+                # What is no first packet of TCP may be an answer.
+                for is_middle in ((False, True) if probe == (6, 443) else (False,))
+            ]
+            packets = [
+                (
+                    address(state, source, six=six),
+                    address(state, target, six=six),
+                    58 if six and probe[0] == 1 else probe[0],
+                    probe[1],
+                    six,
+                    is_middle,
+                )
+                for source, target, probe, six, is_middle in asked
+            ]
+            sender.stdin.write(json.dumps(packets) + "\n")
+            sender.stdin.flush()
+            came = set(json.loads(sender.stdout.readline()))
+            wrong = [
+                (*question, number in came, rules)
+                for number, question in enumerate(asked)
+                if (number in came) is not passes(state, *question)
+            ]
+            assert wrong == []
+        sender.stdin.close()
+    listed = run("ip", "netns", "exec", one, "nft", "list", "tables")
+    assert listed == f"table inet {table_name('seip0')}\n"
