@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 2.0
 LOOK_OVER_S: Final = 15.0
+LOOK_SHARE: Final = 50
+"""Looking takes at most one part in so many of the time."""
 MIN_TELL_S: Final = 60.0
 RENEW_S: Final = 6 * 3600.0
 ASKED_AT_ONCE: Final = 8
@@ -266,10 +268,15 @@ class RelayingService:
         self.hurry()
 
     async def _look_forever(self) -> None:
+        gap_s = LOOK_S
         while True:
             self.tell()
-            if self._is_news or self._clock.monotonic_s() - self._looked_s >= LOOK_OVER_S:
+            begun_s = self._clock.monotonic_s()
+            since_s = begun_s - self._looked_s
+            if since_s >= LOOK_OVER_S or (self._is_news and since_s >= gap_s):
                 self.look()
+                # In a large mesh there is always news, and a look takes its time.
+                gap_s = LOOK_SHARE * (self._clock.monotonic_s() - begun_s)
             await asyncio.sleep(LOOK_S)
 
     async def _ask_forever(self, ask: Callable[[Relay], Awaitable[float | None]]) -> None:
