@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seipd.agent.hostdns.keeping import WAITING
+from seipd.agent.paths.talking import remove_leftover_talkers
 from seipd.agent.policy import remove_leftover_table
 from seipd.agent.routes.carrying import clear_leftovers
 from services.base.storage.files import make_private_dir, read_private
@@ -103,6 +104,7 @@ async def remove_tunnel(state: AgentState, interface: str, keys: AgentKeys) -> b
     """Remove an interface of ours that a killed agent left behind, and what goes with it."""
     await asyncio.to_thread(clear_leftovers, interface, state.run)
     await asyncio.to_thread(remove_leftover_table, interface)
+    await asyncio.to_thread(remove_leftover_talkers, interface)
     return await remove_leftover(
         interface=interface, run_dir=state.run, public_key=keys.wireguard_public
     )

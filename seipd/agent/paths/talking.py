@@ -6,13 +6,18 @@ is no nftables, nobody knows who is talked to.
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from services.edge.punch.messages import PORT
+from services.kernel.errors import SeipdError
+from services.runtime.nft import Nft, is_available
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+logger = logging.getLogger(__name__)
 
 KEPT_S: Final = 30
 """How long a path is kept after that is for whoever wants it."""
@@ -73,6 +78,19 @@ class Talkers:
             listed = self._firewall.read(f"list set inet {self._table} {name}")
             found += addresses_in(listed)
         return found
+
+
+def remove_leftover_talkers(interface: str) -> None:
+    """Remove the table that a killed agent left."""
+    if not is_available():
+        return
+    nft = Nft()
+    try:
+        Talkers(nft, interface).end()
+    except SeipdError as error:
+        logger.info("who was talked to is still noted: %s", error)
+    finally:
+        nft.close()
 
 
 def table_text(table: str, interface: str, networks: Iterable[str]) -> str:
