@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 
 import msgspec
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.authority.relays.introductions import PREFIX, introduction_from_text
 from services.authority.relays.usage import MAX_USAGE_BYTES, Usage, open_usage, signed_usage
 from services.base.crypto.signatures import SigningKey
+from services.edge.relaying.lifesigns import parse_lifesign
 from services.edge.relaying.reports import (
     MAX_SKEW_MS,
     Granted,
@@ -160,3 +163,24 @@ def test_the_statement_has_one_spelling_and_keeps_its_size() -> None:
 def test_any_bytes_are_a_statement_or_an_error_of_ours(data: bytes) -> None:
     with pytest.raises(SeipdError):
         open_usage(data, MESH, RELAY.public_key)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=50),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner),
+    max_leaves=8,
+)
+
+
+@given(json_values, st.sampled_from([*value()]))
+def test_any_json_is_a_report_a_sign_of_life_or_an_error_of_ours(data, name: str) -> None:
+    for read in (parse_report, parse_lifesign):
+        for said in (data, {**value(), name: data}):
+            with contextlib.suppress(SeipdError):
+                read(said)
+
+
+@given(st.text(max_size=100) | st.binary(max_size=200).map(lambda one: PREFIX + b64u_encode(one)))
+def test_any_text_is_an_introduction_or_an_error_of_ours(text: str) -> None:
+    with pytest.raises(SeipdError):
+        introduction_from_text(text)
