@@ -19,6 +19,7 @@ from seipd.agent.hostdns.keeping import WAITING
 from seipd.agent.paths.talking import remove_leftover_talkers
 from seipd.agent.policy import remove_leftover_table
 from seipd.agent.routes.carrying import clear_leftovers
+from seipd.agent.state import MAX_STATUS_BYTES
 from services.base.storage.files import make_private_dir, read_private
 from services.edge.wireguard.choose import remove_leftover
 from services.kernel import canonical
@@ -33,7 +34,6 @@ STALE_HANDSHAKE_S = 180
 UP_TIMEOUT_S = 20.0
 NAMES_TIMEOUT_S = 5.0
 DOWN_TIMEOUT_S = 10.0
-MAX_STATUS_BYTES = 1 << 18
 
 
 def read_status(state: AgentState) -> dict[str, Any] | None:

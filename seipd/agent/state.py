@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_FILE_BYTES = 1 << 20
+MAX_STATUS_BYTES = 1 << 18
 _TOLD = (
     "mesh.json",
     "mesh-ca.pem",

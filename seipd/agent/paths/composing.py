@@ -6,7 +6,6 @@ import logging
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from seipd.agent.background import MAX_STATUS_BYTES
 from seipd.agent.paths.places import Places
 from seipd.agent.paths.proved import ProvedPeers
 from seipd.agent.paths.rawport import RawPort
@@ -18,6 +17,7 @@ from seipd.agent.paths.watching import PathWatch
 from seipd.agent.peerlines import SERVER
 from seipd.agent.routes.book import EMPTY
 from seipd.agent.routes.marks import FWMARK
+from seipd.agent.state import MAX_STATUS_BYTES
 from services.base.storage.files import read_private
 from services.edge.punch.messages import SignalCode, What
 from services.kernel import canonical
