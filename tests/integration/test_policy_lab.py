@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from seipd.lab import net
 from tests.fakes.labs import lab_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from seipd.lab.mesh import Lab
+    from seipd.lab.plan import Host
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -132,6 +134,11 @@ def refused_by(lab: Lab, name: str) -> int:
     return sum(part["counter"]["packets"] for rule in rules for part in rule if "counter" in part)
 
 
+def service_of(lab: Lab, server: Host) -> dict:
+    (row,) = [one for one in lab.status(server)["services"] if one["name"] == "policy"]
+    return row
+
+
 def nft(lab: Lab, name: str, *words: str) -> subprocess.CompletedProcess[str]:
     command = [*lab.plan.host(name).enter(), "nft", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -242,6 +249,12 @@ def test_cli_02_and_04_nothing_of_ours_is_left_and_nothing_of_others_is_touched(
     lab, second = policy_lab, policy_lab.plan.servers[1]
     table = f"seipd_policy_{second.interface}"
     assert nft(lab, second.name, "add", "table", "inet", "somebodys").returncode == 0
+    pid = lab.daemon_pid(second)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    assert table in nft(lab, second.name, "list", "tables").stdout
+    lab.start_server(second)
+    assert service_of(lab, second)["state"] == "ok"
     lab.stop_server(second)
     assert table in nft(lab, second.name, "list", "tables").stdout
     lab.seipd(second, "down")
@@ -249,7 +262,6 @@ def test_cli_02_and_04_nothing_of_ours_is_left_and_nothing_of_others_is_touched(
     # A table of that name that is another's stays, and the daemon says so.
     assert nft(lab, second.name, "add", "table", "inet", table).returncode == 0
     lab.start_server(second)
-    (row,) = [one for one in lab.status(second)["services"] if one["name"] == "policy"]
+    row = service_of(lab, second)
     assert row["state"] == "degraded"
     assert "is not ours" in row["detail"]
-    assert net.namespaces(lab.plan.prefix)

@@ -24,6 +24,10 @@ class Elements:
         """Return a value, or None."""
         return self._held[name].get(key)
 
+    def count(self, name: str) -> int:
+        """Return how many there are of a name."""
+        return len(self._held[name])
+
     def put(self, name: str, key: str, value: str = SET) -> None:
         """Have this element."""
         held = self._held[name]
