@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 
+import msgspec
 import pytest
 
-from services.authority.relays.introductions import introduced
+from services.authority.relays.introductions import introduced, introduction_from_text
+from services.base.ledger.author import Author
 from services.edge.relay.tickets import parse_ticket
 from services.edge.relaying.lifesigns import FRESH_S, signed_lifesign
 from services.kernel.ids import b64u_decode, b64u_encode, relay_id_of
@@ -136,6 +138,34 @@ async def test_rly_04_a_member_that_left_gets_no_ticket(operator, private, serve
     await server.ledger.submit([record])
     status, _ = await post(private, "/api/relay/ticket", json.dumps({"peer": peer}), **headers)
     assert status == 404
+
+
+async def test_who_operates_a_customer_registers_its_relays(public, private, server) -> None:
+    key, _ = await joined(public, server)
+    _, session = await login(public, server, key)
+    headers = {"Authorization": f"Bearer {session['token']}"}
+    ledger = server.ledger
+    customer = ledger.state.get("name", f"{ledger.state.get('mesh', 'root_node')}/default")
+    found = introduction_from_text(introduction(server))
+    body = {
+        "relay": RELAY,
+        "owner": customer,
+        "introduction": msgspec.structs.asdict(found),
+    }
+    member = Author(key=key, mesh_id=ledger.mesh_id, clock=server.clock)
+
+    async def hand_in() -> tuple[int, dict]:
+        record = json.dumps({"record": member.record("relay.register", body).value()})
+        return await post(private, "/api/tree/delta", record, **headers)
+
+    status, refused = await hand_in()
+    assert (status, refused["code"]) == (403, "rejected_unauthorised")
+    grant = {"node": customer, "key": b64u_encode(key.public_key), "capability": "operate"}
+    root = Author(key=server.signer.key, mesh_id=ledger.mesh_id, clock=server.clock)
+    await ledger.submit([root.record("tree.grant", grant)])
+    assert (await hand_in())[0] == 201
+    server.relays.look()
+    assert [one.owner for one in server.relays.all()] == [customer]
 
 
 async def test_rly_10_a_report_that_is_none_is_refused(private, members) -> None:
