@@ -22,6 +22,8 @@ MOVED_DEAD_S: Final = 0.5
 """From another network: what still answers does so by then; meanwhile nothing may come through."""
 RELAY_DEAD_S: Final = 12.0
 """More than twice the keepalive of a relayed peer."""
+BUSY_BYTES: Final = 1000
+"""More than handshakes and keepalives between two looks: the other sends, so the path is wanted."""
 COMPARE_EACH_S: Final = 30.0
 REPOINT_EACH_S: Final = 1.0
 LEAVE_RELAY_S: Final = 10.0

@@ -154,15 +154,14 @@ class PeerPath:
 
     def signalled(self, code: SignalCode, now_s: float) -> list[Effect]:
         """Take a word of the other that came over the servers."""
-        match code:
-            case SignalCode.UP:
-                self._other_up_s = now_s
-                return self.tick(now_s)
-            case SignalCode.RESTARTED:
-                self._fall("the other started anew", now_s, tells=False)
-                self._meetings.soon(now_s)
-            case SignalCode.FALL_BACK:
-                self._fall("the other went back to the server", now_s, tells=False)
+        if code is SignalCode.UP:
+            self._other_up_s = now_s
+            return self.tick(now_s)
+        is_new = code is SignalCode.RESTARTED
+        why = "the other started anew" if is_new else "the other went back to the server"
+        self._fall(why, now_s, tells=False)
+        if is_new:
+            self._meetings.soon(now_s)
         return self._flush()
 
     def device(self, peer: PeerStatus | None, now_s: float) -> list[Effect]:
@@ -171,6 +170,8 @@ class PeerPath:
             return []
         if peer.last_handshake_s and not self._is_up:
             self._is_up, self._up_s = True, now_s
+        if peer.rx_bytes > self._received_bytes + limits.BUSY_BYTES:
+            self._meetings.want(now_s)
         if peer.rx_bytes != self._received_bytes:
             self._received_bytes, self._received_s = peer.rx_bytes, now_s
         self._keep_pointed(peer.endpoint, now_s)

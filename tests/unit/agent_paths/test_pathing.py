@@ -115,6 +115,17 @@ def test_a_path_that_nothing_goes_by_is_closed_after_five_minutes_by_both():
     assert all(side.path.is_over(stage.now_s) for side in stage.sides)
 
 
+def test_a_path_by_which_the_other_sends_alone_stays_open():
+    stage = Stage("open", "open")
+    stage.want()
+    stage.play(5.0)
+    for _ in range(80):
+        stage.want()
+        stage.sides[1].received += 5000
+        stage.play(5.0)
+    assert all([to for _, to in side.history] == ["server", "direct"] for side in stage.sides)
+
+
 def test_one_that_forgot_everything_is_found_again():
     stage = Stage("open", "open")
     stage.want()
