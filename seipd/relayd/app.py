@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from seipd.relayd.following import Follower
 from seipd.relayd.roster import MeshRoster
+from seipd.relayd.unwelcome import Unwelcome
 from services.edge.relay.keys import box_private_key
 from services.edge.relay.service import RelayService
 from services.edge.relay.settings import RelaySettings
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_S: Final = 2.0
 """Until the mesh was reached once it is asked so often."""
+AGAIN_S: Final = 5.0
+"""After a server did not know a key it is asked again so soon."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +47,11 @@ class Plan:
 class RelayCarrier:
     """The relay as the follower needs it; satisfies Carrier."""
 
-    def __init__(self, relay: RelayService, settings: RelaySettings, clock: Clock) -> None:
+    def __init__(
+        self, relay: RelayService, settings: RelaySettings, unwelcome: Unwelcome, clock: Clock
+    ) -> None:
         self._relay = relay
+        self._unwelcome = unwelcome
         self._clock = clock
         self._meter = LoadMeter(
             max_sessions=settings.limits.sessions, capacity_kbits=settings.capacity_kbits
@@ -69,7 +75,8 @@ class RelayCarrier:
         )
 
     def revoked(self, wireguard_key: bytes) -> None:
-        """End what a key takes part in."""
+        """End what a key takes part in; tickets that it has left open nothing any more."""
+        self._unwelcome.add(wireguard_key)
         self._relay.revoked(wireguard_key)
 
     def recheck(self) -> None:
@@ -89,12 +96,12 @@ async def run_relay(plan: Plan) -> None:
         roster.take(plan.home.charter())
     except SeipdError as error:
         logger.warning("the roster that was remembered is of no use: %s", error)
-    settings = settings_of(plan)
+    settings, unwelcome = settings_of(plan), Unwelcome(clock.monotonic_s)
     relay = RelayService(
         settings=settings,
         is_server=roster.is_server,
         # Who left is told by a server: a relay holds no copy of the ledger.
-        is_welcome=lambda _: True,
+        is_welcome=unwelcome.is_welcome,
         why_refused=party_refusals(
             [one for one in (plan.where.host, plan.where.host6) if one],
             port=plan.where.port,
@@ -108,7 +115,7 @@ async def run_relay(plan: Plan) -> None:
         mesh=plan.mesh,
         roster=roster,
         key=plan.key,
-        carrier=RelayCarrier(relay, settings, clock),
+        carrier=RelayCarrier(relay, settings, unwelcome, clock),
         clock=clock,
     )
     await relay.start()
@@ -136,7 +143,9 @@ async def _follow(follower: Follower, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
             await follower.turn()
-            pause_s = INTERVAL_S if follower.state != "not_registered" else FIRST_S
+            is_settled = follower.state != "not_registered"
+            pause_s = INTERVAL_S if is_settled else FIRST_S
+            pause_s = AGAIN_S if follower.doubted else pause_s
         except SeipdError as error:
             logger.warning("%s", error)
         if follower.state != said:

@@ -74,6 +74,8 @@ class Follower:
         self._authorities: dict[str, str] = {}
         self.state = "unknown"
         """What the mesh says of this relay: usable, suspended, not_registered and the like."""
+        self.doubted: frozenset[bytes] = frozenset()
+        """Keys that a server does not know; it may be behind, and they may have just joined."""
 
     async def turn(self) -> None:
         """Ask once: the roster first, then for who left.
@@ -147,8 +149,10 @@ class Follower:
         if answer.status != 200:
             raise WireError(f"a sign of life is refused: {value.get('code')}")
         self.state = str(value.get("state"))
-        for text in value.get("gone", ()):
-            carrier.revoked(parse_key(text))
+        gone = frozenset(parse_key(str(text)) for text in value.get("gone", ()))
+        for key in gone & self.doubted:
+            carrier.revoked(key)
+        self.doubted = gone - self.doubted
 
     async def _learn_servers(self, client: HttpClient, base: str) -> None:
         value = await _get(client, f"{base}/api/servers")

@@ -124,6 +124,10 @@ async def test_registered_it_tells_that_it_lives_and_hears_who_left(server, rela
     relay.carrier.keys = [here, gone]
     await relay.follower.turn()
     assert relay.follower.state == "usable"
+    assert relay.carrier.gone == []
+    assert relay.follower.doubted == {gone}
+    server.clock.shift_ms += 1
+    await relay.follower.turn()
     assert relay.carrier.gone == [gone]
     server.relays.look()
     (known,) = server.relays.all()
