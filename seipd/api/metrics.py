@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from services.authority.trust import view as trust_view
 from services.edge.dns.service import DnsService
+from services.edge.punch.service import PunchService
 from services.edge.relay.service import RelayService
 from services.edge.resolver.service import ResolverService
 from services.edge.stun.service import StunService
@@ -50,6 +51,8 @@ def render_metrics(services: ApiServices) -> bytes:
             _resolver(service, registry)
         elif isinstance(service, StunService):
             _stun(service, registry)
+        elif isinstance(service, PunchService):
+            _punch(service, registry)
         elif isinstance(service, RelayService):
             _relay(service, registry)
     Counter(
@@ -106,6 +109,15 @@ def _relays(services: ApiServices, registry: CollectorRegistry) -> None:
     told = Counter("seipd_relay_reports", "Reports on relays", ["came"], registry=registry)
     told.labels("taken").inc(reports.taken_count)
     told.labels("refused").inc(reports.refused_count)
+
+
+def _punch(service: PunchService, registry: CollectorRegistry) -> None:
+    here = Gauge("seipd_punch_endpoints", "Endpoints that say they are here", registry=registry)
+    here.set(service.here_count)
+    what = "Rendezvous: what endpoints and servers asked for, and what became of it"
+    asked = Counter("seipd_punch_meetings", what, ["outcome"], registry=registry)
+    for outcome, count in service.counters().items():
+        asked.labels(outcome).inc(count)
 
 
 def _stun(service: StunService, registry: CollectorRegistry) -> None:

@@ -75,6 +75,7 @@ class DaemonInfo:
         dns_port: Callable[[], int] = lambda: 0,
         stun_port: Callable[[], int] = lambda: 0,
         relay_port: Callable[[], int] = lambda: 0,
+        hole_punch_port: Callable[[], int] = lambda: 0,
         outside: Outside | None = None,
     ) -> None:
         self._settings = settings
@@ -92,6 +93,7 @@ class DaemonInfo:
         self._dns_port = dns_port
         self._stun_port = stun_port
         self._relay_port = relay_port
+        self._hole_punch_port = hole_punch_port
         self._outside = outside
         self._clock = clock
         self.services: Sequence[Service] = ()
@@ -301,6 +303,7 @@ class DaemonInfo:
             "dns": self._dns_port(),
             "stun": self._stun_port(),
             "relay": self._relay_port(),
+            "hole_punch": self._hole_punch_port(),
         }
 
     def _names_by_key(self) -> dict[str, str]:

@@ -123,7 +123,9 @@ def edge_of(
         ),
         relaying=relaying,
         punch=punch,
-        port_teller=port_teller_of(ground, gossip, dns, stun, lambda: relaying.port),
+        port_teller=port_teller_of(
+            ground, gossip, dns, stun, lambda: relaying.port, lambda: punch.port
+        ),
         address6_teller=address6_teller_of(ground, gossip),
     )
 

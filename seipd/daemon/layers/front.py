@@ -111,6 +111,7 @@ def info_of(
         dns_port=lambda: edge.dns.port,
         stun_port=lambda: edge.stun.port,
         relay_port=lambda: edge.relaying.port,
+        hole_punch_port=lambda: edge.punch.port,
         outside=outside_of(ground, mesh.gossip),
         clock=ground.clock,
     )

@@ -182,6 +182,7 @@ def port_teller_of(
     dns: DnsService,
     stun: StunService,
     relay_port: Callable[[], int],
+    hole_punch_port: Callable[[], int],
 ) -> PortTeller:
     """Return what tells the other servers where this one's services are."""
     settings = ground.settings
@@ -192,7 +193,7 @@ def port_teller_of(
             stun=stun.port,
             relay=relay_port(),
             dns=dns.port,
-            hole_punch=settings.hole_punch_port,
+            hole_punch=hole_punch_port(),
         )
 
     return PortTeller(ports=ports, tell=gossip, clock=ground.clock)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from seipd.daemon.layers.mesh import host_of
 from seipd.daemon.network import HIDDEN
 from services.edge.punch.messages import RelayOffer
-from services.edge.punch.roll import LedgerParties
+from services.edge.punch.roll import LedgerParties, addresses_gone
 from services.edge.punch.service import PunchService, PunchSettings
 from services.edge.stun.answering import Answerer, Askers
 from services.edge.stun.service import ANY4, ANY6, is_here
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from seipd.daemon.layers.base import BaseLayer
     from seipd.daemon.layers.ground import Ground
+    from services.base.ledger.watching import Change
     from services.edge.punch.meetings import Policy
     from services.edge.relaying.offering import RelayOffering
     from services.edge.wireguard.service import WireGuardService
@@ -58,7 +59,7 @@ def punch_of(
     treats it.
     """
     settings = ground.settings
-    return PunchService(
+    punch = PunchService(
         settings=PunchSettings(
             public_hosts=_public_hosts(ground),
             public_port=settings.hole_punch_port,
@@ -74,6 +75,13 @@ def punch_of(
         answer_stun=Answerer(askers=Askers(), places=None, place=0).reply,
         clock=ground.clock,
     )
+
+    def changed(changes: list[Change]) -> None:
+        for address in addresses_gone(changes):
+            punch.gone(address)
+
+    base.ledger.subscribe(["tree"], changed)
+    return punch
 
 
 def _public_hosts(ground: Ground) -> tuple[str, ...]:

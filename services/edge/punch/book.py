@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 SILENT_S: Final = 60.0
 MAX_HERE: Final = 1 << 20
 MAX_PER_HOST: Final = 4
+MAX_TOLD: Final = 256
+"""As many paths as an endpoint has."""
 LOOK_GRACE_S: Final = 1.0
 CHANGED_AGAIN_S: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 ASKS_PER_S: Final = 4.0
@@ -68,6 +70,8 @@ class Presence:
     observed: tuple[bytes, int] | None = None
     asks: Budget | None = None
     meetings: Budget | None = None
+    told_of: OrderedDict[bytes, None] | None = None
+    """Whom it was told to meet, the newest last."""
 
     def may_ask(self, amount: float, now_s: float) -> bool:
         """Say whether it may want something more now."""
@@ -107,6 +111,7 @@ class Book:
         self._here: OrderedDict[str, Presence] = OrderedDict()
         self._by_key: dict[bytes, Presence] = {}
         self._by_node: dict[str, Presence] = {}
+        self._told: dict[bytes, set[str]] = {}
         self._version = first_version
         self._versions = dict.fromkeys(What, first_version)
         self._unheard: Repeats[tuple[str, What]] = Repeats(CHANGED_AGAIN_S, limit=2 * MAX_HERE)
@@ -172,6 +177,24 @@ class Book:
     def is_settled(self, one: Presence, now_s: float) -> bool:
         """Say whether it is known where an endpoint comes from, or not worth waiting for."""
         return one.observed is not None or now_s - one.fresh_s > LOOK_GRACE_S
+
+    def note_told(self, one: Presence, peer: bytes) -> None:
+        """Note that an endpoint was told of another one, and may have a tunnel to it from now on.
+
+        After a restart of the server nobody is noted; then again all versions are others, so that
+        everybody looks for themselves.
+        """
+        told_of = one.told_of = one.told_of if one.told_of is not None else OrderedDict()
+        told_of[peer] = None
+        told_of.move_to_end(peer)
+        self._told.setdefault(peer, set()).add(one.address)
+        if len(told_of) > MAX_TOLD:
+            self._untell(one, told_of.popitem(last=False)[0])
+
+    def told_of(self, address: str) -> list[str]:
+        """Return the nodes here that were told of the endpoint with an address."""
+        found = self._told.get(tunnel_bytes(address), ())
+        return [one.node_id for one in map(self._here.get, sorted(found)) if one is not None]
 
     def changed(
         self, what: What, nodes: Collection[str] | None, now_s: float
@@ -255,6 +278,15 @@ class Book:
             del self._by_key[one.key]
         if self._by_node.get(one.node_id) is one:
             del self._by_node[one.node_id]
+        for peer in one.told_of or ():
+            self._untell(one, peer)
+
+    def _untell(self, one: Presence, peer: bytes) -> None:
+        told = self._told.get(peer)
+        if told is not None:
+            told.discard(one.address)
+            if not told:
+                del self._told[peer]
 
     def _note_heard(self, one: Presence, message: Here) -> None:
         shown = {What.POLICY: message.policy_version, What.PEERS: message.peers_version}

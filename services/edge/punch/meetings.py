@@ -161,6 +161,7 @@ class Meetings:
             side_of(caller), other, held.asked.offers, self._teller.next_serial()
         )
         held.asked = None
+        self._book.note_told(caller, message.peer)
         return [held.answer]
 
     def on_refused(self, server_id: ServerId, message: Refused) -> list[Outgoing]:
@@ -197,6 +198,8 @@ class Meetings:
         self._teller.repeat(told, caller.tunnel, serial, now_s)
         meeting = _Meeting(number=message.counter, made_s=now_s, answer=answer, told=told)
         _remember(self._called, (caller.tunnel, called.tunnel), meeting)
+        self._book.note_told(caller, called.tunnel)
+        self._book.note_told(called, caller.tunnel)
         self.counts["met"] += 1
         return [told, answer]
 
@@ -250,6 +253,7 @@ class Meetings:
         other, serial = side_of(called), self._teller.next_serial()
         told = self._teller.meet(other, one, message.offers, serial)
         self._teller.repeat(told, message.caller, serial, now_s)
+        self._book.note_told(called, message.caller)
         passed = Passed(
             serial=message.serial,
             caller=message.caller,

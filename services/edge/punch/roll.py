@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from services.authority.tree.carriers import carrier_of
 from services.edge.punch.parties import Party
 from services.kernel.ids import parse_key
 
 if TYPE_CHECKING:
-    from services.authority.ports import Ledger
+    from collections.abc import Iterable
+
+    from services.authority.ports import Json, Ledger
+    from services.base.ledger.watching import Change
     from services.kernel.ids import ServerId
+
+_TELLING: Final = ("address", "wireguard_key", "parent")
 
 
 class LedgerParties:
@@ -47,3 +52,16 @@ class LedgerParties:
         """Return the backbone address of a server of the roster."""
         certificate = self._ledger.charter.server(server_id)
         return certificate.backbone if certificate is not None else None
+
+
+def addresses_gone(changes: Iterable[Change]) -> list[str]:
+    """Return the tunnel addresses whose endpoint is gone, or is another one by now."""
+    return [
+        change.old["address"]
+        for change in changes
+        if change.old is not None and "address" in change.old and _is_other(change.old, change.new)
+    ]
+
+
+def _is_other(old: Json, new: Json | None) -> bool:
+    return new is None or any(old.get(name) != new.get(name) for name in _TELLING)

@@ -31,6 +31,7 @@ from services.edge.punch.messages import (
     Refused,
     Signal,
     Signalled,
+    What,
     decode,
     encode,
 )
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     from services.edge.punch.book import Presence
     from services.edge.punch.meetings import Offers, Policy
-    from services.edge.punch.messages import Message, What
+    from services.edge.punch.messages import Message
     from services.edge.punch.parties import Parties
     from services.edge.wireguard.model import PeerStatus
     from services.kernel.clock import Clock
@@ -180,6 +181,12 @@ class PunchService:
         except asyncio.QueueFull:
             # So much is going on that it is simplest to tell everybody at once, in order.
             self._send_all(told)
+
+    def gone(self, address: str) -> None:
+        """Have those who may have a tunnel to an endpoint look whether they still may, soon."""
+        nodes = self._book.told_of(address)
+        if nodes:
+            self.changed(What.PEERS, nodes)
 
     def _on_endpoint(self, data: bytes, address: Address, interface: int) -> None:
         message = self._read(data, address, interface)
