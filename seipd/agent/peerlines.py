@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -45,6 +46,31 @@ def known_peers(
     held = running["paths"]["held"]
     alone = [{name: one[name] for name in ("node_id", "name", "address")} for one in held]
     return with_paths([{**one, "trust": "believed", "why": ""} for one in alone], running)
+
+
+def paths_facts(running: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return what holds for all paths; None where the agent does not run."""
+    if running is None:
+        return None
+    paths = running["paths"]
+    counts = Counter(one["path"] for one in paths["held"])
+    return {
+        "mode": paths["mode"],
+        "why_none": paths["why_none"],
+        "is_symmetric": paths["is_symmetric"],
+        "direct": counts["direct"],
+        "relay": counts["relay"],
+    }
+
+
+def paths_line(facts: Mapping[str, Any]) -> str:
+    """Return the same for people."""
+    if facts["why_none"]:
+        return f"all over the server: {facts['why_none']}"
+    router = ", behind a router that picks a port for each destination"
+    return f"{facts['direct']} direct, {facts['relay']} by relays" + (
+        router if facts["is_symmetric"] else ""
+    )
 
 
 def path_line(peer: Mapping[str, Any]) -> str:

@@ -118,7 +118,7 @@ class PathWork:
             book=book,
             clock=clock,
         )
-        self.why_none = "" if mode == MESH else "hub mode: all goes over the server"
+        self.why_none = "" if mode == MESH else "hub mode"
 
     async def begin(self) -> None:
         """Speak with the server, and have paths where they are wanted and can be had.

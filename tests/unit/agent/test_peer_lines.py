@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from seipd.agent.peer_commands import print_peers
-from seipd.agent.peerlines import known_peers, path_line, with_paths
+from seipd.agent.peerlines import known_peers, path_line, paths_facts, paths_line, with_paths
 
 PEER = {"node_id": "n2", "name": "e2", "address": "10.64.0.11", "trust": "proven", "why": ""}
 HELD = {
@@ -24,7 +24,8 @@ HELD = {
 
 
 def running(*held: dict, why_none: str = "") -> dict:
-    return {"paths": {"why_none": why_none, "held": list(held)}}
+    paths = {"mode": "mesh", "is_symmetric": False, "why_none": why_none, "held": list(held)}
+    return {"paths": paths}
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,9 @@ def test_the_table_tells_path_latency_handshake_and_bytes(capsys):
 def test_direct_paths_are_shown_while_the_server_is_silent():
     (peer,) = known_peers([], running(HELD))
     assert (peer["name"], peer["path"], peer["latency_ms"]) == ("e2", "direct", 2)
+
+
+def test_the_status_says_how_many_paths_there_are_or_why_none():
+    assert paths_line(paths_facts(running(HELD))) == "1 direct, 0 by relays"
+    assert paths_line(paths_facts(running(why_none="hub mode"))) == "all over the server: hub mode"
+    assert paths_facts(None) is None
