@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from seipd.agent.paths.effects import Drop, SetPeer
 from services.edge.wireguard.model import PeerConfig, PeerStatus, canonical_prefixes
-from services.kernel.errors import NotFoundError, SeipdError
+from services.kernel.errors import SeipdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,17 +124,9 @@ class TunnelPeers:
         was_there = key in self._held
         self._held[key] = wish
         config = self._config(order.peer, wish)
-        async with asyncio.TaskGroup() as group:
-            # Both wait in one queue, so the device is told of both in one transaction.
-            group.create_task(self._device.set_peer(config, restates=not wish.is_fresh))
-            if wish.is_fresh and was_there:
-                group.create_task(self._reset(key))
-
-    async def _reset(self, key: bytes) -> None:
-        try:
+        await self._device.set_peer(config, restates=not wish.is_fresh)
+        if wish.is_fresh and was_there:
             await self._device.reset_peer(key)
-        except NotFoundError:
-            logger.debug("a peer went before it was made anew")
 
     def _config(self, peer: Peer, wish: SetPeer) -> PeerConfig:
         own = (f"{peer.address}/32", f"{peer.address6}/128", *self._prefixes_of(peer.address))
