@@ -33,6 +33,8 @@ MAX_FILE_BYTES: Final = 16 << 20
 ASK_S: Final = 8.0
 AGAIN_S: Final = 60.0
 SOON_S: Final = 2.0
+FEWEST_S: Final = 0.25
+"""Between two questions: a server answers 300 a minute."""
 LOOK_S: Final = 5.0
 """Another's firewall may flush every table."""
 
@@ -64,6 +66,8 @@ class AgentPolicy:
         self._trouble = ""
         self._news = asyncio.Event()
         self._tasks = TaskOwner("agent-policy")
+        self._api: PrivateApi | None = None
+        self._at: dict[str, Any] = {}
 
     async def begin(self, home: Home) -> None:
         """Have what was told last, in the place of what a killed agent left; follow the server."""
@@ -93,14 +97,19 @@ class AgentPolicy:
 
     async def _follow(self, home: Home) -> None:
         """Ask when something changed, and now and then."""
-        while True:
-            pause_s = AGAIN_S
-            try:
-                await self._ask(home)
-            except SeipdError as error:
-                logger.info("rules: %s", error)
-                pause_s = SOON_S
-            await self._rest(pause_s)
+        try:
+            while True:
+                pause_s = AGAIN_S
+                try:
+                    await self._ask(home)
+                except SeipdError as error:
+                    logger.info("rules: %s", error)
+                    await self._close()
+                    pause_s = SOON_S
+                await asyncio.sleep(FEWEST_S)
+                await self._rest(pause_s)
+        finally:
+            await self._close()
 
     async def _rest(self, pause_s: float) -> None:
         """Wait for news, and see meanwhile that the table stays."""
@@ -114,9 +123,10 @@ class AgentPolicy:
         self._news.clear()
 
     async def _ask(self, home: Home) -> None:
-        mesh, keys = home.mesh, self._state.keys()
+        mesh = home.mesh
         try:
-            async with asyncio.timeout(ASK_S), PrivateApi(mesh, keys) as api:
+            async with asyncio.timeout(ASK_S):
+                api = await self._session(mesh)
                 told = await api.call("GET", f"/api/mesh/policy?have={self._version}")
         except TimeoutError as error:
             raise UnavailableError("the server does not say what may reach us") from error
@@ -125,6 +135,20 @@ class AgentPolicy:
         await self._have(told)
         data = canonical.encode(told)
         await asyncio.to_thread(write_atomic, self._state.folder / FILE, data)
+
+    async def _session(self, mesh: dict[str, Any]) -> PrivateApi:
+        """Return the session with the server that the endpoint is at: logging in takes long."""
+        at = mesh["server"]
+        if self._api is None or self._at != at:
+            await self._close()
+            self._api, self._at = PrivateApi(mesh, self._state.keys()), at
+            await self._api.__aenter__()
+        return self._api
+
+    async def _close(self) -> None:
+        api, self._api = self._api, None
+        if api is not None:
+            await api.__aexit__(None, None, None)
 
     async def _have(self, told: dict[str, Any]) -> None:
         """Hold to what was told.

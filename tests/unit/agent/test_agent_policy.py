@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -29,14 +28,21 @@ class Server:
     def __init__(self) -> None:
         self.state: StillState | None = StillState(TREE)
         self.calls: list[str] = []
+        self.sessions = 0
 
     def told(self) -> dict:
         assert self.state is not None
         return inbound_of(book_of(self.state), "a1").value()
 
-    @asynccontextmanager
-    async def api(self, mesh, keys):
-        yield self
+    def api(self, mesh, keys):
+        return self
+
+    async def __aenter__(self):
+        self.sessions += 1
+        return self
+
+    async def __aexit__(self, *_):
+        return None
 
     async def call(self, method: str, path: str) -> dict:
         self.calls.append(path)
@@ -53,6 +59,7 @@ def server(monkeypatch):
     monkeypatch.setattr(policy_module, "PrivateApi", made.api)
     monkeypatch.setattr(policy_module, "LOOK_S", 0.02)
     monkeypatch.setattr(policy_module, "SOON_S", 0.02)
+    monkeypatch.setattr(policy_module, "FEWEST_S", 0.0)
     return made
 
 
@@ -113,6 +120,8 @@ async def test_it_holds_to_what_it_is_told_and_follows(server, begun) -> None:
     agent.heard(What.POLICY)
     await until(lambda: lets_in(table, still, "b1", 443))
     assert not lets_in(table, still, "b1", 22)
+    # One session is enough for all of it, as long as the server is the same.
+    assert server.sessions == 1
 
 
 async def test_the_last_word_holds_over_a_restart_with_the_server_away(
