@@ -70,7 +70,7 @@ class Places:
         self._told = told
         self._inquiries: list[Inquiry] = []
         self._changed = asyncio.Event()
-        self._seen: list[Endpoint] = []
+        self._seen: dict[int, Endpoint] = {}
         self._local: list[Interface] = []
         self.is_symmetric = False
 
@@ -80,7 +80,8 @@ class Places:
         return self._local
 
     def changed(self) -> None:
-        """Look again at once."""
+        """Look again at once; what was seen from another network counts no more."""
+        self._seen = {}
         self._changed.set()
 
     async def run(self) -> None:
@@ -120,16 +121,21 @@ class Places:
             await asyncio.sleep(pause_s)
             if all(inquiry.is_done for inquiry in self._inquiries):
                 break
-        found = [inquiry.seen() for inquiry in self._inquiries]
-        self._seen = [(one.host, one.port) for one in found if one is not None]
-        self.is_symmetric = found[0] is not None and found[0].is_symmetric
+        for family, inquiry in enumerate(self._inquiries):
+            found = inquiry.seen()
+            if found is not None:
+                # Without an answer what was seen before stays: answers get lost, too.
+                self._seen[family] = (found.host, found.port)
+                self.is_symmetric = found.is_symmetric if family == 0 else self.is_symmetric
 
     def _heard(self, data: bytes, source: Address) -> None:
         for inquiry in self._inquiries:
             inquiry.heard(data, source)
 
     def _tell(self) -> None:
-        found = candidates_of(self._local, self._port.port, seen=self._seen, mapped=self._mapped())
+        found = candidates_of(
+            self._local, self._port.port, seen=self._seen.values(), mapped=self._mapped()
+        )
         self._told(found, self.is_symmetric)
 
 

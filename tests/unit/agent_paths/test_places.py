@@ -97,3 +97,23 @@ def test_a_machine_with_many_addresses_tells_eight_ipv6_first():
     found = candidates_of(many, 5, seen=(), mapped=None)
     assert len(found) == 8
     assert found[0].endpoint[0] == "2001:db8::5"
+
+
+async def test_a_lost_answer_takes_nothing_back_but_another_network_does():
+    told, answers = [], [("198.51.100.7", 5000)]
+    port = Port(lambda to: answers[0] if ":" not in to[0] else None)
+    found = Places(
+        port=port,
+        interface="seip1",
+        servers=lambda: ["203.0.113.1"],
+        mapped=lambda: None,
+        told=lambda candidates, is_symmetric: told.append([one.endpoint for one in candidates]),
+    )
+    port.attach(None, found._heard)
+    await found.look()
+    answers[0] = None
+    await found.look()
+    assert ("198.51.100.7", 5000) in told[-1]
+    found.changed()
+    await found.look()
+    assert ("198.51.100.7", 5000) not in told[-2] + told[-1]
