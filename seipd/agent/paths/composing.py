@@ -138,7 +138,7 @@ class PathWork:
             self.rendezvous.signal(address, SignalCode.RESTARTED)
         self.rendezvous.subscribe_changed(self._on_changed)
         self._outside.on_change.append(self._on_network)
-        self._outside.on_mapped.append(lambda _: self._places.changed())
+        self._outside.on_mapped.append(lambda _: self._places.hurry())
         self._tasks.spawn(self._places.run(), name="paths-places")
         self._tasks.spawn(self._peers.run(), name="paths-peers")
         await self._paths.begin()
@@ -172,7 +172,7 @@ class PathWork:
     def moved(self) -> None:
         """Take that the endpoint is at another server."""
         self.rendezvous.refresh()
-        self._places.changed()
+        self._places.hurry()
         self._peers.changed()
 
     async def routes_changed(self) -> None:

@@ -79,10 +79,14 @@ class Places:
         """The addresses of this machine with the networks that they lie in."""
         return self._local
 
+    def hurry(self) -> None:
+        """Look again at once."""
+        self._changed.set()
+
     def changed(self) -> None:
         """Look again at once; what was seen from another network counts no more."""
         self._seen = {}
-        self._changed.set()
+        self.hurry()
 
     async def run(self) -> None:
         """Look until cancelled."""
