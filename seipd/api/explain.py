@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from services.authority.tree.carriers import carrier_of
+from services.authority.tree.prefixes import who_carries
 from services.base.ledger.changes import record_hash
 from services.kernel.errors import InputError, NotFoundError
 from services.kernel.hlc import hlc_ms
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 async def explain_thing(services: ApiServices, text: str) -> dict[str, Any]:
     """Explain an address, a hostname, a node id, a server id, an invitation's id or a key.
 
+    An address in a subnet is explained by the endpoint that carries it.
+
     Raises:
         NotFoundError: nothing here is called that.
     """
@@ -32,12 +35,15 @@ async def explain_thing(services: ApiServices, text: str) -> dict[str, Any]:
     invitation = await _find_invitation(services, text)
     if invitation is not None:
         return invitation
-    node_id = await _find_node(services, text)
+    node_id, behind = await _find_node(services, text), {}
+    if node_id is None and (carried := who_carries(services.ledger.state, text)) is not None:
+        behind = {"subnet": carried[0]}
+        node_id = carried[1]
     if node_id is None:
         raise NotFoundError(f"nothing in the mesh is called {text[:80]}")
     node = services.ledger.state.get("tree", node_id)
     since = await record_facts(services, node["record"])
-    return {"what": node["kind"], "node_id": node_id, **node, **since}
+    return {**behind, "what": node["kind"], "node_id": node_id, **node, **since}
 
 
 async def explain_pair(

@@ -127,7 +127,7 @@ def list_routes(context: click.Context) -> None:
 @click.argument("prefix")
 @click.pass_context
 def approve(context: click.Context, *, node: str, prefix: str) -> None:
-    """Let NODE, an id or a tunnel address, carry PREFIX; ``exit`` lets it carry everything."""
+    """Let NODE, a name, address or id, carry PREFIX; ``exit`` lets it carry everything."""
     _post(context, "/api/tree/routes/approve", {"node": node, "route": prefix})
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from seipd.api.finding import find_endpoint
 from seipd.api.routes import Access, Route
 from services.authority.tree.prefixes import EXIT, parse_prefix
 from services.authority.tree.routes import is_approved, routes_of
-from services.kernel.errors import InputError, NotFoundError
-from services.kernel.ids import parse_uuid
+from services.kernel.errors import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ Node = dict[str, Any]
 
 
 class RouteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An endpoint, by its id or its tunnel address, and a prefix or ``exit``."""
+    """An endpoint, by its id, tunnel address or name, and a prefix or ``exit``."""
 
     node: str
     route: str
@@ -107,20 +107,10 @@ async def _withdraw(call: Call) -> Reply:
 async def _submit(call: Call, kind: str) -> Reply:
     asked: RouteRequest = call.body
     route = asked.route if asked.route == EXIT else str(parse_prefix(asked.route))
-    body = {"node": _node_id(call, asked.node), "route": route}
+    node_id = await asyncio.to_thread(find_endpoint, call.services.ledger.state, asked.node)
+    body = {"node": node_id, "route": route}
     (receipt,) = await call.services.ledger.submit([call.services.author.record(kind, body)])
     return {"record_id": receipt.record_id, **body}
-
-
-def _node_id(call: Call, text: str) -> str:
-    """Return the id of an endpoint that is named by its id or its tunnel address."""
-    held: str | None = call.services.ledger.state.get("ipam", text)
-    if held is not None:
-        return held
-    try:
-        return parse_uuid(text)
-    except InputError as error:
-        raise NotFoundError(f"no endpoint holds {text[:60]}") from error
 
 
 ROUTES = (

@@ -112,6 +112,19 @@ def let_go(state: StateWriter, prefix: str) -> None:
     _count(state, ip_network(prefix), -1)
 
 
+def who_carries(state: StateReader, text: str) -> tuple[str, str] | None:
+    """Return the carried prefix that holds an address or a prefix, and the node that carries it."""
+    try:
+        network = ip_network(text)
+    except ValueError:
+        return None
+    for above in _upwards(network):
+        node_id: str | None = state.get("route", str(above))
+        if node_id is not None:
+            return str(above), node_id
+    return None
+
+
 def _count(state: StateWriter, network: Network, step: int) -> None:
     for above in _upwards(network):
         place = str(above)

@@ -62,13 +62,16 @@ async def test_a_subnet_is_offered_approved_used_and_withdrawn(member, seipd) ->
     assert done.returncode == 0, done.stderr
     done = await seipd("tree", "route", "approve", router.node, "exit")
     assert done.returncode == 0, done.stderr
+    explained = json.loads((await seipd("--json", "explain", "192.168.7.77")).stdout)
+    assert (explained["subnet"], explained["name"]) == (LAN, "router")
     (carried,) = (await user.routes())["routers"]
     assert (carried["address"], carried["routes"], carried["exit"]) == (router.address, [LAN], True)
     assert (await user.routes())["members"] == []
     own = await router.routes()
     assert own["own"]["routes"] == [LAN]
     assert sorted(own["members"]) == sorted([router.address, user.address])
-    assert (await seipd("tree", "route", "withdraw", router.address, LAN)).returncode == 0
+    assert (await seipd("tree", "route", "withdraw", "router", LAN)).returncode == 0
+    assert (await seipd("explain", "192.168.7.77")).returncode == 5
     (carried,) = (await user.routes())["routers"]
     assert (carried["routes"], carried["exit"]) == ([], True)
     shown = (await seipd("tree", "route", "ls")).stdout
@@ -78,7 +81,7 @@ async def test_a_subnet_is_offered_approved_used_and_withdrawn(member, seipd) ->
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("approve", "10.64.0.99", LAN), 5, "no endpoint holds 10.64.0.99"),
+        (("approve", "10.64.0.99", LAN), 5, "10.64.0.99"),
         (("approve", "me", "192.168.9.0/24"), 5, "router does not offer 192.168.9.0/24"),
         (("withdraw", "me", LAN), 5, "is not approved"),
         (("approve", "me", "192.168.7.1/24"), 2, "not a prefix"),
