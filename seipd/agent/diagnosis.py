@@ -169,8 +169,7 @@ def peer_findings(peer: PeerFacts) -> list[Finding]:
         "server": f"{peer.name} is reached over the server",
     }
     why = f": {peer.why_path}" if peer.why_path else ""
-    mend = "nothing is wrong" if peer.answers is not False else "seip ping tries it again"
-    path = Finding(code=f"path_{peer.path}", level=NOTE, what=words[peer.path] + why, mend=mend)
+    path = Finding(code=f"path_{peer.path}", level=NOTE, what=words[peer.path] + why, mend="")
     return [*found, path]
 
 
