@@ -6,9 +6,11 @@ a server tells is kept, and looked through when it is used.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
+from seipd.agent.marks import FWMARK
 from services.kernel.places import parse_place
 
 if TYPE_CHECKING:
@@ -18,10 +20,16 @@ _DISCARD_PORT: Final = 9
 
 
 def has_way(host: str) -> bool:
-    """Say whether this machine has a route to an address: asking for one sends nothing."""
+    """Say whether this machine has a route to an address, for packets as WireGuard's own are.
+
+    Asking for one sends nothing.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            # An exit has routes for everything, into the tunnel; only root may pass by them.
+            with contextlib.suppress(PermissionError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, FWMARK)
             sock.connect((host, _DISCARD_PORT))
     except OSError:
         return False

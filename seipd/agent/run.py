@@ -17,13 +17,13 @@ from seipd.agent.home import TunnelHome
 from seipd.agent.hostdns.keeping import WAITING, AskedGateway, ResolverKeeper
 from seipd.agent.hostdns.planning import Wish
 from seipd.agent.hostdns.ways import host_resolver, restore_file
+from seipd.agent.marks import FWMARK
 from seipd.agent.outside import Outside
 from seipd.agent.paths.composing import PathWork
 from seipd.agent.policy import AgentPolicy
 from seipd.agent.proving import certified_server
 from seipd.agent.roaming import Roaming
 from seipd.agent.routes.carrying import SubnetCarrier, clear_leftovers
-from seipd.agent.routes.marks import FWMARK
 from seipd.agent.routes.service import Routes
 from services.base.storage.files import make_private_dir, write_atomic
 from services.edge.wireguard.service import WireGuardService

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from seipd.agent.marks import FWMARK
 from seipd.agent.routes.carrying import SubnetCarrier, clear_leftovers
 from seipd.agent.routes.firewall import Carried
-from seipd.agent.routes.marks import FWMARK
 from services.kernel.ids import MeshId
 from tests.fakes.hosts import Host
 

@@ -6,6 +6,7 @@ import logging
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from seipd.agent.marks import FWMARK
 from seipd.agent.paths.places import Places
 from seipd.agent.paths.proved import ProvedPeers
 from seipd.agent.paths.rawport import RawPort
@@ -16,7 +17,6 @@ from seipd.agent.paths.talking import Talkers
 from seipd.agent.paths.watching import PathWatch
 from seipd.agent.peerlines import SERVER
 from seipd.agent.routes.book import EMPTY
-from seipd.agent.routes.marks import FWMARK
 from seipd.agent.state import MAX_STATUS_BYTES
 from services.base.storage.files import read_private
 from services.edge.punch.messages import SignalCode, What

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from seipd.agent.routes.marks import FWMARK
+from seipd.agent.marks import FWMARK
 from services.edge.wireguard.sidetable import table_of
 from services.kernel.addr import parse_address, tunnel6
 

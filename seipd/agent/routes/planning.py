@@ -5,8 +5,8 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
+from seipd.agent.marks import FWMARK
 from seipd.agent.routes.book import EVERYTHING
-from seipd.agent.routes.marks import FWMARK
 from services.edge.wireguard.model import Route, SideTable
 
 if TYPE_CHECKING:

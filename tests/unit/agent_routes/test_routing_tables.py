@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from seipd.agent.marks import FWMARK
 from seipd.agent.routes.book import EMPTY, RouteBook, Router
-from seipd.agent.routes.marks import FWMARK
 from seipd.agent.routes.planning import side_table
 
 MESH = {
