@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import secrets
 import socket
 import uuid
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from services.base.crypto.agreement import x25519_public
 from services.edge.relay.client import Offer, Phase, RelayClient
 from services.edge.relay.tickets import sign_ticket
-from services.kernel.errors import SeipdError
+from services.kernel.errors import SeipdError, UnavailableError
 
 if TYPE_CHECKING:
     from services.base.crypto.signatures import Signer
@@ -31,6 +32,10 @@ LIFETIME_MS: Final = 60_000
 RATE_KBITS: Final = 64
 MAX_DATAGRAM_BYTES: Final = 1500
 NONCE_BYTES: Final = 16
+
+_NO_WAY: Final = frozenset(
+    {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+)
 
 
 class RelayAsker:
@@ -54,7 +59,12 @@ class RelayAsker:
         self._clock = clock
 
     async def ask(self, relay: Relay) -> float | None:
-        """Return how many milliseconds the answer took; None where there was none."""
+        """Return how many milliseconds the answer took; None where there was none.
+
+        Raises:
+            UnavailableError: ``no_way``: this machine has no way there, which says nothing of the
+                relay.
+        """
         try:
             client = self._client(relay)
         except SeipdError:
@@ -65,7 +75,9 @@ class RelayAsker:
             with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
                 sock.connect((host, relay.port))
                 return await self._exchange(client, sock)
-        except OSError:
+        except OSError as error:
+            if error.errno in _NO_WAY:
+                raise UnavailableError(f"no way to {host}", code="no_way") from error
             return None
 
     def _client(self, relay: Relay) -> RelayClient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from services.edge.relaying.knowing import community_relays, relay_told, relays_
 from services.edge.relaying.lifesigns import Lifesigns
 from services.edge.relaying.probing import INTERVAL_S, Probes, next_to_ask
 from services.edge.relaying.reporting import RelayReports
-from services.kernel.errors import SeipdError
+from services.kernel.errors import SeipdError, UnavailableError
 from services.kernel.ids import ServerId
 from services.kernel.service import Health, HealthState
 from services.mesh.facts.kinds import RELAY
@@ -289,8 +290,9 @@ class RelayingService:
                 # In between those that nobody asked yet: whoever is new is known soon.
                 relays = [one for one in relays if not self._probes.is_known(one.relay_id)]
             for relay in relays:
-                self._probes.put(relay.relay_id, await ask(relay))
-                self._is_news = True
+                with contextlib.suppress(UnavailableError):
+                    self._probes.put(relay.relay_id, await ask(relay))
+                    self._is_news = True
             await asyncio.sleep(ASK_LOOK_S)
 
     def _to_ask(self, turn: int) -> list[Relay]:

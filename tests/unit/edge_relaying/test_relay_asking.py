@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import socket
 
 import pytest
@@ -16,6 +18,7 @@ from services.edge.relaying.asking import RelayAsker
 from services.edge.relaying.finding import Relay
 from services.edge.relaying.probing import ENOUGH, MISSED_FOR_DOWN, Probes, next_to_ask
 from services.edge.relaying.running import raw_relay_id
+from services.kernel.errors import UnavailableError
 from services.kernel.ids import MeshId, relay_id_of
 from services.runtime.clock import SystemClock
 
@@ -86,6 +89,20 @@ async def test_a_relay_that_is_away_does_not_answer(monkeypatch) -> None:
         assert await asker().ask(relay_at(deaf.getsockname()[1])) is None
         port = deaf.getsockname()[1]
     assert await asker().ask(relay_at(port)) is None
+
+
+class NoRoute(socket.socket):
+    """A socket of a machine without a way there."""
+
+    def connect(self, _address) -> None:
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+
+async def test_where_there_is_no_way_nothing_is_said_of_the_relay(monkeypatch) -> None:
+    beyond = dataclasses.replace(relay_at(9103), host="", host6="2001:db8::9")
+    monkeypatch.setattr(asking.socket, "socket", NoRoute)
+    with pytest.raises(UnavailableError):
+        await asker().ask(beyond)
 
 
 def test_three_questions_without_an_answer_are_down_and_one_answer_is_up() -> None:
