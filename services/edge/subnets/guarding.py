@@ -98,6 +98,7 @@ class SubnetBook:
     def __init__(self, mesh_id: MeshId) -> None:
         self._mesh_id = mesh_id
         self._members: dict[str, dict[str, _Member]] = {}
+        self._routers: dict[str, set[str]] = {}
         self._customer_of: dict[str, str] = {}
         self._numbers: dict[str, int] = {}
         self.elements = Elements(SETS)
@@ -126,17 +127,18 @@ class SubnetBook:
         return told
 
     def _concerned(self, one: _Member, *, is_router_news: bool) -> set[str]:
-        members = self._members.get(one.customer, {})
         if is_router_news:
-            return set(members)
-        return {node_id for node_id, member in members.items() if member.is_router}
+            return set(self._members.get(one.customer, ()))
+        return set(self._routers.get(one.customer, ()))
 
     def _put_in(self, node_id: str, member: _Member) -> None:
         customer = member.customer
         members = self._members.setdefault(customer, {})
         self._customer_of[node_id] = customer
         members[node_id] = member
-        if not self._is_guarded(customer):
+        if member.is_router:
+            self._routers.setdefault(customer, set()).add(node_id)
+        if not member.routes and customer not in self._numbers:
             return
         is_first = customer not in self._numbers
         number = self._numbers.setdefault(customer, len(self._numbers) + 1)
@@ -151,6 +153,7 @@ class SubnetBook:
         if customer is None:
             return None
         member = self._members[customer].pop(node_id)
+        self._routers.get(customer, set()).discard(node_id)
         number = self._numbers.get(customer, 0)
         self._drop("owner", member.address, member.address)
         self._drop("owner", _six(self._mesh_id, member), _six(self._mesh_id, member))
@@ -158,11 +161,6 @@ class SubnetBook:
             self._drop("subnet", prefix, prefix)
             self._drop("reach", prefix, f"{number} . {prefix}")
         return member
-
-    def _is_guarded(self, customer: str) -> bool:
-        return customer in self._numbers or any(
-            member.routes for member in self._members[customer].values()
-        )
 
     def _own(self, member: _Member, number: int) -> None:
         for address in (member.address, _six(self._mesh_id, member)):
