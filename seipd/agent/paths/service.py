@@ -77,6 +77,8 @@ class Held:
     excluded: list[bytes] = field(default_factory=list)
     near: tuple[Network, ...] = ()
     """Private networks that the two have in common, by where the servers see them."""
+    is_hopeless: bool = False
+    """Whether the routers on both sides pick a port for each destination."""
     status: PeerStatus | None = None
     echo_ms: float | None = None
     echo_path: str = ""
@@ -200,7 +202,7 @@ class Paths:
             return
         held.near = self._near(meet)
         addresses = [one.endpoint for one in meet.candidates if self._may_send(held, one.endpoint)]
-        is_hopeless = (
+        held.is_hopeless = (
             meet.is_symmetric
             and self._places.is_symmetric
             and not any(":" in host for host, _ in addresses)
@@ -209,7 +211,7 @@ class Paths:
         if self._relays is not None and held.path.path == "relay" and offers:
             self._relays.begin(peer.key, offers)
         now_s = self._now_s()
-        self._follow(held, held.path.meet(addresses, offers, now_s, hopeless=is_hopeless))
+        self._follow(held, held.path.meet(addresses, offers, now_s, hopeless=held.is_hopeless))
 
     def nothing(self, peer: str, why: Why) -> None:
         """A call came to nothing."""

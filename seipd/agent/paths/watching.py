@@ -27,6 +27,7 @@ ECHO_S: Final = 10.0
 UNKNOWN_S: Final = 60.0
 MAX_UNKNOWN: Final = 32
 """Where nobody knows who is talked to, paths to so many are kept."""
+BOTH_PICK: Final = "the routers on both sides pick a port for each destination"
 _SMOOTHING: Final = 0.3
 
 
@@ -147,7 +148,7 @@ def _shown(held: Held, now_s: int) -> dict[str, Any]:
         "name": held.peer.name,
         "address": held.peer.address,
         "path": path.path,
-        "why": path.why,
+        "why": BOTH_PICK if held.is_hopeless and path.path == "relay" else path.why,
         "phase": path.phase.value,
         "latency_us": None if latency_ms is None else round(latency_ms * 1000),
         "endpoint": "" if path.endpoint is None else _place(path.endpoint),
