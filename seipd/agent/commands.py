@@ -149,6 +149,7 @@ def down(context: click.Context, *, interface: str) -> None:
 def status(context: click.Context) -> int:
     """Show how the tunnel does; exit 1 where it is not connected."""
     from seipd.agent.background import STALE_HANDSHAKE_S, read_status
+    from seipd.agent.diagnosis import outside_line
     from seipd.agent.hostdns.keeping import names_line
     from seipd.agent.peer_commands import peers_if_up, print_peers
     from seipd.agent.peerlines import known_peers, paths_facts, paths_line
@@ -176,18 +177,20 @@ def status(context: click.Context) -> int:
         "trust": running["trust"] if running else None,
         "routes": running["routes"] if running else None,
         "policy": running["policy"] if running else None,
+        "outside": running["outside"] if running else None,
         "paths": paths_facts(running),
         "peers": known_peers(peers_if_up(context, state), running) if running else [],
     }
     if _json(context):
         print_json(shown)
     else:
-        apart = ("server", "dns", "trust", "routes", "policy", "paths", "peers")
-        server, dns, trust, routes, policy, paths, peers_shown = map(shown.pop, apart)
+        apart = ("server", "dns", "trust", "routes", "policy", "outside", "paths", "peers")
+        server, dns, trust, routes, policy, outside, paths, peers_shown = map(shown.pop, apart)
         facts = [(key.replace("_", " "), value) for key, value in shown.items()]
         facts.append(("server", f"{server['id']} at {server['endpoint']}"))
         facts.append(("names", names_line(dns)))
         facts += [("paths", paths_line(paths))] if paths else []
+        facts += [("router", outside_line(outside))] if outside else []
         facts += routes_lines(running) if running and routes else []
         facts += [("rules", rules_line(policy))] if policy else []
         print_facts([*facts, *(trust_lines(trust) if trust else ())])

@@ -151,6 +151,15 @@ def outside_findings(reach: Reach, outside: dict[str, Any]) -> list[Finding]:
     ]
 
 
+def outside_line(outside: dict[str, Any]) -> str:
+    """Return for people which port of the router leads here."""
+    held = outside["mapped"]
+    if held is None:
+        return f"opens no port: {outside['why']}"
+    host = f"[{held['host']}]" if ":" in held["host"] else held["host"]
+    return f"{host}:{held['port']} leads here, by {held['by']}"
+
+
 def peer_findings(peer: PeerFacts) -> list[Finding]:
     """Return by which path a peer is reached and why, and what is wrong with it."""
     found = _peer_trust(peer)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from seipd.agent.marks import FWMARK
 from seipd.agent.portmap.mapped import PortMapError
 from services.kernel.errors import WireError
 
@@ -37,8 +39,7 @@ async def ask(
         PortMapError: none came.
     """
     loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.setblocking(False)
+    with _socket() as sock:
         try:
             sock.bind((gateway.own, 0))
             sock.connect((gateway.host, port))
@@ -63,8 +64,7 @@ async def search(
         PortMapError: it gave none.
     """
     loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.setblocking(False)
+    with _socket() as sock:
         try:
             sock.setsockopt(
                 socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(gateway.own)
@@ -85,6 +85,16 @@ async def search(
             raise PortMapError("no router answers to UPnP") from None
         except OSError as error:
             raise PortMapError(f"this network has no UPnP: {error.strerror}") from error
+
+
+def _socket() -> socket.socket:
+    """Return a socket whose packets never go through the tunnel, be that the way to everything."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    sock.setblocking(False)
+    # Without the right to mark there is no tunnel either.
+    with contextlib.suppress(PermissionError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, FWMARK)
+    return sock
 
 
 async def _answer(sock: socket.socket, answer_in: Callable[[bytes], T | None]) -> T:

@@ -12,6 +12,7 @@ from seipd.agent.diagnosis import (
     Reach,
     is_bad,
     outside_findings,
+    outside_line,
     peer_findings,
     reach_findings,
 )
@@ -76,6 +77,12 @@ def test_a_router_that_gives_each_destination_a_port_is_a_note_unless_one_is_map
     assert outside_findings(behind, {"mapped": {"port": 4242}, "why": ""}) == []
     assert outside_findings(WELL, UNMAPPED) == []
     assert not is_bad([finding]), "it works, by a relay"
+
+
+def test_the_status_says_which_port_leads_here_or_why_none() -> None:
+    held = {"by": "PCP", "host": "203.0.113.7", "port": 4242}
+    assert outside_line({"mapped": held, "why": ""}) == "203.0.113.7:4242 leads here, by PCP"
+    assert outside_line(UNMAPPED) == "opens no port: UPnP: no router answers"
 
 
 @pytest.mark.parametrize(
