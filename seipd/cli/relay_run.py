@@ -98,11 +98,13 @@ def _mesh_of(home: RelayHome, mesh: str | None, servers: Sequence[str]) -> Known
     from services.kernel.ids import parse_mesh_id
 
     held = home.mesh()
-    if mesh is None and held is None:
+    if mesh is not None:
+        mesh_id = parse_mesh_id(mesh)
+    elif held is not None:
+        mesh_id = held.mesh_id
+    else:
         raise ConfigError("say which mesh", mend="--mesh ID, as seipd status tells it")
-    mesh_id = parse_mesh_id(mesh) if mesh is not None else held.mesh_id  # type: ignore[union-attr]
-    is_held = held is not None and held.mesh_id == mesh_id
-    remembered = held.servers if held is not None and is_held else ()
+    remembered = held.servers if held is not None and held.mesh_id == mesh_id else ()
     found = tuple(dict.fromkeys((*servers, *remembered)))
     if not found:
         raise ConfigError("say where a server of the mesh is", mend="--server HOST:PORT")
