@@ -135,6 +135,19 @@ async def test_a_subnet_from_its_offer_to_its_withdrawal(server, endpoint) -> No
     assert (user.subnets, user.into(), router.carried.subnets) == ((), [], ())
 
 
+async def test_the_firewall_is_looked_after_while_nothing_changes(server, endpoint) -> None:
+    router = await endpoint("router", advertise=LAN)
+    await router.look()
+    await agree(server)
+    await router.look()
+    router.carried, router.is_away = None, True
+    await router.routes.look(router, router)
+    assert router.carried is None
+    server.clock.shift_ms += 20_000
+    await router.routes.look(router, router)
+    assert router.carried is not None
+
+
 async def test_who_accepts_no_routes_has_none_and_hears_of_it_while_it_runs(
     server, endpoint
 ) -> None:
