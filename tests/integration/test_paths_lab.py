@@ -85,8 +85,8 @@ def test_packets_between_two_go_directly_soon_after_the_first_one(lab: Lab) -> N
     with pinging(lab, "e1", "e2") as counts:
         took_s = wait_for(lambda: both(lab, "direct"), SOON_S)
         time.sleep(1)
-    # The status is written once a second, and the machine may be a busy one.
-    assert took_s <= 3.0 + 2.0
+    # Three seconds, and a second until the status says so; tests share the machine with others.
+    assert took_s <= 3.0 + 5.0
     assert counts["sent"] - counts["back"] <= 1
     shown = json.loads(lab.seip(lab.plan.host("e1"), "status", "--json"))["peers"][0]
     assert (shown["name"], shown["path"], shown["path_why"]) == ("e2", "direct", "")
