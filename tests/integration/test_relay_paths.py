@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
 from contextlib import asynccontextmanager, closing
 
+import msgspec
 import pytest
 
 from services.runtime.tasks import TaskOwner
@@ -21,17 +23,17 @@ MARK = b"not for the relay's eyes " * 8
 
 
 @asynccontextmanager
-async def relayed(*, kernel: bool, host6: str = "", forwards: bool = False):
+async def relayed(*, kernel: bool, host6: str = "", both6: bool = False):
     """Give the relay's host, the relay and both endpoints, their tunnel over it being up."""
     tasks = TaskOwner("test")
-    with three_hosts(forwards=forwards) as (host_a, host_r, host_b):
+    with three_hosts() as (host_a, host_r, host_b):
         relay = RelayProcess(host_r, kernel=kernel)
         a, b = Endpoint(host_a, "10.99.0.1"), Endpoint(host_b, "10.99.0.2")
         try:
             for one, other in ((a, b), (b, a)):
                 one.up(other)
                 tasks.spawn(one.relaying.run(), name="relaying")
-            meet(relay, a, b, host6=host6)
+            meet(relay, a, b, host6=host6, both6=both6)
             await until(lambda: a.told and b.told)
             yield host_r, relay, a, b
         finally:
@@ -41,8 +43,13 @@ async def relayed(*, kernel: bool, host6: str = "", forwards: bool = False):
             relay.kill()
 
 
-def meet(relay: RelayProcess, a: Endpoint, b: Endpoint, *, host6: str = "") -> None:
-    a.relaying.begin(b.public, [relay.offer(a, b)])
+def meet(
+    relay: RelayProcess, a: Endpoint, b: Endpoint, *, host6: str = "", both6: bool = False
+) -> None:
+    if both6:
+        a.relaying.begin(b.public, [relay.offer(a, b, host4="", host6="2001:db8:1::1")])
+    else:
+        a.relaying.begin(b.public, [relay.offer(a, b)])
     if host6:
         b.relaying.begin(a.public, [relay.offer(a, b, host4="", host6=host6)])
     else:
@@ -98,6 +105,25 @@ async def test_a_relayed_tunnel_carries_and_the_relay_reads_nothing(kernel):
 
 
 @pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "program"])
+async def test_iperf3_runs_over_a_relayed_tunnel(kernel):
+    async with relayed(kernel=kernel) as (_, relay, a, b):
+        await tunnel_is_up(a)
+        server = subprocess.Popen(
+            ["ip", "netns", "exec", b.host.name, "iperf3", "-s", "-1", "-B", b.tunnel],
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            await until(lambda: b.tunnel in b.host.run("ss", "-Hltn", "sport = :5201"))
+            told = a.host.run("iperf3", "-J", "-t", "2", "-c", b.tunnel, "-B", a.tunnel)
+            received = msgspec.json.decode(told)["end"]["sum_received"]
+            assert received["bytes"] > 1_000_000
+            assert relay.ask("look")["carried_bytes"] > received["bytes"]
+        finally:
+            server.kill()
+            server.wait()
+
+
+@pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "program"])
 async def test_a_new_port_in_mid_session_is_followed(kernel):
     async with relayed(kernel=kernel) as (_, relay, a, b):
         await tunnel_is_up(a)
@@ -143,6 +169,15 @@ async def test_one_side_by_ipv6_goes_through_the_program():
         await tunnel_is_up(a)
         assert b.pings(3) == 3
         assert relay.ask("look")["passed_packets"] > 0
+
+
+async def test_both_by_ipv6_go_through_the_kernel():
+    async with relayed(kernel=True, host6="2001:db8:2::1", both6=True) as (_, relay, a, b):
+        await tunnel_is_up(a)
+        assert b.pings(3) == 3
+        status = relay.ask("look")
+        assert (status["path"], status["passed_packets"]) == ("kernel", 0)
+        assert status["carried_bytes"] > 1000
 
 
 async def test_the_kernel_forwards_what_is_relayed_and_nothing_else():

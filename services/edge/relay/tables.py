@@ -1,10 +1,10 @@
 """The kernel's part of a relay as text for nftables. Pure.
 
-Each datagram of a bound session is looked up by where it comes from and the port that it comes to;
-that gives the direction, as a mark, and its other addresses hang on the mark. They are put in
-statelessly, so connection tracking knows nothing of it, and taking a direction out of the map cuts
-it at once. What is no WireGuard packet in form passes by, to our sockets; what is one and belongs
-to no session is dropped.
+Each datagram of a bound session is looked up by where it comes from and where to; that gives the
+direction, as a mark, and its other addresses hang on the mark. They are put in statelessly, so
+connection tracking knows nothing of it, and taking a direction out of the map cuts it at once.
+What is no WireGuard packet in form passes by, to our sockets; what is one and belongs to no
+session is dropped.
 
 The look-up also counts, and lets through no more than the rate of that direction.
 """
@@ -24,13 +24,13 @@ FAMILIES: Final = {4: "ip", 6: "ip6"}
 
 _MAPS: Final = ("to_addr", "to_port", "from_addr", "from_port")
 
-# Of a WireGuard packet: the first four bytes, and how long its UDP datagram is.
-_SHAPES: Final = """\
-  @th,64,32 0x04000000 udp length >= 40 goto data
-  @th,64,32 0x01000000 udp length 156 goto data
-  @th,64,32 0x02000000 udp length 100 goto data
-  @th,64,32 0x03000000 udp length 72 goto data
-  @th,64,32 { 0x01000000, 0x02000000, 0x03000000, 0x04000000 } drop"""
+# Where a datagram comes from, and where to.
+_FLOW: Final = "{family} saddr . {family} daddr . udp sport . udp dport"
+_PASS_ON: Final = f"""\
+meta mark set {_FLOW} map @party notrack \
+{{family}} daddr set meta mark map @to_addr \
+udp dport set meta mark map @to_port udp sport set meta mark map @from_port \
+counter name taken accept"""
 
 _TABLE: Final = """\
 table {family} {name} {{
@@ -41,11 +41,11 @@ table {family} {name} {{
   type ifname
  }}
  set by_program {{
-  type {address} . inet_service . inet_service
+  type {address} . {address} . inet_service . inet_service
   size {size}
  }}
  map party {{
-  type {address} . inet_service . inet_service : mark
+  type {address} . {address} . inet_service . inet_service : mark
   size {size}
   flags dynamic
   limit rate 1 kbytes/second counter
@@ -72,29 +72,28 @@ table {family} {name} {{
  }}
  chain pre {{
   type filter hook prerouting priority -310; policy accept;
-  {family} daddr @here udp dport {first}-{last} jump shape
+  udp dport {first}-{last} @th,64,32 0x04000000 udp length >= 40 {pass_on}
+  udp dport {first}-{last} {family} daddr @here jump others
  }}
- chain shape {{
-{shapes}
+ chain others {{
+  @th,64,32 0x04000000 udp length >= 40 goto left
+  @th,64,32 0x01000000 udp length 156 goto handshake
+  @th,64,32 0x02000000 udp length 100 goto handshake
+  @th,64,32 0x03000000 udp length 72 goto handshake
+  @th,64,32 {{ 0x01000000, 0x02000000, 0x03000000, 0x04000000 }} drop
  }}
- chain data {{
-  meta mark set {family} saddr . udp sport . udp dport map @party notrack \
-{family} daddr set meta mark map @to_addr counter name taken accept
-  {family} saddr . udp sport . udp dport @by_program accept
+ chain handshake {{
+  {pass_on}
+  goto left
+ }}
+ chain left {{
+  {flow} @by_program accept
   drop
- }}
- chain forward {{
-  type filter hook forward priority -10; policy accept;
-  meta mark & 0x80000000 == 0x80000000 accept
-  iifname @opened ct state != {{ established, related }} drop
  }}
  chain post {{
   type filter hook postrouting priority 90; policy accept;
-  meta mark & 0x80000000 == 0x80000000 jump rewrite
- }}
- chain rewrite {{
-  udp dport set meta mark map @to_port udp sport set meta mark map @from_port \
-{family} saddr set meta mark map @from_addr meta mark set 0 counter name sent
+  meta mark & 0x80000000 == 0x80000000 {family} saddr set meta mark map @from_addr \
+meta mark set 0 counter name sent
  }}
 }}
 """
@@ -113,7 +112,8 @@ def setup(name: str, first_port: int, last_port: int) -> str:
                 size=MAX_ELEMENTS,
                 first=first_port,
                 last=last_port,
-                shapes=_SHAPES,
+                flow=_FLOW.format(family=family),
+                pass_on=_PASS_ON.format(family=family),
             )
         )
     return "\n".join(made)
@@ -132,8 +132,18 @@ def here(name: str, host: str) -> str:
 
 
 def opened(name: str, family: str, interface: str) -> str:
-    """Return the command for an interface that forwards because of us, and for us alone."""
-    return f'add element {family} {name} opened {{ "{interface}" }}'
+    """Return the commands for an interface that forwards because of us, and for us alone.
+
+    Connections of the inside that go out there get their answers; nobody else gets through. Where
+    nothing was opened there is no such chain, nor the connection tracking that it needs.
+    """
+    chain = f"{family} {name} forward"
+    return f"""\
+add chain {chain} {{ type filter hook forward priority -10 ; policy accept ; }}
+flush chain {chain}
+add rule {chain} meta mark & 0x80000000 == 0x80000000 accept
+add rule {chain} iifname @opened ct state != {{ established, related }} drop
+add element {family} {name} opened {{ "{interface}" }}"""
 
 
 def list_opened(name: str, family: str) -> str:
@@ -226,7 +236,8 @@ def _party(table: str, direction: int, sender: Side, rate_kbits: int, passed_byt
 
 
 def _key(side: Side) -> str:
-    return f"{_text(side.address[0])} . {int(side.address[1])} . {side.place.port}"
+    hosts = f"{_text(side.address[0])} . {_text(side.place.host)}"
+    return f"{hosts} . {int(side.address[1])} . {side.place.port}"
 
 
 def _mark(direction: int) -> str:
