@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 WAN = "198.18.0.0/24"
 PUBLIC = "11.1.0"
 """The WAN addresses of routers that map ports: those refuse to where theirs is for benchmarks."""
-JOINS_AT_ONCE = 4
+JOINS_AT_ONCE = 6
 SECOND_UPLINK_OFFSET = 50
 LAST_CHOICE = 500
 SECOND_ADDRESS_OFFSET = 40
@@ -188,9 +188,17 @@ class NatLab(Lab):
         """Build the network, start the servers, and let all endpoints join side by side."""
         self.prepare()
         self.start_servers(told)
+        endpoints = self.plan.endpoints
+        uses = ("--uses", str(len(endpoints)))
+        tokens = [self.invite(server, "endpoint", *uses) for server in self.plan.servers]
+
+        def join(number: int) -> None:
+            host = endpoints[number]
+            self.seip(host, "join", tokens[number % len(tokens)], "--name", host.name)
+            self.seip(host, "up", "--wireguard-interface", host.interface)
+
         with ThreadPoolExecutor(max_workers=JOINS_AT_ONCE) as pool:
-            homes = [self.plan.server_of(number) for number in range(len(self.plan.endpoints))]
-            list(pool.map(self.join_endpoint, self.plan.endpoints, homes))
+            list(pool.map(join, range(len(endpoints))))
 
     def _settle(self, host: Host, site: Site) -> None:
         net.run("ip", "netns", "add", host.namespace)
