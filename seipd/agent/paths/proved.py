@@ -121,6 +121,8 @@ class ProvedPeers:
 
     def want(self, address: str, *, now: bool = False) -> None:
         """Have this one proved; ``now``: at once, though it was asked for before."""
+        if address not in self._listed:
+            self._is_stale = True
         if address not in self._proved and (now or address not in self._wanted):
             self._wanted.add(address)
             self._news.set()

@@ -133,3 +133,13 @@ async def test_an_address_that_is_not_listed_is_asked_for_once_in_five_minutes(s
     assert peers.address_of("10.64.0.99") is None
     await peers._work()
     assert server.lists == 3
+
+
+async def test_one_that_calls_before_it_is_listed_is_looked_for(stage):
+    server, ear, _, peers = stage
+    await peers._work()
+    server.listed.append(listed(0, KEYS[0]))
+    server.trust["n0"] = "proven"
+    peers.want("10.64.0.10", now=True)
+    await peers._work()
+    assert ("proved", "e0") in ear.heard
