@@ -34,7 +34,8 @@ AGAIN_S: Final = (5.0,) * 12 + (60.0,)
 AT_ONCE: Final = 48
 """So many peers are proved before anything goes to them."""
 STALE_S: Final = 600.0
-UNLISTED_S: Final = 300.0
+UNLISTED_S: Final = 60.0
+UNLISTED_GAP_S: Final = 5.0
 MAX_UNLISTED: Final = 1024
 
 
@@ -78,6 +79,7 @@ class ProvedPeers:
         self._proved: dict[str, Peer] = {}
         self._why: dict[str, str] = {}
         self._unlisted_s: dict[str, float] = {}
+        self._gap_s = 0.0
         self._wanted: set[str] = set()
         self._is_stale = True
         self._news = asyncio.Event()
@@ -99,9 +101,10 @@ class ProvedPeers:
         if found in self._listed:
             return found
         now_s = self._clock.monotonic_s()
-        is_due = now_s >= self._unlisted_s.get(address, 0.0)
+        is_due = now_s >= max(self._unlisted_s.get(address, 0.0), self._gap_s)
         if is_due and _may_be_endpoint(address) and len(self._unlisted_s) < MAX_UNLISTED:
             self._unlisted_s[address] = now_s + UNLISTED_S
+            self._gap_s = now_s + UNLISTED_GAP_S
             self.changed()
         return None
 
