@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, closing
 import msgspec
 import pytest
 
+from services.edge.relay.kernelpath import KernelPath, remove_leftover
 from services.runtime.tasks import TaskOwner
 from tests.fakes.relay_lab import Endpoint, RelayProcess, three_hosts, until
 
@@ -143,7 +144,7 @@ async def test_rly_04_a_revoked_endpoint_is_cut_off_at_once(kernel):
         assert relay.ask("status")["sessions"] == 0
 
 
-async def test_rly_09_a_killed_relay_is_noticed_and_its_table_taken_over_by_the_next():
+async def test_rly_09_cli_02_a_killed_relay_is_noticed_and_the_next_takes_over_its_table():
     async with relayed(kernel=True) as (host_r, relay, a, b):
         await tunnel_is_up(a)
         relay.kill()
@@ -162,6 +163,19 @@ async def test_rly_09_a_killed_relay_is_noticed_and_its_table_taken_over_by_the_
             assert host_r.run("sysctl", "-n", "net.ipv4.conf.eth1.forwarding").strip() == "0"
         finally:
             again.kill()
+
+
+def test_cli_02_what_a_killed_relay_left_is_taken_down():
+    with three_hosts() as (_, host, _), host.entered():
+        killed = KernelPath(table="seipd_relay_seip0", first_port=9104)
+        killed.open()
+        assert killed.arrive("198.18.1.1", "eth1")
+        assert host.run("sysctl", "-n", "net.ipv4.conf.eth1.forwarding") == "1\n"
+        host.run("nft", "add", "table", "ip", "others")
+        assert remove_leftover("seipd_relay_seip0")
+        assert host.run("nft", "list", "tables") == "table ip others\n"
+        assert host.run("sysctl", "-n", "net.ipv4.conf.eth1.forwarding") == "0\n"
+        assert not remove_leftover("seipd_relay_seip0")
 
 
 async def test_one_side_by_ipv6_goes_through_the_program():

@@ -171,6 +171,19 @@ async def test_only_what_is_a_wireguard_packet_passes(relay, pair):
     assert relay.status().dropped_packets == 7
 
 
+async def test_rly_07_nothing_that_is_said_to_a_relay_passes_through_one(relay, pair):
+    """So no relay's data port can be bound at another, and no two relays send in a circle."""
+    a, b = await together(relay, pair)
+    heard = []
+    b.client.receive = lambda data, address, now_s: heard.append(data) or []
+    for verb in range(1, 6):
+        for size in (57, 69, 309, 400):
+            a.send((messages.MAGIC + bytes([verb])).ljust(size, b"\0"))
+    a.send(DATA)
+    await until(pair, lambda: b.data)
+    assert (b.data, heard) == ([DATA], [])
+
+
 async def test_data_before_bind_is_dropped(relay, pair):
     a, b = pair
     a.meet(relay, ticket_of(relay, a, b))
