@@ -128,11 +128,13 @@ class PathWork:
         try:
             await self.rendezvous.start()
             if self._mode != MESH:
+                self.rendezvous.decline()
                 return
             self._port.open(self._wireguard.status().listen_port)
         except SeipdError as error:
             logger.warning("%s", error)
             self.why_none = str(error)
+            self.rendezvous.decline()
             return
         for address in left_behind(self._state):
             self.rendezvous.signal(address, SignalCode.RESTARTED)

@@ -140,6 +140,11 @@ class Rendezvous:
         self._talk.set_candidates(candidates, is_symmetric=is_symmetric, now_s=self._now_s())
         self._news.set()
 
+    def decline(self) -> None:
+        """Meet nobody from now on, until there are candidates: all goes over the server."""
+        self._talk.set_candidates(None, is_symmetric=False, now_s=self._now_s())
+        self._news.set()
+
     def refresh(self) -> None:
         """Say at once that the network, or the server, is another one than before."""
         self._talk.refresh(self._now_s())

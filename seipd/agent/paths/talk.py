@@ -70,7 +70,7 @@ class _Waiting(Generic[S]):
 class _Here:
     """What is said of this endpoint."""
 
-    candidates: tuple[Candidate, ...] = ()
+    candidates: tuple[Candidate, ...] | None = ()
     is_symmetric: bool = False
     is_fresh: bool = True
     due_s: float
@@ -95,15 +95,15 @@ class Talk:
         self.round_trip_s: float | None = None
 
     @property
-    def candidates(self) -> tuple[Candidate, ...]:
-        """The candidates that are told of."""
+    def candidates(self) -> tuple[Candidate, ...] | None:
+        """The candidates that are told of; None where nobody is to be met."""
         return self._here.candidates
 
     def set_candidates(
-        self, candidates: Sequence[Candidate], *, is_symmetric: bool, now_s: float
+        self, candidates: Sequence[Candidate] | None, *, is_symmetric: bool, now_s: float
     ) -> None:
         """Tell of these from now on, the first ones if they are too many; at once where others."""
-        kept = _bounded(candidates)
+        kept = _bounded(candidates) if candidates is not None else None
         here = self._here
         if (kept, is_symmetric) != (here.candidates, here.is_symmetric):
             here.candidates, here.is_symmetric = kept, is_symmetric

@@ -60,7 +60,8 @@ class Presence:
     node_id: str
     key: bytes
     counter: int
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...] | None
+    """None: it wants to meet nobody."""
     is_symmetric: bool
     heard_s: float
     fresh_s: float
@@ -310,8 +311,10 @@ class Book:
         return Outgoing(host=one.address, data=encode(changed))
 
 
-def _kept(candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+def _kept(candidates: tuple[Candidate, ...] | None) -> tuple[Candidate, ...] | None:
     """Return what is kept of an endpoint's word: few ports of one host, nothing in our own name."""
+    if candidates is None:
+        return None
     of_host: dict[bytes, int] = {}
     kept = []
     for one in candidates:

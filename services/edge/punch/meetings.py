@@ -185,7 +185,7 @@ class Meetings:
 
     def _bring_together(self, caller: Presence, message: Call, now_s: float) -> list[Outgoing]:
         called = self._book.get(host_text(message.peer))
-        if called is None:
+        if called is None or called.candidates is None:
             return self._no(caller, message.peer, Why.AWAY)
         if not self._book.is_settled(called, now_s):
             return []
@@ -232,7 +232,7 @@ class Meetings:
         party = self._parties.party(host_text(message.peer))
         if party is None:
             return Why.UNKNOWN
-        if party.carrier != self._parties.own_id or called is None:
+        if party.carrier != self._parties.own_id or called is None or called.candidates is None:
             return Why.AWAY
         if not self._policy.may_meet(caller.node_id, party.node_id):
             return Why.FORBIDDEN

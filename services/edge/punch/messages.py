@@ -1,7 +1,7 @@
 """What endpoints and servers say to each other on the rendezvous port: msgpack arrays, bounded.
 
     endpoint to its server
-      1 HERE      [counter, [candidate...], is_symmetric, is_fresh, policy, peers]
+      1 HERE      [counter, [candidate...] or nil, is_symmetric, is_fresh, policy, peers]
       3 CALL      [counter, peer, [excluded relay...]]
       7 MET       [peer, serial]
     server to its endpoint
@@ -65,7 +65,7 @@ class Why(IntEnum):
     UNKNOWN = 0
     """There is no such endpoint."""
     AWAY = 1
-    """It is not running, or a stock WireGuard client."""
+    """It is not running, wants to meet nobody, or is a stock WireGuard client."""
     FORBIDDEN = 2
     """The policy lets the two not reach each other."""
     BUSY = 3
@@ -139,7 +139,8 @@ class Here(_Message, frozen=True, tag=1):
     """The sender is here; its candidates, and what it has heard of changes."""
 
     counter: _Number
-    candidates: _Candidates
+    candidates: _Candidates | None
+    """None: it wants to meet nobody, all shall go over the server."""
     is_symmetric: bool
     """Its router gives each destination another port: an observed port is of no use to others."""
     is_fresh: bool
@@ -387,7 +388,7 @@ def _hosts_in(message: Message) -> list[tuple[bytes, tuple[int, ...]]]:
     if isinstance(message, Known):
         return [(message.observed_host, _OR_NONE)]
     if isinstance(message, Here | Meet | Pass | Passed):
-        found += [(one.host, _ANY) for one in message.candidates]
+        found += [(one.host, _ANY) for one in message.candidates or ()]
     if isinstance(message, Pass | Passed):
         found.append((message.observed, _OR_NONE))
     if isinstance(message, Meet | Pass):

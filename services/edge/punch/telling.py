@@ -59,7 +59,8 @@ def side_of(one: Presence) -> Side:
     if one.observed is not None:
         host, port = one.observed
         seen = (Candidate(kind=CandidateKind.OBSERVED, host=host, port=port),)
-    said = tuple(each for each in one.candidates if (each.host, each.port) != one.observed)
+    named = one.candidates or ()
+    said = tuple(each for each in named if (each.host, each.port) != one.observed)
     return Side(
         tunnel=one.tunnel,
         key=one.key,

@@ -78,6 +78,13 @@ def test_other_candidates_are_told_at_once_the_same_ones_are_not() -> None:
     assert talk.due(2.0).replies == ()
 
 
+def test_one_who_wants_to_meet_nobody_says_so_at_once() -> None:
+    talk = talk_known()
+    talk.set_candidates(None, is_symmetric=False, now_s=1.0)
+    (here,) = talk.due(1.0).replies
+    assert here == Here(102, None, False, False, 1, 1)
+
+
 def test_tells_of_no_more_candidates_than_a_server_takes() -> None:
     talk = talk_known()
     of_one = [candidate(CandidateKind.STUN, "203.0.113.7", 5000 + n) for n in range(9)]

@@ -165,6 +165,22 @@ def test_who_is_not_there_is_told_to_be_away(
     assert sum(len(server.book) for server in mesh.servers.values()) == 1
 
 
+def test_who_wants_to_meet_nobody_is_told_to_be_away_until_it_has_candidates(
+    mesh: FakeMesh, pair: tuple[FakeEndpoint, FakeEndpoint]
+) -> None:
+    one, other = pair
+    other.talk.set_candidates(None, is_symmetric=False, now_s=mesh.now_s)
+    mesh.run(0.1)
+    one.talk.call(other.tunnel, (), mesh.now_s)
+    mesh.run(0.2)
+    assert (nothings(one), meets(other)) == ([Why.AWAY], [])
+    other.talk.set_candidates((), is_symmetric=False, now_s=mesh.now_s)
+    mesh.run(0.1)
+    one.talk.call(other.tunnel, (), mesh.now_s)
+    mesh.run(0.2)
+    assert len(meets(one)) == len(meets(other)) == 1
+
+
 def test_who_may_not_reach_the_other_is_told_nothing_of_it(
     mesh: FakeMesh, pair: tuple[FakeEndpoint, FakeEndpoint]
 ) -> None:

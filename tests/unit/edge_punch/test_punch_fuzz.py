@@ -41,7 +41,9 @@ codes = st.sampled_from(SignalCode)
 nothing: st.SearchStrategy[tuple[()]] = st.just(())
 
 from_endpoint = st.one_of(
-    st.builds(Here, numbers, candidates, st.booleans(), st.booleans(), numbers, numbers),
+    st.builds(
+        Here, numbers, candidates | st.none(), st.booleans(), st.booleans(), numbers, numbers
+    ),
     st.builds(Call, numbers, tunnels, relays),
     st.builds(Met, tunnels, numbers),
     st.builds(Signal, numbers, tunnels, codes),

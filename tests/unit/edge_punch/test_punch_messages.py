@@ -52,6 +52,7 @@ OFFER = RelayOffer(
 )
 MESSAGES: list[Message] = [
     Here(1, (FAR, FAR6), False, True, 3, 4),
+    Here(1, None, False, True, 3, 4),
     Known(1, FAR.host, 40000, 3, 4),
     Known(1, b"", 0, 3, 4),
     Meet(b"k" * 32, OTHER, (FAR, FAR6), True, (OFFER, OFFER), 77),
