@@ -15,7 +15,6 @@ from services.edge.policy.table import KernelTable
 from services.kernel.addr import default_ranges
 from services.kernel.errors import ConflictError, UnavailableError
 from services.kernel.service import HealthState
-from services.runtime.nft import NftError
 from tests.fakes.nftmodel import Packet, WrittenTable
 from tests.fakes.policies import StillState
 from tests.unit.edge_policy.policy_kit import MESH, TREE, address
@@ -120,13 +119,12 @@ class Kernel:
         return ""
 
     def read(self, command: str) -> list[dict]:
-        words = command.split()
-        if words[:2] == ["list", "tables"]:
-            return [{"metainfo": {}}, *({"table": {"name": one}} for one in self.tables)]
-        table, chain = words[3:]
-        if chain not in self.tables.get(table, set()):
-            raise NftError("no", code="nft_missing")
-        return [{"chain": {"name": chain}}]
+        inet = {"family": "inet"}
+        if command == "list tables":
+            return [{"metainfo": {}}, *({"table": {**inet, "name": one}} for one in self.tables)]
+        assert command == "list chains"
+        chains = [(table, name) for table, held in self.tables.items() for name in held]
+        return [{"chain": {**inet, "table": table, "name": name}} for table, name in chains]
 
     def close(self) -> None:
         pass
