@@ -110,14 +110,38 @@ class Relaying:
         self._news = asyncio.Event()
 
     def begin(self, peer_key: bytes, offers: Sequence[RelayOffer]) -> None:
-        """Have one of these relays carry; a newer ticket prolongs what is there."""
+        """Have one of these relays carry.
+
+        A newer ticket for the relay that carries prolongs it, and then no other is asked. Where the
+        server offers it no more, it carries until the two have met at another.
+        """
         now_s = self._clock.monotonic_s()
         peer = self._peers.get(peer_key)
         if peer is None:
             peer = self._peers[peer_key] = _Peer(key=peer_key, begun_s=now_s)
         if self.judge is not None:
             self.judge.offered(peer_key, offers)
-        wanted: list[RelayClient] = []
+        carrying = peer.settled if peer.settled and peer.settled.phase is Phase.TOGETHER else None
+        if carrying is not None:
+            same = [one for one in offers if one.relay_id == carrying.offer.relay_id]
+            offers = same or offers
+        wanted, asked = self._ask(peer, offers, now_s)
+        if carrying is not None and carrying not in wanted:
+            wanted.append(carrying)
+            peer.settled_s = now_s
+        before, peer.clients = peer.clients, wanted
+        for client in before:
+            if client not in wanted:
+                self._leave(peer, client)
+        self._send(asked)
+        self._review(peer, now_s)
+        self._news.set()
+
+    def _ask(
+        self, peer: _Peer, offers: Sequence[RelayOffer], now_s: float
+    ) -> tuple[list[RelayClient], list[Datagram]]:
+        """Return a client for each relay that can be spoken to, and what they have to say."""
+        clients: list[RelayClient] = []
         asked: list[Datagram] = []
         for offer in offers:
             client = _client_at(peer, offer.relay_id)
@@ -126,16 +150,8 @@ class Relaying:
             elif (client := self._new_client(offer)) is not None:
                 asked += client.begin(now_s)
             if client is not None:
-                wanted.append(client)
-        if peer.settled is not None and peer.settled not in wanted:
-            wanted.insert(0, peer.settled)
-        before, peer.clients = peer.clients, wanted
-        for client in before:
-            if client not in wanted:
-                self._leave(peer, client)
-        self._send(asked)
-        self._review(peer, now_s)
-        self._news.set()
+                clients.append(client)
+        return clients, asked
 
     def end(self, peer_key: bytes) -> None:
         """Need no relay for a peer any more."""

@@ -171,13 +171,29 @@ def test_a_newer_ticket_changes_no_port(world):
     assert world.a.relaying.left_s(B[1]) > 2000
 
 
-def test_other_offers_do_not_take_away_a_relay_that_carries(world):
+def test_while_a_relay_carries_no_other_is_asked(world):
+    world.relays[NEAR].is_up = False
+    world.meet(NEAR, FAR)
+    world.run(30)
+    world.relays[NEAR].is_up = True
+    world.meet(NEAR, FAR)
+    world.run(20)
+    assert world.a.told == world.b.told == [bound(FAR)]
+    assert len(world.relays[NEAR].book) == 0
+
+
+def test_a_relay_that_is_offered_no_more_carries_until_another_does(world):
     world.meet(NEAR)
     world.run(5)
+    world.relays[FAR].is_up = False
+    world.meet(FAR)
+    world.run(2)
+    assert world.a.told == [bound(NEAR)]
+    world.relays[FAR].is_up = True
     world.meet(FAR)
     world.run(20)
-    assert world.a.told == [bound(NEAR)]
-    assert len(world.relays[FAR].book) == 0
+    assert world.a.told == world.b.told == [bound(NEAR), bound(FAR)]
+    assert [len(relay.book) for relay in world.relays.values()] == [0, 1]
 
 
 def test_who_stays_alone_at_a_relay_is_told(world):
