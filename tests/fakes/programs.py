@@ -15,6 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+TIMEOUT_S = 60.0
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.fakes.preloaded"])
 
@@ -24,7 +26,7 @@ def run_program(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``python -m module words``; the environment and the folder are those of the caller.
 
-    ``stdin`` is a descriptor, or ``subprocess.DEVNULL``.
+    ``stdin`` is a descriptor, or ``subprocess.DEVNULL``. What does not end within a minute is killed.
     """
     arguments = [module, *map(str, words)]
     with tempfile.TemporaryDirectory() as name:
@@ -34,7 +36,10 @@ def run_program(
             args=(module, arguments, dict(os.environ), str(Path.cwd()), folder, _Stdin(stdin)),
         )
         process.start()
-        process.join()
+        process.join(TIMEOUT_S)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
         out, err = ((folder / one).read_text(encoding="utf-8") for one in ("out", "err"))
     assert process.exitcode is not None
     return subprocess.CompletedProcess(arguments, process.exitcode, out, err)
