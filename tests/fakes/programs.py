@@ -26,7 +26,7 @@ def run_program(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``python -m module words``; the environment and the folder are those of the caller.
 
-    ``stdin`` is a descriptor, or ``subprocess.DEVNULL``. What does not end within a minute is killed.
+    ``stdin`` is a descriptor, or ``subprocess.DEVNULL``. What does not end in a minute is killed.
     """
     arguments = [module, *map(str, words)]
     with tempfile.TemporaryDirectory() as name:
