@@ -34,10 +34,10 @@ def until(probe: Callable[[], Any], seconds: float = 60.0) -> Any:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    """One server, two endpoints on it, and a host that is neither."""
-    with lab_of(2, 2) as built:
+    """Two servers, two endpoints on the first, and a host that is neither."""
+    with lab_of(3, 2) as built:
         built.prepare()
-        built.start_servers(lambda _: None, server_count=1)
+        built.start_servers(lambda _: None, server_count=2)
         for host in built.plan.endpoints:
             built.join_endpoint(host, built.plan.host("s1"))
         yield built
@@ -46,7 +46,7 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def community(lab: Lab) -> Iterator[str]:
     """A relay on that host, registered as the mesh's own; its id."""
-    host, server = lab.plan.host("s2"), lab.plan.host("s1")
+    host, server = lab.plan.host("s3"), lab.plan.host("s1")
     status = lab.status(server)
     words = ["relay", "run", "--json", "--mesh", status["mesh_id"], "--region", status["region"]]
     words += ["--server", f"{server.address}:9100", "--public-address", host.address]
@@ -83,6 +83,10 @@ def row_of(lab: Lab, relay_id: str) -> dict[str, Any]:
     return next((row for row in rows if row["relay_id"] == relay_id), {})
 
 
+def relay_of(lab: Lab, name: str) -> str:
+    return relay_id_of(parse_key(lab.status(lab.plan.host(name))["public_key"]))
+
+
 def node_of(calls: PrivateCalls) -> str:
     node: str = calls.mesh["node_id"]
     return node
@@ -94,8 +98,7 @@ def ticket_for(own: PrivateCalls, peer: PrivateCalls, *excluded: str) -> tuple[i
 
 
 def test_a_server_is_a_relay_and_the_nearest_is_told(lab: Lab) -> None:
-    status = lab.status(lab.plan.host("s1"))
-    own = relay_id_of(parse_key(status["public_key"]))
+    status, own = lab.status(lab.plan.host("s1")), relay_of(lab, "s1")
     row = until(lambda: row_of(lab, own))
     assert (row["state"], row["port"], row["host"]) == (
         "usable",
@@ -105,19 +108,31 @@ def test_a_server_is_a_relay_and_the_nearest_is_told(lab: Lab) -> None:
     calls = PrivateCalls(lab, "e1")
     code, found = calls.call("/api/relay/nearest")
     assert (code, found["regions"]) == (200, [status["region"]])
-    assert found["relays"][0]["relay_id"] == own
+    assert own in {one["relay_id"] for one in found["relays"]}
     code, listed = calls.call("/api/relay/list")
     assert code == 200
     assert "owner" not in listed["relays"][0]
 
 
+def test_servers_find_out_whether_the_relays_of_others_live(lab: Lab, community: str) -> None:
+    for relay_id in (relay_of(lab, "s2"), community):
+        row = until(lambda relay_id=relay_id: asked(lab, relay_id))
+        assert row["state"] == "usable"
+
+
+def asked(lab: Lab, relay_id: str) -> dict[str, Any] | None:
+    row = row_of(lab, relay_id)
+    return row if row.get("latency_ms") is not None else None
+
+
 def test_a_community_relay_carries_between_two_endpoints(lab: Lab, community: str) -> None:
-    own = relay_id_of(parse_key(lab.status(lab.plan.host("s1"))["public_key"]))
+    own, second = relay_of(lab, "s1"), relay_of(lab, "s2")
     one, other = PrivateCalls(lab, "e1"), PrivateCalls(lab, "e2")
     code, answer = ticket_for(one, other)
     assert code == 200
-    assert {offer["relay_id"] for offer in answer["offers"]} == {own, community}
-    _, answer = ticket_for(one, other, own)
+    assert len(answer["offers"]) == 2
+    assert {offer["relay_id"] for offer in answer["offers"]} <= {own, second, community}
+    _, answer = ticket_for(one, other, own, second)
     (offer,) = answer["offers"]
     assert offer["relay_id"] == community
     sides = [SideOfSession(calls, offer_of(offer)) for calls in (one, other)]
@@ -171,7 +186,7 @@ def test_a_community_relay_carries_between_two_endpoints(lab: Lab, community: st
     lab.seipd(lab.plan.host("s1"), "tree", "rm", node_of(other))
     until(turned(lambda: all(side.phase is Phase.LOST for side in sides)))
     assert {side.client.why for side in sides} <= {"revoked", "ended"}
-    code, refused = ticket_for(one, other, own)
+    code, refused = ticket_for(one, other)
     assert (code, refused["code"]) == (404, "not_found")
 
 
