@@ -76,7 +76,6 @@ class Carrier:
         self._in_kernel = bytearray()
         self._rates = array("I")
         self._counted = array("Q")
-        self._packets = (0, 0)
         self.trouble = ""
         """Why the kernel does not carry what it could, for people."""
 
@@ -93,7 +92,7 @@ class Carrier:
 
     def run(self, effects: Sequence[Effect]) -> None:
         """Do what the book has decided."""
-        if self._kernel is not None and any(not _is_told(one) for one in effects):
+        if self._kernel is not None and any(isinstance(one, Link | Unlink) for one in effects):
             self._put(tuple(effects))
             return
         for one in effects:
@@ -171,7 +170,7 @@ class Carrier:
             await self._apply(changes)
         for one in effects:
             if isinstance(one, Account):
-                await self._count_now(one.direction)
+                self._count_program(one.direction >> 1)
             if not isinstance(one, Link | Unlink):
                 self._tell(one)
 
@@ -179,11 +178,10 @@ class Carrier:
         if self._kernel is None:
             return
         try:
-            passed = await asyncio.to_thread(self._kernel.apply, changes)
+            await asyncio.to_thread(self._kernel.apply, changes)
         except SeipdError as error:
             await self._mend(error)
             return
-        self._count(passed)
         for change in changes:
             if isinstance(change, Link):
                 self._forget_counts(change.number)
@@ -256,10 +254,8 @@ class Carrier:
             await self._mend(error)
             return
         self._count(seen.bytes_by_direction)
-        taken = seen.taken_packets - self._packets[0]
-        lost = taken - (seen.sent_packets - self._packets[1])
-        self._packets = (seen.taken_packets, seen.sent_packets)
-        if lost > max(BLAME_PACKETS, taken // 2):
+        lost = seen.taken_packets - seen.sent_packets
+        if lost > max(BLAME_PACKETS, seen.taken_packets // 2):
             await self._give_up("another firewall drops what is forwarded")
 
     def _count(self, passed: Mapping[int, int]) -> None:
@@ -269,17 +265,6 @@ class Carrier:
                 before = self._counted[direction]
                 self._book.carried(direction, total - before if total > before else 0, now_s)
                 self._counted[direction] = total
-
-    async def _count_now(self, direction: int) -> None:
-        number = direction >> 1
-        link = self._book.sides(number)
-        if number >= len(self._in_kernel) or not self._in_kernel[number] or link is None:
-            self._count_program(number)
-        elif self._kernel is not None:
-            try:
-                self._count(await asyncio.to_thread(self._kernel.count, [link.a, link.b]))
-            except SeipdError as error:
-                await self._mend(error)
 
     def _count_program(self, number: int) -> None:
         now_s = self._monotonic_s()
@@ -301,7 +286,6 @@ class Carrier:
             if any(isinstance(change, Leave) for change in self._link(one)):
                 left += [one.a, one.b]
             self._forget_counts(one.number)
-        self._packets = (0, 0)
         kept = [one for one in there if self._in_kernel[one.number]]
         try:
             await asyncio.to_thread(self._kernel.rebuild, kept, left)
@@ -327,11 +311,6 @@ class Carrier:
         if kernel is not None:
             await asyncio.to_thread(kernel.close)
         self._user.close()
-
-
-def _is_told(one: Effect) -> bool:
-    """Say whether an effect changes and counts nothing."""
-    return not isinstance(one, Link | Unlink | Account)
 
 
 def _with_rate(link: Link, rate_kbits: int) -> Link:

@@ -38,12 +38,13 @@ Gate = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What the kernel has counted since the table was made."""
+    """What the kernel has counted."""
 
     bytes_by_direction: dict[int, int]
+    """Since the direction was linked."""
     taken_packets: int
     sent_packets: int
-    """As many as were taken, unless another firewall drops what is forwarded."""
+    """Since the last look; as many as were taken, unless another firewall drops them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,34 +108,13 @@ class KernelPath:
             self._here.add(host)
         return True
 
-    def apply(self, changes: list[Change]) -> dict[int, int]:
+    def apply(self, changes: list[Change]) -> None:
         """Make changes in order, as one transaction.
-
-        Returns:
-            The counters of the directions that were cut, as they were just before.
 
         Raises:
             NftError: none of them was made.
         """
-        cut = [one for one in changes if isinstance(one, Unlink)]
-        passed = self.count([side for one in cut for side in (one.a, one.b)])
         self._run("\n".join(self._text(one) for one in changes))
-        return passed
-
-    def count(self, sides: Iterable[Side]) -> dict[int, int]:
-        """Return the counters of what some sides send, by direction; not of those not there.
-
-        Raises:
-            NftError: the kernel refused.
-        """
-        passed: dict[int, int] = {}
-        for side in sides:
-            try:
-                passed.update(_passed(self._run(tables.get(self._table, side))))
-            except NftError as error:
-                if error.code != "nft_missing":
-                    raise
-        return passed
 
     def set_rates(self, rates: Iterable[tuple[Link, tuple[int, int]]]) -> None:
         """Change how fast sessions may be; with each comes what it has passed so far.
@@ -174,7 +154,7 @@ class KernelPath:
         for family in tables.FAMILIES.values():
             listed = self._run(f"list map {family} {self._table} party")
             passed.update(_passed(listed))
-            counters = self._run(f"list counters table {family} {self._table}")
+            counters = self._run(tables.counted(self._table, family))
             for name, text in _PACKETS.findall(counters):
                 packets[name] += int(text)
         return Seen(
@@ -244,8 +224,8 @@ def remove_leftover(table: str) -> bool:
         return False
     nft = Nft()
     try:
-        listed = nft.run("list tables").splitlines()
-        there = any(f"table {family} {table}" in listed for family in tables.FAMILIES.values())
+        listed = nft.run("list chains").splitlines()
+        there = any(f"table {family} {table} {{" in listed for family in tables.FAMILIES.values())
         if there:
             shut(opened_in(nft, table))
             nft.run(tables.teardown(table))

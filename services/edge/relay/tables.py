@@ -190,9 +190,12 @@ def rate(name: str, one: Link, *, rate_kbits: int, passed: tuple[int, int]) -> s
     return "\n".join(lines)
 
 
-def get(name: str, side: Side) -> str:
-    """Return the command that shows what one side has sent."""
-    return f"get element {family_of(side.place.host)} {name} party {{ {_key(side)} }}"
+def counted(name: str, family: str) -> str:
+    """Return the command that shows how many packets came in and went out, and counts anew.
+
+    To list them instead, nftables would read every element of the table first.
+    """
+    return f"reset counter {family} {name} taken\nreset counter {family} {name} sent"
 
 
 def by_program(name: str, side: Side, *, wanted: bool) -> str:
