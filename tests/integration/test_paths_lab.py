@@ -130,26 +130,12 @@ def test_a_way_that_is_cut_is_left_for_the_server_and_found_again(lab: Lab) -> N
     e1, e2 = lab.plan.endpoints
     with pinging(lab, "e1", "e2"):
         wait_for(lambda: both(lab, "direct"), SOON_S)
-        cut(e1, e2.address)
+        net.partition(e1, e2)
         # Relays are servers' here: where one carries, that is as good.
         wait_for(lambda: not both(lab, "direct"), SOON_S)
         wait_for(lambda: reaches(lab, "e1", "e2"), SOON_S)
-        mend(e1)
+        net.heal([e1, e2])
         wait_for(lambda: both(lab, "direct"), 60)
-
-
-def cut(host: Any, other: str) -> None:
-    """Drop what a host sends another by the network that they share."""
-    rules = (
-        "table inet cut { chain out { type filter hook output priority -300; "
-        f"ip daddr {other} drop; }} "
-        f"chain in {{ type filter hook input priority -300; ip saddr {other} drop; }} }}"
-    )
-    subprocess.run([*host.enter(), "nft", rules], check=True)
-
-
-def mend(host: Any) -> None:
-    subprocess.run([*host.enter(), "nft", "delete table inet cut"], check=True)
 
 
 def reaches(lab: Lab, source: str, target: str) -> bool:
