@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fakes.natlab import Kind, nat_lab_of, nftables
-from tests.fakes.nattalk import POLL_S, SETTLED_S, Talk, say, until
+from tests.fakes.nattalk import SETTLED_S, Talk, say, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ def test_every_pair_talks_by_the_path_that_the_books_say(lab: NatLab, talk: Talk
 
 def test_iperf3_over_a_relayed_tunnel(lab: NatLab, talk: Talk) -> None:
     one, other = SYMMETRIC
-    assert talk.settle({(one, other): "relay", (other, one): "relay"})
+    assert talk.settle({(one, other): "relay"})
     server = [*lab.plan.host(other).enter(), "iperf3", "-s", "-1", "--forceflush"]
     client = [*lab.plan.host(one).enter(), "iperf3", "-J", "-t", "2", "-c", talk.addresses[other]]
     with subprocess.Popen(server, stdout=subprocess.PIPE, text=True) as listening:
@@ -89,14 +89,14 @@ def test_iperf3_over_a_relayed_tunnel(lab: NatLab, talk: Talk) -> None:
 
 def test_rly_09_a_relay_that_dies_is_left_for_the_other_one(lab: NatLab, talk: Talk) -> None:
     one, other = SYMMETRIC
-    assert talk.settle({(one, other): "relay", (other, one): "relay"})
+    assert talk.settle({(one, other): "relay"})
     dead = relay_of(talk, one, other)
     server = next(host for host in lab.plan.servers if host.address == dead)
     kill_relay(server)
     began_s = time.monotonic()
     try:
         # The servers may carry in between; a relay that lives does in the end.
-        assert until(lambda: is_heard(talk, one, other), MOVED_S), "nothing comes through"
+        assert until(lambda: talk.reaches(one, other), MOVED_S), "nothing comes through"
         say(f"\nheard again {time.monotonic() - began_s:.1f} s after the relay died")
 
         def is_moved() -> bool:
@@ -106,7 +106,7 @@ def test_rly_09_a_relay_that_dies_is_left_for_the_other_one(lab: NatLab, talk: T
 
         assert until(is_moved, SETTLED_S)
         say(f"over another relay after {time.monotonic() - began_s:.1f} s")
-        assert is_heard(talk, one, other)
+        assert talk.reaches(one, other)
     finally:
         nftables(server.namespace, "delete table inet dead")
 
@@ -114,7 +114,7 @@ def test_rly_09_a_relay_that_dies_is_left_for_the_other_one(lab: NatLab, talk: T
 def test_a_ping_goes_on_over_another_uplink(lab: NatLab, talk: Talk) -> None:
     """As from Wi-Fi to mobile: another router, another address, and at most three lost."""
     one, other = RESTRICTED
-    assert talk.settle({(one, other): "direct", (other, one): "direct"})
+    assert talk.settle({(one, other): "direct"})
     uplink = lab.add_uplink(one, Kind.PORT_RESTRICTED)
     host = lab.plan.host(one)
     ping = ["ping", "-c", str(PINGS), "-i", "1", "-W", "2", talk.addresses[other]]
@@ -126,7 +126,7 @@ def test_a_ping_goes_on_over_another_uplink(lab: NatLab, talk: Talk) -> None:
     assert received is not None
     say(f"\n{PINGS - int(received[1])} of {PINGS} pings lost on the way to the other uplink")
     assert int(received[1]) >= PINGS - 3, said
-    assert talk.settle({(one, other): "direct", (other, one): "direct"})
+    assert talk.settle({(one, other): "direct"})
     assert uplink.wan in talk.path(other, one)["endpoint"]
 
 
@@ -139,8 +139,3 @@ def relay_of(talk: Talk, one: str, other: str) -> str:
 def kill_relay(server: Host) -> None:
     """Let a relay be dead to all, as if its process were killed; the server lives."""
     nftables(server.namespace, DEAD_RELAY)
-
-
-def is_heard(talk: Talk, one: str, other: str) -> bool:
-    talk.say(one, other)
-    return talk.hears(other, one, within_s=POLL_S)
