@@ -14,7 +14,7 @@ from seipd.agent.paths.probes import ProbeKind
 from services.edge.wireguard.model import PeerStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 WAY_S = 0.02
 TICK_S = 0.05
@@ -28,12 +28,15 @@ class Router:
     kind: str
     public: str
     ports: dict[Any, int] = field(default_factory=dict)
+    free: Iterator[int] = field(default_factory=lambda: itertools.count(40000))
     opened: set[tuple[int, Any]] = field(default_factory=set)
 
     def out(self, to: tuple[str, int]) -> tuple[str, int]:
         """Return where a datagram seems to come from."""
         key = to if self.kind == "symmetric" else None
-        port = 51820 if self.kind == "open" else self.ports.setdefault(key, 40000 + len(self.ports))
+        if self.kind != "open" and key not in self.ports:
+            self.ports[key] = next(self.free)
+        port = 51820 if self.kind == "open" else self.ports[key]
         self.opened.add((port, to))
         return self.public, port
 

@@ -335,21 +335,21 @@ class PeerPath:
             self._point(best, now_s)
 
     def _keep_pointed(self, endpoint: Endpoint | None, now_s: float) -> None:
-        """WireGuard goes where it last heard the other from: take that, unless it is the relay."""
+        """WireGuard goes where it last heard the other from: take that, unless by a relay."""
         if endpoint is None or self.endpoint in (None, endpoint) or now_s < self._repoint_s:
             return
-        if endpoint == self._relay.address:
-            if self.endpoint is not None and not self._is_silent(now_s):
-                self._point(self.endpoint, now_s)
-        elif self._book.silent_s(endpoint, now_s) < limits.QUIET_S:
+        if self._book.silent_s(endpoint, now_s) < limits.QUIET_S:
             self.endpoint = endpoint
-        else:
+            return
+        if endpoint != self._relay.address:
             self._book.add(endpoint, now_s)
-            self._book.ping(endpoint, now_s)
+        # Another relay than that which both have settled on is let go soon.
+        if self.endpoint is not None and (self._is_relayed or not self._is_silent(now_s)):
+            self._point(self.endpoint, now_s)
 
     def _point(self, address: Endpoint, now_s: float) -> None:
         self._repoint_s = now_s + limits.REPOINT_EACH_S
-        self._received_s = now_s
+        self._received_s = self._received_s if address == self.endpoint else now_s
         self._set_peer(address, carries=self.phase is Phase.CARRYING)
 
     def _fall(self, why: str, now_s: float, *, tells: bool) -> None:

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seipd.agent.paths.effects import SetPeer
 from seipd.agent.paths.pathing import PeerPath, Phase
 from seipd.agent.paths.probes import Probe, ProbeKind
+from services.edge.wireguard.model import PeerStatus
 from tests.fakes.twopaths import Stage, phases
 
 KINDS = ("open", "cone", "restricted", "symmetric")
@@ -90,6 +92,26 @@ def test_with_a_relay_a_silent_way_is_left_for_it_and_the_tunnel_lives_on():
     assert all(side.history[-1][1] == "direct" and len(side.history) == 4 for side in stage.sides)
     stage.play(15.0)
     assert not any(side.relay for side in stage.sides), "the relay is let go"
+
+
+def test_a_relay_is_kept_to_where_the_other_sends_by_another_one():
+    stage = Stage("symmetric", "symmetric", offers=True)
+    stage.want()
+    stage.play(5.0)
+    left = stage.sides[0]
+    other_relay = PeerStatus(
+        public_key=bytes(32),
+        endpoint=("203.0.113.8", 9110),
+        allowed_ips=(),
+        keepalive_seconds=5,
+        last_handshake_s=100,
+        rx_bytes=99,
+    )
+    told = left.path.device(other_relay, stage.now_s)
+    assert (
+        SetPeer(endpoint=("203.0.113.9", 9104), carries=True, is_fresh=False, is_relayed=True)
+        in told
+    )
 
 
 def test_a_relay_that_dies_is_left_for_the_server():
