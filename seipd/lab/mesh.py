@@ -45,6 +45,9 @@ FOUNDING = ("--new-servers", "tier1")
 class Lab:
     """One lab by its folder."""
 
+    endpoint_mode = "mesh"
+    """How endpoints reach each other: by any path, or in hub mode over their servers alone."""
+
     def __init__(self, plan: LabPlan) -> None:
         self.plan = plan
 
@@ -200,7 +203,8 @@ class Lab:
     def join_endpoint(self, host: Host, server: Host) -> None:
         """Let an endpoint join at a server, and bring its tunnel up."""
         self.seip(host, "join", self.invite(server, "endpoint"), "--name", host.name)
-        self.seip(host, "up", "--wireguard-interface", host.interface)
+        mode = ("--mode", self.endpoint_mode)
+        self.seip(host, "up", "--wireguard-interface", host.interface, *mode)
 
     def invite(self, server: Host, role: str, *options: str) -> str:
         """Return a fresh token of a server."""

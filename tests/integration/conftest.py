@@ -9,7 +9,8 @@ from tests.fakes.labs import lab_of
 
 @pytest.fixture(scope="module")
 def lab():
-    """Two servers, an endpoint on each."""
+    """Two servers, an endpoint on each; what those say to each other goes over the servers."""
     with lab_of(2, 2) as built:
+        built.endpoint_mode = "hub"
         built.up(lambda line: None)
         yield built

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from seipd.lab.mesh import Lab
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(300)]
 
 PROVED_WITHIN_S = 90.0
 SOON_S = 15.0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.fakes.natlab import NatLab
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(400)]
 
 BOTH = ("e1", "e2")
 PORT = 40_000

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from seipd.lab.mesh import Lab
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(240)]
 
 
 def until(probe: Callable[[], Any], seconds: float = 60.0) -> Any:

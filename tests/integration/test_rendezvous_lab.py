@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from seipd.lab.mesh import Lab
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(300)]
 
 GATEWAY = "10.64.0.1"
 HOSTILE = (

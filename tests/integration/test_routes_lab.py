@@ -17,7 +17,7 @@ from tests.fakes.labs import lab_of
 if TYPE_CHECKING:
     from seipd.lab.mesh import Lab
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(240)]
 
 LAN, LAN_GATE, LAN_HOST = "192.168.77.0/24", "192.168.77.1", "192.168.77.9"
 OUT_GATE, OUT_HOST = "203.0.113.1", "203.0.113.9"
