@@ -83,6 +83,7 @@ ALSO = frozenset(
         *(f"edge/acme/{name}.py" for name in ("desk", "network", "ordering")),
         *(f"edge/dns/{name}.py" for name in ("asking", "streams")),
         *(f"edge/ddns/{name}.py" for name in ("rfc2136", "telling")),
+        "edge/policy/keeping.py",
         *(f"edge/relay/{name}.py" for name in ("carrier", "kernelpath", "sockets", "userpath")),
         "edge/relaying/asking.py",
         "edge/resolver/exchange.py",

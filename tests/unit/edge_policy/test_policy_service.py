@@ -9,7 +9,7 @@ import pytest
 
 from services.authority.policy.deciding import VIEW
 from services.base.ledger.watching import Change
-from services.edge.policy import service as service_module
+from services.edge.policy import keeping
 from services.edge.policy.service import PolicyService
 from services.edge.policy.table import KernelTable
 from services.kernel.addr import default_ranges
@@ -42,7 +42,7 @@ class Ledger:
 
 @pytest.fixture
 async def running(monkeypatch):
-    monkeypatch.setattr(service_module, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(keeping, "LOOK_EVERY_S", 0.02)
     ledger, table = Ledger(StillState(TREE)), WrittenTable("seipd_policy_seip0")
     service = PolicyService(ledger=ledger, mesh_id=MESH, interface="seip0", table=table)
     yield ledger, table, service

@@ -1,0 +1,153 @@
+"""A table of the kernel's firewall that follows the state, as a service.
+
+The table is there before the tunnels are, and stays when the daemon stops, as they do. Where the
+kernel does not take it, all else goes on, and the health says so; it is tried again, and put back
+where somebody else's firewall flushed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from services.edge.policy.compiling import FAMILY
+from services.kernel.errors import SeipdError
+from services.kernel.service import Health, HealthState
+from services.runtime.tasks import TaskOwner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from services.authority.ports import Json, Ledger
+    from services.base.ledger.watching import Change
+    from services.edge.policy.table import KernelTable
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S: Final = 5.0
+
+
+class KeptTable(ABC):
+    """What each such service does with its table; what stands in it is its own affair."""
+
+    name: ClassVar[str]
+    views: ClassVar[tuple[str, ...]]
+    """Of the state: what the table follows from."""
+    not_kept: ClassVar[str]
+    """What it means for people that the kernel does not hold the table."""
+
+    def __init__(self, *, ledger: Ledger, table: KernelTable) -> None:
+        self._ledger = ledger
+        self._table = table
+        self._full_name = f"{FAMILY} {table.name}"
+        self._waiting: list[Change] = []
+        self._news = asyncio.Event()
+        self._tasks = TaskOwner(self.name, on_crash=self._crashed)
+        self._trouble = "not started"
+        self._is_running = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the kernel holds the table."""
+        return not self._trouble
+
+    async def start(self) -> None:
+        """Put the table into the kernel, where that takes it, and follow the state."""
+        self._begin()
+        self._ledger.subscribe(self.views, self._on_changes)
+        await asyncio.to_thread(self._load, self._ledger.state.scan(*self.views))
+        await self._replace()
+        self._is_running = True
+        self._tasks.spawn(self._apply_forever(), name=f"{self.name}-apply")
+
+    async def stop(self) -> None:
+        """Watch no more; the table stays as long as the tunnels do."""
+        self._is_running = False
+        await self._tasks.close()
+        self._table.close()
+
+    def health(self) -> Health:
+        """Say how much there is, or why it is not kept."""
+        if not self._is_running:
+            return Health(state=HealthState.STOPPED)
+        if self._trouble:
+            detail = f"{self.not_kept}: {self._trouble}"
+            return Health(state=HealthState.DEGRADED, detail=detail)
+        return Health(state=HealthState.OK, detail=self._counted())
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Forget everything."""
+
+    @abstractmethod
+    def _load(self, held: Iterable[tuple[str, str, Json]]) -> None:
+        """Take all that the state holds of the views; in a thread."""
+
+    @abstractmethod
+    def _follow(self, changes: list[Change]) -> tuple[str, Callable[[], None]]:
+        """Take changes; return the commands that they come to, and what tells of them after."""
+
+    @abstractmethod
+    def _whole(self) -> str:
+        """Return the transaction that puts the whole table; in a thread."""
+
+    @abstractmethod
+    def _counted(self) -> str:
+        """Say how much there is."""
+
+    def _on_changes(self, changes: list[Change]) -> None:
+        self._waiting += changes
+        self._news.set()
+
+    async def _apply_forever(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._news.wait()
+            except TimeoutError:
+                await self._look()
+                continue
+            self._news.clear()
+            await self._apply()
+
+    async def _apply(self) -> None:
+        changes, self._waiting = self._waiting, []
+        commands, tell = self._follow(changes)
+        if commands and self._trouble:
+            await self._replace()
+        elif commands:
+            try:
+                await asyncio.to_thread(self._table.run, commands)
+            except SeipdError as error:
+                logger.warning("%s: a change was refused, all is put anew: %s", self.name, error)
+                await self._replace()
+        tell()
+
+    def _crashed(self, task: str, error: BaseException) -> None:
+        self._trouble = f"{task} ended: {error!r}"
+
+    async def _look(self) -> None:
+        """Put the table anew where it is missing, or was refused."""
+        try:
+            if not self._trouble and await asyncio.to_thread(self._table.is_there):
+                return
+        except SeipdError as error:
+            self._trouble = str(error)
+            return
+        if not self._trouble:
+            logger.warning("the table %s was removed by somebody, it comes back", self._full_name)
+        await self._replace()
+
+    async def _replace(self) -> None:
+        try:
+            await asyncio.to_thread(lambda: self._table.replace(self._whole()))
+        except SeipdError as error:
+            if str(error) != self._trouble:
+                logger.warning("%s: %s", self.not_kept, error)
+            self._trouble = str(error)
+        else:
+            if self._trouble and self._is_running:
+                logger.info("the table %s is kept again", self._full_name)
+            self._trouble = ""
