@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from services.kernel.errors import (
     ConflictError,
@@ -17,9 +17,6 @@ from services.kernel.errors import (
     WireError,
 )
 
-if TYPE_CHECKING:
-    from services.runtime.outbound import Response
-
 _BY_STATUS: dict[int, type[SeipdError]] = {
     400: InputError,
     401: UnauthenticatedError,
@@ -33,7 +30,20 @@ _BY_STATUS: dict[int, type[SeipdError]] = {
 }
 
 
-def error_of(answer: Response) -> SeipdError:
+class Answer(Protocol):
+    """What came back over HTTP, by whatever client."""
+
+    @property
+    def status(self) -> int:
+        """The status of HTTP."""
+        ...
+
+    def json(self) -> Any:  # noqa: ANN401 (JSON)
+        """Return the body as strictly parsed JSON, or raise a WireError."""
+        ...
+
+
+def error_of(answer: Answer) -> SeipdError:
     """Return the error that an answer with status 400 or above stands for."""
     kind = _BY_STATUS.get(answer.status, SeipdError)
     try:

@@ -49,7 +49,7 @@ class Response:
 
 
 class HttpClient:
-    """A client session over TLS or a unix socket.
+    """A client session.
 
     ``may_reach`` is asked for each address as it is connected to, whatever a name meant before.
     """
@@ -58,23 +58,17 @@ class HttpClient:
         self,
         *,
         tls: ssl.SSLContext | None = None,
-        unix_socket: str | None = None,
         may_reach: Callable[[IPv4Address | IPv6Address], bool] = lambda _: True,
     ) -> None:
         self._tls = tls
-        self._unix_socket = unix_socket
         self._may_reach = may_reach
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> HttpClient:
         """Open the session."""
-        if self._unix_socket is not None:
-            connector: aiohttp.BaseConnector = aiohttp.UnixConnector(self._unix_socket)
-        else:
-            connector = aiohttp.TCPConnector(
-                ssl=self._tls if self._tls is not None else True,
-                socket_factory=self._open_socket,
-            )
+        connector = aiohttp.TCPConnector(
+            ssl=self._tls if self._tls is not None else True, socket_factory=self._open_socket
+        )
         self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
         return self
 

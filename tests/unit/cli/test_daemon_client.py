@@ -66,6 +66,12 @@ async def test_a_question_reaches_the_daemon_and_its_answer_comes_back(daemon):
     }
 
 
+async def test_what_a_person_typed_into_a_path_arrives_as_it_was_typed(daemon):
+    daemon.answer = lambda request, _: web.json_response(request.path)
+    typed = "no such nöde\t#<>"
+    assert await daemon.ask("GET", f"/api/tree/node/{typed}") == f"/api/tree/node/{typed}"
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [
@@ -115,3 +121,34 @@ def test_a_socket_left_by_a_daemon_that_died_is_no_daemon(tmp_path):
         left.bind(str(Path(tmp_path / "run" / "seipd.sock")))
     with pytest.raises(UnreachableError):
         ask(Settings(data_root=tmp_path), "GET", "/")
+
+
+def test_a_daemon_that_ends_in_the_middle_of_its_answer_is_told(tmp_path):
+    import socket
+    import threading
+
+    (tmp_path / "run").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(Path(tmp_path / "run" / "seipd.sock")))
+        listener.listen()
+
+        def cut_short() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1024)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}")
+
+        cutting = threading.Thread(target=cut_short)
+        cutting.start()
+        with pytest.raises(UnreachableError):
+            ask(Settings(data_root=tmp_path), "GET", "/")
+        cutting.join()
+
+
+def test_asking_loads_no_library_that_is_slow_to_load():
+    import subprocess
+    import sys
+
+    shown = "import sys, seipd.cli.status; print(sorted({'aiohttp', 'asyncio'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
