@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from services.edge.acme.failures import retry_after_s
-from services.edge.acme.renewal import ASK_AGAIN_MS, Advice, advice_of
+from services.edge.acme.renewal import ASK_AGAIN_MS, Advice, advice_of, ask_again_ms
 from services.kernel.errors import SeipdError
 
 if TYPE_CHECKING:
@@ -60,5 +60,5 @@ class Advising:
             start,
             end,
             fingerprint=held.leaf.fingerprint,
-            ask_again_ms=now_ms + int(wait_s * 1000),
+            ask_again_ms=now_ms + ask_again_ms(wait_s),
         )

@@ -1,9 +1,9 @@
 """One order from its beginning to the certificate, in steps that a restart may come between.
 
-    {"order": URL}   in the job's progress, as soon as the CA took the order
+    {"order": URL, "directory": URL}   in the job's progress, as soon as the CA took the order
 
 An order whose URL is known is taken up where it stands: pending, ready, processing or valid. One
-that the CA gave up is forgotten, and the next attempt begins another.
+that the CA gave up is forgotten, as is one of a CA that is no longer ours, and another begins.
 """
 
 from __future__ import annotations
@@ -118,17 +118,28 @@ class Ordering:
         return chain
 
     async def _order(self, talk: Talk, attempt: Attempt, request: Request) -> Order:
-        known = attempt.progress.get("order")
-        if isinstance(known, str):
+        known, directory = attempt.progress.get("order"), self._authority.directory
+        # The order of an attempt by another version names no directory.
+        is_here = attempt.progress.get("directory", directory) == directory
+        if isinstance(known, str) and is_here:
             with contextlib.suppress(RejectedError):
                 order = await talk.call(lambda ca: ca.look(known))
                 if order.status != "invalid" and order.names == (request.name,):
                     return order
-        order = await talk.call(lambda ca: ca.order((request.name,), request.replaces))
+        order = await self._begun(talk, request)
         if order.names != (request.name,):
             raise CaAnswerError("the CA took an order for other names")
-        await attempt.note({**attempt.progress, "order": order.url})
+        await attempt.note({**attempt.progress, "order": order.url, "directory": directory})
         return order
+
+    async def _begun(self, talk: Talk, request: Request) -> Order:
+        """Begin an order, as a renewal where the CA agrees that it is one."""
+        if request.replaces is not None:
+            # The certificate may be another CA's or another account's, or have been replaced by an
+            # order that came to nothing: a CA refuses that by any code (RFC 9773, 5).
+            with contextlib.suppress(RejectedError):
+                return await talk.call(lambda ca: ca.order((request.name,), request.replaces))
+        return await talk.call(lambda ca: ca.order((request.name,)))
 
     async def _prove(self, talk: Talk, order_id: str, order: Order, request: Request) -> None:
         found = [

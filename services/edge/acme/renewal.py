@@ -21,6 +21,8 @@ HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 ASK_AGAIN_MS: Final = 6 * HOUR_MS
 ALARM_MS: Final = 14 * DAY_MS
+MIN_ASK_AGAIN_MS: Final = 60_000
+MAX_ASK_AGAIN_MS: Final = DAY_MS
 JITTER: Final = 0.05
 CLOCK_SLACK_MS: Final = HOUR_MS
 
@@ -61,10 +63,11 @@ def advice_of(start: str, end: str, *, fingerprint: str, ask_again_ms: int) -> A
 
 
 def due_ms(leaf: Leaf, advice: Advice | None) -> int:
-    """Return when to renew."""
+    """Return when to renew: as is advised, but while there is still life left."""
     share = int(leaf.fingerprint[:8], 16) / 0xFFFFFFFF
     if advice is not None and advice.fingerprint == leaf.fingerprint:
-        return int(advice.start_ms + share * (advice.end_ms - advice.start_ms))
+        advised_ms = int(advice.start_ms + share * (advice.end_ms - advice.start_ms))
+        return min(advised_ms, leaf.not_after_ms - _alarming_ms(leaf))
     return int(leaf.not_before_ms + leaf.life_ms * (2 / 3 + JITTER * (2 * share - 1)))
 
 
@@ -80,10 +83,19 @@ def standing_of(leaf: Leaf, advice: Advice | None, now_ms: int) -> Standing:
         due_ms=due,
         is_due=now_ms >= due and not is_clock_wrong,
         is_expired=left_ms <= 0,
-        # Of a short-lived one a sixth of its life, half of what is left when it is due.
-        is_alarming=left_ms < min(ALARM_MS, leaf.life_ms // 6),
+        is_alarming=left_ms < _alarming_ms(leaf),
         is_clock_wrong=is_clock_wrong,
     )
+
+
+def ask_again_ms(retry_after_s: float) -> int:
+    """Return how long to wait before the CA is asked again: as it says, within RFC 9773, 4.3."""
+    return min(max(int(retry_after_s * 1000), MIN_ASK_AGAIN_MS), MAX_ASK_AGAIN_MS)
+
+
+def _alarming_ms(leaf: Leaf) -> int:
+    # Of a short-lived one a sixth of its life, half of what is left when it is due.
+    return min(ALARM_MS, leaf.life_ms // 6)
 
 
 def _time_ms(text: str) -> int:

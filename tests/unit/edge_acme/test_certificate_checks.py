@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from services.edge.acme.certfiles import CertificateFiles
 from services.edge.acme.checking import BadCertificateError, Leaf, check_chain, leaf_of
-from services.edge.acme.renewal import Advice, advice_of, due_ms, standing_of
+from services.edge.acme.renewal import Advice, advice_of, ask_again_ms, due_ms, standing_of
 from services.edge.acme.requesting import public_key_of
 from services.kernel.errors import CorruptError, InputError, SeipdError, StorageError
 from tests.fakes.pebble import TestAuthority
@@ -115,7 +115,29 @@ class TestRenewal:
             end_ms=start_ms + length_ms,
             ask_again_ms=0,
         )
-        assert start_ms <= due_ms(self.LEAF, advice) <= start_ms + length_ms
+        due = due_ms(self.LEAF, advice)
+        assert start_ms <= due <= start_ms + length_ms or (
+            due < start_ms + length_ms and standing_of(self.LEAF, advice, due).is_due
+        )
+
+    @pytest.mark.parametrize("late_days", [0, 1, 3_650])
+    def test_acm_01_a_window_after_the_end_does_not_let_a_certificate_expire(
+        self, late_days: int
+    ) -> None:
+        late_ms = self.LEAF.not_after_ms + late_days * 86_400_000
+        advice = Advice(
+            fingerprint=self.LEAF.fingerprint, start_ms=late_ms, end_ms=late_ms + 1, ask_again_ms=0
+        )
+        left_ms = self.LEAF.not_after_ms - due_ms(self.LEAF, advice)
+        assert left_ms >= self.LEAF.life_ms // 6 - 1
+
+    @pytest.mark.parametrize(
+        ("said_s", "wait_s"), [(1, 60), (60, 60), (21_600, 21_600), (7 * 86_400, 86_400)]
+    )
+    def test_the_ca_is_asked_for_its_window_once_a_minute_at_most_and_once_a_day_at_least(
+        self, said_s: float, wait_s: int
+    ) -> None:
+        assert ask_again_ms(said_s) == wait_s * 1000
 
     def test_advice_about_another_certificate_counts_for_nothing(self) -> None:
         advice = Advice(fingerprint="ff" * 32, start_ms=0, end_ms=1, ask_again_ms=0)
