@@ -1,7 +1,7 @@
 """The endpoints that may get a tunnel of their own: those that a proof was shown of.
 
 The server lists them; each is proved before its key is used, and remembered. Who is new has a proof
-only after half a minute, so it is asked again.
+only after some seconds, so it is asked again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-AGAIN_S: Final = (5.0,) * 12 + (60.0,)
+AGAIN_S: Final = (1.5,) * 8 + (5.0,) * 10 + (60.0,)
 """Without a proof after a minute, somebody's clock or the witnesses are the reason."""
 AT_ONCE: Final = 48
 """So many peers are proved before anything goes to them."""

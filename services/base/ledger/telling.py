@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from services.base.ledger.asof import AgreedStates
 from services.base.ledger.statefile import settled_state, state_as_of
-from services.base.ledger.ticks import StateWord, last_tick_ms, word_at
+from services.base.ledger.ticks import StateWord, last_tick_ms, quick_tick_ms, word_at
 from services.base.storage.files import write_atomic
 from services.kernel.versions import unknown_version
 
@@ -46,6 +46,7 @@ class StateTeller:
         self._tick_interval_ms = tick_interval_ms
         self._tell = tell
         self._told_ms = 0
+        self._told_quick_ms = 0
         self._agreed = AgreedStates()
 
     async def save(self) -> None:
@@ -78,24 +79,38 @@ class StateTeller:
 
     async def word(self) -> StateWord | None:
         """See ``LedgerService.state_word``."""
-        tick_ms = last_tick_ms(self._clock.now_ms(), self._tick_interval_ms)
-        async with self._quiet() as fold:
-            return None if self._upkeep.is_behind else word_at(fold, tick_ms)
+        return await self._word(last_tick_ms(self._clock.now_ms(), self._tick_interval_ms))
 
     async def give_word(self) -> None:
         """Say once what the state was at the last tick, where this server is a witness."""
         fold = self._holding.fold
-        tick_ms = last_tick_ms(self._clock.now_ms(), self._tick_interval_ms)
         is_witness = self._holding.server_id in fold.charter.at(fold.charter.number).witnesses
-        # A clock that goes back tells no tick again: words, like cosignatures, only grow in time.
-        if tick_ms <= self._told_ms or not is_witness:
+        if not is_witness or unknown_version(fold.state):
             return
-        if unknown_version(fold.state):
-            return
-        self._told_ms = tick_ms
-        word = await self.word()
+        tick_ms = self._due_tick_ms()
+        word = await self._word(tick_ms) if tick_ms is not None else None
         if word is not None:
             self._tell(word)
+
+    def _due_tick_ms(self) -> int | None:
+        """Return the tick to speak of; one at a time, since a newer fact hides the one before.
+
+        A clock that goes back tells no tick again: words, like cosignatures, only grow in time.
+        """
+        now_ms = self._clock.now_ms()
+        tick_ms = last_tick_ms(now_ms, self._tick_interval_ms)
+        if tick_ms > self._told_ms:
+            self._told_ms = tick_ms
+            return tick_ms
+        quick_ms = quick_tick_ms(self._holding.fold, now_ms, self._tick_interval_ms)
+        if quick_ms is None or quick_ms <= max(self._told_quick_ms, self._told_ms):
+            return None
+        self._told_quick_ms = quick_ms
+        return quick_ms
+
+    async def _word(self, tick_ms: int) -> StateWord | None:
+        async with self._quiet() as fold:
+            return None if self._upkeep.is_behind else word_at(fold, tick_ms)
 
     @contextlib.asynccontextmanager
     async def _quiet(self) -> AsyncIterator[Fold]:

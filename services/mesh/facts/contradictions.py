@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MAX_ENVELOPES: Final = 1024
 MAX_FILE_BYTES: Final = 1 << 20
-KEPT_WORDS: Final = 8
+KEPT_WORDS: Final = 32
 _NO_ROOT: Final = bytes(32)
 
 

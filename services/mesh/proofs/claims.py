@@ -66,7 +66,7 @@ def check_endpoint(
     value = proven_value(agreed, proof, view="tree", key=node_id)
     if value is None:
         raise UnprovenError(
-            "it is not in the state that the servers signed last", mend="wait for half a minute"
+            "it is not in the state that the servers signed last", mend="wait for some seconds"
         )
     keys = {name: text for name, text in shown.items() if name in ("key", "wireguard_key")}
     _require_same(value, keys, what=shown.get("name", node_id))
@@ -74,7 +74,7 @@ def check_endpoint(
         if value.get(name) != held:
             raise UnprovenError(
                 f"its {name} is another in the state that the servers signed last",
-                mend="wait for half a minute",
+                mend="wait for some seconds",
             )
 
 

@@ -174,5 +174,24 @@ async def test_a_witness_gives_its_word_once_a_tick(scene) -> None:
     assert [word.time_ms % 10_000 for word in words] == [0]
 
 
+async def test_a_witness_tells_news_between_two_ticks_and_the_tick_all_the_same(scene) -> None:
+    """START is a tick; what settles 151 s after it is told within seconds."""
+    words, now = [], {"ms": START_MS + 151_000}
+    scene.old.on_state_word(words.append)
+    scene.old._clock.now_ms = lambda: now["ms"]
+    await scene.old._attestor.settle(scene.old.log(scene.old.server_id))
+    for _ in range(20):
+        await scene.old._teller.give_word()
+        now["ms"] += 1_000
+    told = [(word.time_ms - START_MS) // 1000 for word in words]
+    assert sorted(told) == [140, 150, 152, 154, 156, 160]
+    root = {(word.time_ms - START_MS) // 1000: word.root for word in words}
+    assert root[152] == root[154] == root[160] != root[150]
+    # Once, whatever the clock does.
+    now["ms"] -= 15_000
+    await scene.old._teller.give_word()
+    assert len(words) == len(told)
+
+
 def _fields(word) -> dict:
     return {name: getattr(word, name) for name in word.__struct_fields__}

@@ -10,10 +10,15 @@ from hypothesis import strategies as st
 
 from services.base.ledger.feed import attest_from_body
 from services.base.ledger.ticks import (
+    MAX_TAKEN_BACK,
+    QUICK_GRACE_MS,
+    QUICK_MS,
+    QUICK_NEWS_MS,
     StateWord,
     agreed_word,
     decode_word,
     last_tick_ms,
+    quick_tick_ms,
     word_at,
 )
 from services.kernel.errors import WireError
@@ -95,6 +100,62 @@ def test_ticks_leave_the_news_time_to_arrive() -> None:
     assert last_tick_ms(100_000, 20_000) == 80_000
     assert last_tick_ms(104_999, 20_000) == 80_000
     assert last_tick_ms(105_000, 20_000) == 100_000
+
+
+class TestQuickTicks:
+    """Who joined just now is in a state that the servers sign within seconds."""
+
+    def ticks(self, world: World, until_s: int) -> list[int]:
+        """Return the seconds of the quick ticks that are spoken of, as the time goes on."""
+        fold, found = world.folded(), []
+        for ms in range(0, until_s * 1000, 500):
+            tick_ms = quick_tick_ms(fold, START_MS + ms, 20_000)
+            if tick_ms is not None:
+                found.append((tick_ms - START_MS) // 1000)
+        return sorted(set(found))
+
+    def attested_at(self, second: int) -> World:
+        world = World(1)
+        first = world.servers[0]
+        world.attest(first, len(first.entries), START_S - 60)
+        world.invite(first, "new")
+        world.attest(first, len(first.entries), START_S + second)
+        return world
+
+    def test_news_are_told_a_moment_after_they_settled_and_then_no_more(self) -> None:
+        assert START_MS % 20_000 == 0
+        assert self.ticks(self.attested_at(5), 60) == [6, 8, 10]
+        grace = quick_tick_ms(
+            self.attested_at(5).folded(), START_MS + 6000 + QUICK_GRACE_MS, 20_000
+        )
+        assert grace == START_MS + 6000
+        early = START_MS + 6000 + QUICK_GRACE_MS - 1
+        assert quick_tick_ms(self.attested_at(5).folded(), early, 20_000) is None
+
+    def test_what_comes_to_an_ordinary_tick_is_left_to_that(self) -> None:
+        assert self.ticks(self.attested_at(19), 60) == [22, 24]
+
+    def test_an_idle_mesh_says_nothing_more_than_before(self) -> None:
+        world = World(1)
+        first = world.servers[0]
+        world.attest(first, len(first.entries), START_S - 60)
+        world.invite(first, "not attested")
+        assert self.ticks(world, 60) == []
+
+    def test_one_who_hears_of_an_attest_late_speaks_at_the_same_tick_as_the_others(self) -> None:
+        """The ticks follow from the feeds, not from what was said before."""
+        world = self.attested_at(5)
+        late_ms = START_MS + 10_000 + QUICK_GRACE_MS
+        known, late = world.folded(), world.updated(world.folded())
+        assert quick_tick_ms(known, late_ms, 20_000) == quick_tick_ms(late, late_ms, 20_000)
+        assert QUICK_NEWS_MS >= 2 * QUICK_MS
+
+    def test_where_much_would_be_taken_back_it_waits_for_the_ordinary_tick(self) -> None:
+        world = self.attested_at(5)
+        first = world.servers[0]
+        for number in range(MAX_TAKEN_BACK + 1):
+            world.invite(first, f"load {number}")
+        assert self.ticks(world, 30) == []
 
 
 class TestAgreement:

@@ -9,7 +9,7 @@ from services.kernel.ids import server_id_of
 from services.mesh.facts.envelope import sign_envelope
 from services.mesh.facts.kinds import LOAD, STATE
 from services.mesh.facts.payloads import LoadPayload, encode_payload
-from services.mesh.facts.statewords import WordKeeper, words_of
+from services.mesh.facts.statewords import KEPT_TICKS, WordKeeper, words_of
 from tests.fakes.world import START_MS, World
 
 
@@ -71,7 +71,7 @@ def test_who_is_no_witness_or_says_something_else_does_not_count() -> None:
 def test_only_the_last_few_ticks_are_kept_and_other_facts_left_alone() -> None:
     world = world_of_three_witnesses()
     keeper = WordKeeper(lambda: world.charter)
-    for tick in range(1, 8):
+    for tick in range(1, KEPT_TICKS + 4):
         keeper.learn(fact(world, 0, word(world, tick)))
     keeper.learn(fact(world, 1, word(world, 1)))
     assert keeper.agreed() is None
