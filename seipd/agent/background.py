@@ -1,7 +1,8 @@
 """The running agent from outside: started in the background, asked how it is, ended.
 
 ``up`` starts it and returns at the first handshake; ``down`` ends it by the pid in its file, after
-looking whose pid that is.
+looking whose pid that is. What takes an interface away loads as much as the agent itself, so only
+``down`` loads it: to ask for the status is quick.
 """
 
 from __future__ import annotations
@@ -16,12 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seipd.agent.hostdns.keeping import WAITING
-from seipd.agent.paths.talking import remove_leftover_talkers
-from seipd.agent.policy import remove_leftover_table
-from seipd.agent.routes.carrying import clear_leftovers
 from seipd.agent.state import MAX_STATUS_BYTES
 from services.base.storage.files import make_private_dir, read_private
-from services.edge.wireguard.choose import remove_leftover
 from services.kernel import canonical
 from services.kernel.errors import SeipdError, UnavailableError
 
@@ -102,6 +99,11 @@ def stop_agent(state: AgentState) -> bool:
 
 async def remove_tunnel(state: AgentState, interface: str, keys: AgentKeys) -> bool:
     """Remove an interface of ours that a killed agent left behind, and what goes with it."""
+    from seipd.agent.paths.talking import remove_leftover_talkers
+    from seipd.agent.policy import remove_leftover_table
+    from seipd.agent.routes.carrying import clear_leftovers
+    from services.edge.wireguard.choose import remove_leftover
+
     await asyncio.to_thread(clear_leftovers, interface, state.run)
     await asyncio.to_thread(remove_leftover_table, interface)
     await asyncio.to_thread(remove_leftover_talkers, interface)

@@ -75,6 +75,6 @@ def _settings_file(context: click.Context) -> Path:
 
 def _unlock(settings: Settings) -> Path:
     from seipd.config.paths import Paths
-    from seipd.daemon.app import unlock_path
+    from seipd.daemon.opening import unlock_path
 
     return unlock_path(settings, Paths(settings.data_root))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def _init(
     settings: Settings, parameter: tuple[str, ...], tier1: tuple[tuple[str, ...], int, str]
 ) -> dict[str, str]:
-    from seipd.daemon.app import init_mesh
+    from seipd.daemon.founding import init_mesh
 
     parameters, trust = parameters_of(parameter), trust_of(*tier1)
     with progress("making keys and the first records"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from services.base.release.fetch import check_url
 from services.kernel.errors import SeipdError
 from services.kernel.ids import parse_key
 
@@ -29,6 +28,9 @@ def bad_releases(*, keys: dict[str, str], url: str) -> list[tuple[str, str]]:
         except SeipdError as error:
             faults.append((name, f"is wrong: {error}"))
     if url:
+        # Loaded where there is one: every command reads the settings, and few meshes have it.
+        from services.base.release.fetch import check_url
+
         try:
             check_url(url)
         except SeipdError as error:

@@ -1,31 +1,19 @@
-"""The daemon from start to stop, read from top to bottom; and ``init``, which founds a mesh."""
+"""The daemon from start to stop, read from top to bottom."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import os
 import signal
-from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from seipd.api.tls import load_tls_identity
-from seipd.config.model import range_values
 from seipd.config.paths import Paths
-from seipd.daemon.founding_signer import founding_signer
-from seipd.daemon.genesis import (
-    MeshFacts,
-    found_mesh,
-    load_charter,
-    save_charter,
-    write_first_records,
-)
-from seipd.daemon.layers.base import ledger_of
+from seipd.daemon.genesis import load_charter, save_charter
 from seipd.daemon.layers.ground import ground_of
 from seipd.daemon.lifecycle import ServiceStack
 from seipd.daemon.network import peers_stun_servers, with_public_address
+from seipd.daemon.opening import open_identity, unlock_secret
 from seipd.daemon.sdnotify import (
     keep_watchdog,
     notify,
@@ -34,39 +22,21 @@ from seipd.daemon.sdnotify import (
     watchdog_interval_s,
 )
 from seipd.daemon.services import Composition, compose
-from services.authority.recovery.service import RecoveryService
-from services.authority.rootkeys.service import RootKeysService
-from services.base.keywrap.identity import (
-    ServerIdentity,
-    create_identity,
-    identity_exists,
-    load_identity,
-)
-from services.base.keywrap.unlock import create_unlock_file, read_unlock
-from services.base.ledger.author import Author
-from services.base.signing.client import GrpcSigner
-from services.base.signing.recovery_client import GrpcRecovery
 from services.base.storage.files import make_private_dir
 from services.base.storage.root import DataRoot
 from services.base.storage.service import StorageService
-from services.kernel.addr import ranges_from_value
-from services.kernel.errors import ConflictError, SeipdError
+from services.kernel.errors import SeipdError
 from services.kernel.ids import mesh_id_of
 from services.runtime.clock import SystemClock
 from services.runtime.logs import configure_logging
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable
 
     from seipd.config.model import Settings
-    from services.authority.governance.parameters import Value
-    from services.authority.trust.tiers import TrustRules
-    from services.kernel.clock import Clock
 
 logger = logging.getLogger(__name__)
-
-CREDENTIAL = "seipd-unlock"
 
 
 async def run_daemon(settings: Settings, *, reload: Callable[[], Settings]) -> int:
@@ -114,111 +84,6 @@ async def run_daemon(settings: Settings, *, reload: Callable[[], Settings]) -> i
             _remember_charter(paths, composition)
             await tasks.close()
     return stop.exit_status
-
-
-async def init_mesh(
-    settings: Settings,
-    parameters: Mapping[str, Value] = MappingProxyType({}),
-    trust: TrustRules | None = None,
-) -> dict[str, str]:
-    """Found a mesh on this data root, or finish what an interrupted ``init`` began.
-
-    Args:
-        settings: of this server.
-        parameters: what the parameters that only a vote changes begin with, other than by default.
-        trust: what tier 1 takes.
-
-    Returns:
-        ``mesh_id``, ``root_fingerprint``, ``server_id``, and where the ``recovery_file`` lies.
-
-    Raises:
-        ConflictError: the data root belongs to a mesh already.
-        ConfigError: ``no_signer`` or ``no_root_key``.
-        StartError: the signer does not come up.
-        UnavailableError: the one that is set does not answer.
-    """
-    clock, paths = SystemClock(), Paths(settings.data_root)
-    facts = MeshFacts(
-        domain=settings.domain,
-        region=settings.region,
-        ranges=ranges_from_value(range_values(settings)),
-        parameters=parameters,
-        trust=trust,
-    )
-    with DataRoot(settings.data_root):
-        if (paths.ledger / "feed" / "checkpoint").exists():
-            raise ConflictError(
-                f"{settings.data_root} belongs to a mesh already",
-                code="mesh_exists",
-                mend="seipd run starts it",
-            )
-        identity = await asyncio.to_thread(open_identity, settings, paths, create=True)
-        async with founding_signer(settings, paths) as socket:
-            return await _found(paths, facts, identity, socket, clock)
-
-
-async def _found(
-    paths: Paths, facts: MeshFacts, identity: ServerIdentity, socket: str, clock: Clock
-) -> dict[str, str]:
-    signer = GrpcSigner(socket)
-    tls = load_tls_identity(paths.tls, name=identity.server_id, clock=clock)
-    if not (paths.identity / "root_chain.json").exists():
-        records = await found_mesh(
-            facts, identity=identity, tls_key_hash=tls.key_hash, signer=signer, clock=clock
-        )
-        save_charter(paths.identity, records, facts.region)
-    records = load_charter(paths.identity)
-    ledger = ledger_of(paths, identity, records, clock, _raise)
-    async with ServiceStack([ledger]):
-        author = Author(key=identity.signing_key, mesh_id=ledger.mesh_id, clock=clock)
-        await write_first_records(
-            ledger, charter_records=records, author=author, signer=signer, clock=clock
-        )
-        recovery = RecoveryService(
-            ledger=ledger,
-            author=author,
-            key=identity.signing_key,
-            root=RootKeysService(ledger=ledger, signer=signer, clock=clock),
-            signer=GrpcRecovery(socket),
-        )
-        made = await recovery.deal()
-        await recovery.name_key()
-        return {
-            "mesh_id": ledger.mesh_id,
-            "root_fingerprint": ledger.mesh_id,
-            "server_id": ledger.server_id,
-            "recovery_file": made["path"],
-        }
-
-
-def open_identity(settings: Settings, paths: Paths, *, create: bool = False) -> ServerIdentity:
-    """Open this server's keys; with ``create`` make them where there are none.
-
-    Raises:
-        NotFoundError: no identity was ever made here.
-        KeyUnwrapError: the unlock secret is not theirs.
-    """
-    unlock_file = unlock_path(settings, paths)
-    if create and not unlock_file.exists() and not _has_credential(_credentials()):
-        create_unlock_file(unlock_file)
-    unlock = unlock_secret(settings, paths)
-    if create and not identity_exists(paths.identity):
-        return create_identity(paths.identity, unlock=unlock)
-    return load_identity(paths.identity, unlock=unlock)
-
-
-def unlock_secret(settings: Settings, paths: Paths) -> bytes:
-    """Read what this server's secrets are sealed with.
-
-    Raises:
-        ConfigError: there is none, or others may read it.
-    """
-    return read_unlock(unlock_path(settings, paths), _credentials(), CREDENTIAL)
-
-
-def unlock_path(settings: Settings, paths: Paths) -> Path:
-    """Return where the unlock secret lies."""
-    return Path(settings.unlock_file) if settings.unlock_file else paths.unlock
 
 
 class _StopSignal:
@@ -288,16 +153,3 @@ def _remember_charter(paths: Paths, composition: Composition) -> None:
         certificate = charter.server(own)
         if certificate is not None:
             save_charter(paths.identity, charter.records, certificate.region)
-
-
-def _credentials() -> Path | None:
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    return Path(folder) if folder else None
-
-
-def _has_credential(folder: Path | None) -> bool:
-    return folder is not None and (folder / CREDENTIAL).exists()
-
-
-def _raise(error: BaseException) -> None:
-    raise error

@@ -13,10 +13,10 @@ from seipd.client.problems import error_of
 from seipd.client.session import reach_server
 from seipd.client.trust import KnownRoot
 from seipd.config.paths import Paths
-from seipd.daemon.app import open_identity
 from seipd.daemon.genesis import save_charter, verify_charter
 from seipd.daemon.login import login_server
 from seipd.daemon.network import HIDDEN, public_address_of, with_public_address
+from seipd.daemon.opening import open_identity
 from services.authority.enroll.view import redeem_input
 from services.base.crypto.signatures import SigningKey, verify
 from services.base.ledger.author import Author

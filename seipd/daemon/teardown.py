@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from seipd.config.paths import Paths
-from seipd.daemon.app import CREDENTIAL, unlock_path
+from seipd.daemon.opening import CREDENTIAL, unlock_path
 from seipd.daemon.owner import as_owner_of
 from services.base.keywrap.identity import load_identity
 from services.base.keywrap.unlock import read_unlock

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from seipd.daemon.app import CREDENTIAL
 from seipd.daemon.genesis import load_charter, verify_charter
+from seipd.daemon.opening import CREDENTIAL
 from seipd.lab import net
 from services.base.keywrap.identity import load_identity
 from services.base.keywrap.unlock import read_unlock

@@ -143,12 +143,3 @@ def test_a_daemon_that_ends_in_the_middle_of_its_answer_is_told(tmp_path):
         with pytest.raises(UnreachableError):
             ask(Settings(data_root=tmp_path), "GET", "/")
         cutting.join()
-
-
-def test_asking_loads_no_library_that_is_slow_to_load():
-    import subprocess
-    import sys
-
-    shown = "import sys, seipd.cli.status; print(sorted({'aiohttp', 'asyncio'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
