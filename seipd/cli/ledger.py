@@ -101,9 +101,18 @@ def verify(context: click.Context) -> int:
 @click.option(
     "--limit", default=100, show_default=True, help="so many of the newest, 10000 at most"
 )
+@click.option(
+    "--anchors", is_flag=True, help="what all servers said in their feeds that it came to, instead"
+)
 @click.pass_context
-def audit(context: click.Context, *, since: str | None, limit: int) -> None:
-    """Print what the signer here was asked: who, for which key, and how it ended."""
+def audit(context: click.Context, *, since: str | None, limit: int, anchors: bool) -> None:
+    """Print what the signer here was asked: who, for which key, and how it ended.
+
+    ``seipd-verify audit --anchors`` takes what --anchors --json prints.
+    """
+    if anchors:
+        _print_anchors(context)
+        return
     query = f"limit={limit}"
     if since is not None:
         query += f"&seconds={parse_duration(since)}"
@@ -119,3 +128,13 @@ def audit(context: click.Context, *, since: str | None, limit: int) -> None:
     print_table(("at", *columns), rows)
     if found["behind"]:
         click.echo(f"the newest may be missing: {found['behind']}", err=True)
+
+
+def _print_anchors(context: click.Context) -> None:
+    found = ask(settings_of(context), "GET", "/api/ledger/audit/anchors")
+    if wants_json(context):
+        print_json(found)
+        return
+    columns = ("server_id", "key", "month", "size", "root", "record")
+    rows = [(utc(one["at_ms"]), *(one[name] for name in columns)) for one in found["anchors"]]
+    print_table(("at", "server", "signer's key", "month", "entries", "root", "record"), rows)

@@ -12,6 +12,8 @@ from seipd.cli.judging import judge
 if TYPE_CHECKING:
     from services.base.ledger.note import NoteVerifier
 
+MAX_ANCHORS_BYTES = 8 << 20
+
 
 def audit_command(parse_key: Any) -> click.Command:  # noqa: ANN401 (click's callback)
     """Return the command; ``parse_key`` reads a verifier key."""
@@ -26,19 +28,49 @@ def audit_command(parse_key: Any) -> click.Command:  # noqa: ANN401 (click's cal
         callback=parse_key,
         help="The signer's key, of any month.",
     )
+    @click.option(
+        "--anchors",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="What any server printed for seipd ledger audit --anchors --json.",
+    )
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-    def audit(folder: Path, verifier: NoteVerifier, *, as_json: bool) -> None:
-        """Verify a signer's audit: every tile of every month, and that each follows the last."""
-        from services.authority.rootkeys.auditchain import verify_audit
+    def audit(folder: Path, verifier: NoteVerifier, *, anchors: Path | None, as_json: bool) -> None:
+        """Verify a signer's audit: every tile of every month, and that each follows the last.
+
+        With --anchors also that nothing is gone which a server has told of in its feed.
+        """
+        from services.authority.rootkeys import auditchain
+
+        def anchored() -> dict[str, Any]:
+            if anchors is None:
+                return {}
+            said = auditchain.anchors_in(_value_in(anchors), verifier.public_key)
+            for one in said:
+                auditchain.require_anchored(folder, verifier.public_key, one)
+            newest = max(said, key=lambda one: (one.month, one.size))
+            return {"anchored": f"{newest.size} of {newest.month}"}
 
         def check() -> dict[str, Any]:
-            found = verify_audit(folder, verifier.public_key)
+            found = auditchain.verify_audit(folder, verifier.public_key)
             return {
                 "months": list(found.months) if as_json else " ".join(found.months),
                 "entries": found.size,
                 "begins_after": found.begins_after or "nothing",
+                **anchored(),
             }
 
         judge("audit", check, as_json=as_json)
 
     return audit
+
+
+def _value_in(file: Path) -> Any:  # noqa: ANN401 (JSON)
+    from services.kernel import canonical
+    from services.kernel.errors import TooLargeError
+
+    with file.open("rb") as stream:
+        data = stream.read(MAX_ANCHORS_BYTES + 1)
+    if len(data) > MAX_ANCHORS_BYTES:
+        raise TooLargeError(f"{file.name} is over {MAX_ANCHORS_BYTES} bytes")
+    return canonical.decode(data)

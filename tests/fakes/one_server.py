@@ -19,6 +19,7 @@ from services.authority.governance.service import GovernanceService
 from services.authority.ipam.service import IpamService
 from services.authority.recovery.recovering import RootRecovery
 from services.authority.recovery.service import RecoveryService
+from services.authority.rootkeys.anchoring import AuditAnchors
 from services.authority.rootkeys.auditcopy import AuditCopy
 from services.authority.rootkeys.auditing import AuditService
 from services.authority.rootkeys.rotating import DAY_MS
@@ -194,6 +195,7 @@ class OneServer:
         self.audit = AuditService(
             copy=AuditCopy(self.folder / "ledger" / "audit"),
             source=lambda: self.audit_source,
+            anchors=AuditAnchors(ledger=self.ledger, author=self.author),
             clock=self.clock,
         )
         self.recovery = RecoveryService(

@@ -13,6 +13,8 @@ from services.kernel import canonical
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from services.kernel.errors import SeipdError
+
 NOVEMBER_MS = 1_795_305_600_000
 MONTH_MS = 31 * 86_400_000
 
@@ -26,10 +28,13 @@ class AuditedSigner:
         self.now_ms = NOVEMBER_MS
         self.page = wire.MAX_ENTRIES
 
-    def write(self, call: str, key_id: str = "root-1") -> None:
+    def write(
+        self, call: str, key_id: str = "root-1", *, refusal: SeipdError | None = None
+    ) -> None:
         self.now_ms += 1000
         asked = Asked(call=call, caller="unix", scope="platform", key_id=key_id)
-        self.log.append([entry_of(asked, at_ms=self.now_ms)], at_ms=self.now_ms)
+        entry = entry_of(asked, at_ms=self.now_ms, refusal=refusal)
+        self.log.append([entry], at_ms=self.now_ms)
 
     async def audit(self, *, month: str = "", first: int = 0, count: int = 100) -> wire.AuditReply:
         page = self.log.read(month, first, min(count, self.page))

@@ -117,6 +117,10 @@ async def _audit(call: Call) -> Reply:
     )
 
 
+async def _anchors(call: Call) -> Reply:
+    return {"anchors": call.services.audit.anchored()}
+
+
 async def _map_proof(call: Call) -> Reply:
     state = call.services.ledger.state
     leaf, siblings = state.prove(call.match("view"), call.match("key"))
@@ -202,6 +206,13 @@ ROUTES = (
         path="/api/ledger/audit",
         handler=_audit,
         summary="What the signer of this machine was asked, and how each call ended",
+        access=Access.OPERATOR,
+    ),
+    Route(
+        method="GET",
+        path="/api/ledger/audit/anchors",
+        handler=_anchors,
+        summary="What every server said in its feed that its signer's audit came to",
         access=Access.OPERATOR,
     ),
     Route(

@@ -16,6 +16,7 @@ from services.authority.governance.service import GovernanceService
 from services.authority.ipam.service import IpamService
 from services.authority.names.service import NamesService
 from services.authority.releases.service import SharedReleases
+from services.authority.rootkeys.anchoring import AuditAnchors
 from services.authority.rootkeys.auditcopy import AuditCopy
 from services.authority.rootkeys.auditing import AuditService
 from services.authority.rootkeys.rotating import DAY_MS
@@ -68,6 +69,7 @@ def authority_of(ground: Ground, base: BaseLayer) -> AuthorityLayer:
         audit=AuditService(
             copy=AuditCopy(ground.paths.ledger / "audit"),
             source=lambda: keys_at(recovering.host.address),
+            anchors=AuditAnchors(ledger=ledger, author=author),
             clock=clock,
         ),
         enroll=EnrollService(

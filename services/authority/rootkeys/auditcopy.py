@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 PAGE: Final = 256
 PATH: Final = "ledger/audit"
-MONTH: Final = re.compile(r"\d{4}-\d{2}\Z")
+MONTH: Final = re.compile(r"[0-9]{4}-[0-9]{2}\Z")
+QUIET_CALLS: Final = frozenset({"audit", "list", "month", "public_key"})
+"""They change nothing; where nothing else was asked, nobody has to be told soon."""
 
 _NAME: Final = re.compile(r"seipd-signer-[0-9a-f]{16}")
 
@@ -63,6 +65,13 @@ def audit_month(month: str, vkey: str) -> AuditMonth:
     name = signer_name(verifier.public_key)
     if not MONTH.fullmatch(month) or verifier.name != f"{name}/audit/{month}":
         raise WireError("the signer calls its audit by a name that is not its own")
+    return AuditMonth(name=name, month=month, verifier=verifier)
+
+
+def month_of_key(month: str, public_key: bytes) -> AuditMonth:
+    """Return a month of the signer that has this key."""
+    name = signer_name(public_key)
+    verifier = NoteVerifier(name=f"{name}/audit/{month}", public_key=public_key)
     return AuditMonth(name=name, month=month, verifier=verifier)
 
 
@@ -135,6 +144,47 @@ class AuditCopy:
             f"what it signed lies in {month.path}.other",
             mend="compare the two: somebody has changed the signer's folder",
         )
+
+    def require_anchored(self, month: AuditMonth, *, size: int, root: bytes, record: str) -> None:
+        """Hold what is here of a month against what a record said of it.
+
+        Raises:
+            AuditContradictionError: ``audit_rolled_back``: fewer entries are here;
+                ``audit_rewritten``: others.
+            SeipdError: a file is damaged, or the disk refused.
+        """
+        have, _ = self.held(month)
+        if have < size:
+            raise AuditContradictionError(
+                f"AUDIT_ROLLED_BACK: {have} entries are in {month.path}, "
+                f"{size} were anchored by record {record}",
+                code="audit_rolled_back",
+                mend=f"bring {PATH}/{month.name} back from a backup; somebody has changed it, "
+                "and the signer's folder",
+            )
+        log = self._open(month)
+        try:
+            if log.root_at(size) == root:
+                return
+        finally:
+            log.close()
+        raise AuditContradictionError(
+            f"AUDIT_REWRITTEN: {month.path} does not begin as record {record} has anchored it",
+            mend="somebody has changed this server's folder, and the signer's",
+        )
+
+    def is_quiet_since(self, month: AuditMonth, *, said: tuple[str, int]) -> bool:
+        """Say whether a signer did nothing of weight since a month and a number of entries."""
+        for one in reversed(self.months()):
+            if one.name != month.name:
+                continue
+            for entry in self._backwards(one):
+                if (one.month, entry["index"]) < said:
+                    return True
+                is_granted = entry.get("outcome", "granted") == "granted"
+                if entry["call"] not in QUIET_CALLS or not is_granted:
+                    return False
+        return True
 
     def newest(self, *, since_ms: int, limit: int) -> list[dict[str, Any]]:
         """Return the newest entries, oldest first: as they are, with where each lies."""

@@ -1,4 +1,8 @@
-"""Brings the signer's audit into the ledger's folder, now and then and whenever it is asked for."""
+"""Brings the signer's audit into the ledger's folder, now and then and whenever it is asked for.
+
+What it came to is anchored in this server's feed: after what is of weight at the next look, else
+once a day.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,16 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
-from services.authority.rootkeys.auditcopy import AuditContradictionError, AuditMonth, audit_month
+from services.authority.rootkeys.auditcopy import (
+    AuditContradictionError,
+    AuditMonth,
+    audit_month,
+    month_of_key,
+)
 from services.base.ledger.checkpoint import verify_checkpoint
 from services.kernel import canonical
 from services.kernel.errors import NotFoundError, SeipdError, UnavailableError
+from services.kernel.ids import parse_key
 from services.kernel.service import Health, HealthState
 from services.runtime.tasks import TaskOwner
 
@@ -24,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 300.0
 """To look is a call, too, and so an entry: not more often than is of use."""
+ANCHOR_AGAIN_MS: Final = 86_400_000
+ANCHORED_FOR_MS: Final = 90 * 86_400_000
+"""So long a copy that is gone for good is complained of."""
 MAX_PAGE: Final = 1000
 MAX_AT_ONCE: Final = 200_000
 
@@ -33,6 +46,23 @@ class AuditSource(Protocol):
 
     async def audit(self, *, month: str = "", first: int = 0, count: int = 100) -> AuditReply:
         """See GrpcKeys."""
+
+
+class Anchors(Protocol):
+    """What was said of the audit in the feeds."""
+
+    def own(self) -> list[dict[str, Any]]:
+        """Return what this server said of its signers, the newest last; see ``anchors``."""
+
+    def all(self) -> list[dict[str, Any]]:
+        """Return what every server said, each with its ``server_id``."""
+
+    async def say(self, month: AuditMonth, *, size: int, root: bytes) -> None:
+        """Anchor so many entries of a month.
+
+        Raises:
+            SeipdError: the ledger takes no writes now, or refuses it.
+        """
 
 
 class AuditService:
@@ -45,12 +75,15 @@ class AuditService:
         *,
         copy: AuditCopy,
         source: Callable[[], AuditSource | None],
+        anchors: Anchors,
         clock: Clock,
         look_s: float = LOOK_S,
     ) -> None:
         self._copy = copy
         self._source = source
+        self._anchors = anchors
         self._clock = clock
+        self._followed: AuditMonth | None = None
         self._look_s = look_s
         self._turn = asyncio.Lock()
         self._contradiction = ""
@@ -113,42 +146,82 @@ class AuditService:
         """Take what the signer wrote since.
 
         Raises:
-            AuditContradictionError: ``audit_rolled_back`` or ``audit_rewritten``.
+            AuditContradictionError: ``audit_rolled_back`` or ``audit_rewritten``, by what is held
+                or by what was anchored.
             NotFoundError: ``no_audit``: the signer has written nothing yet.
             UnavailableError: ``signer_unavailable``; ``audit_behind``.
             SeipdError: what it shows is no audit; a file is damaged, or the disk refused.
         """
         source = self._source()
-        if source is None:
-            return
         async with self._turn:
-            newest = await source.audit(count=1)
-            last = audit_month(newest.month, newest.vkey)
-            held = [
-                one.month
-                for one in await asyncio.to_thread(self._copy.months)
-                if one.name == last.name
-            ]
             try:
-                for text in sorted(newest.months):
-                    if not held or text >= held[-1]:
-                        is_last = text == newest.month
-                        head = newest if is_last else await source.audit(month=text, count=1)
-                        await self._take(source, audit_month(text, head.vkey), head)
+                if source is not None:
+                    await self._follow(source)
+                await asyncio.to_thread(self._require_anchored)
             except AuditContradictionError as error:
                 self._contradiction = str(error)
                 raise
             self._contradiction = ""
 
+    async def anchor(self) -> None:
+        """Say in this server's feed what the signer's audit came to, where that is due.
+
+        Raises:
+            SeipdError: the ledger takes no writes now; a file is damaged, or the disk refused.
+        """
+        async with self._turn:
+            month = self._followed
+            if month is None or self._contradiction:
+                return
+            size, root = await asyncio.to_thread(self._copy.held, month)
+            if size and await asyncio.to_thread(self._is_due, month, size):
+                await self._anchors.say(month, size=size, root=root)
+
+    def anchored(self) -> list[dict[str, Any]]:
+        """Return what every server said of its signers' audits."""
+        return self._anchors.all()
+
+    def _is_due(self, month: AuditMonth, size: int) -> bool:
+        key = month.verifier.public_key
+        said = next((one for one in self._anchors.own() if parse_key(one["key"]) == key), None)
+        if said is None:
+            return True
+        before = said["month"], said["size"]
+        if (month.month, size) <= before:
+            return False
+        is_old = self._clock.now_ms() - said["at_ms"] > ANCHOR_AGAIN_MS
+        return is_old or not self._copy.is_quiet_since(month, said=before)
+
+    def _require_anchored(self) -> None:
+        since_ms = self._clock.now_ms() - ANCHORED_FOR_MS
+        for said in self._anchors.own():
+            if said["at_ms"] >= since_ms:
+                self._copy.require_anchored(
+                    month_of_key(said["month"], parse_key(said["key"])),
+                    size=said["size"],
+                    root=bytes.fromhex(said["root"]),
+                    record=said["record"],
+                )
+
+    async def _follow(self, source: AuditSource) -> None:
+        newest = await source.audit(count=1)
+        last = audit_month(newest.month, newest.vkey)
+        months = await asyncio.to_thread(self._copy.months)
+        held = [one for one in months if one.name == last.name]
+        if held and held[-1].month not in newest.months:
+            have, _ = await asyncio.to_thread(self._copy.held, held[-1])
+            raise _rolled_back(held[-1], shown=0, have=have)
+        for text in sorted(newest.months):
+            if not held or text >= held[-1].month:
+                is_last = text == newest.month
+                head = newest if is_last else await source.audit(month=text, count=1)
+                await self._take(source, audit_month(text, head.vkey), head)
+        self._followed = last
+
     async def _take(self, source: AuditSource, month: AuditMonth, head: AuditReply) -> None:
         have, root = await asyncio.to_thread(self._copy.held, month)
         if head.size < have:
-            raise AuditContradictionError(
-                f"AUDIT_ROLLED_BACK: the signer shows {head.size} entries of {month.month}, "
-                f"{have} are held in {month.path}",
-                code="audit_rolled_back",
-                mend="the copy here is whole; somebody has changed the signer's folder",
-            )
+            raise _rolled_back(month, shown=head.size, have=have)
         if head.size == have:
             await self._require_same(month, head.checkpoint.encode(), root)
             return
@@ -179,4 +252,17 @@ class AuditService:
                 logger.warning(
                     "the signer's audit is not copied: %s", error, extra={"code": error.code}
                 )
+            try:
+                await self.anchor()
+            except SeipdError as error:
+                logger.info("the signer's audit is anchored later: %s", error)
             await asyncio.sleep(self._look_s)
+
+
+def _rolled_back(month: AuditMonth, *, shown: int, have: int) -> AuditContradictionError:
+    return AuditContradictionError(
+        f"AUDIT_ROLLED_BACK: the signer shows {shown} entries of {month.month}, "
+        f"{have} are held in {month.path}",
+        code="audit_rolled_back",
+        mend="the copy here is whole; somebody has changed the signer's folder",
+    )

@@ -3,12 +3,14 @@
     mesh/protocol  {version}
 
 Kind: ``root.protocol`` {version}, signed by the root: activates the version after the one in force.
+Of ``audit.anchor`` see ``anchors``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from services.authority.rootkeys.anchors import ANCHOR_KIND, anchor
 from services.kernel.errors import RejectedError
 from services.kernel.versions import version_in_force
 
@@ -28,4 +30,4 @@ def _protocol(context: FoldContext, body: dict[str, Any]) -> None:
     context.state.put("mesh", "protocol", {"version": version})
 
 
-APPLIERS: Appliers = {PROTOCOL_KIND: _protocol}
+APPLIERS: Appliers = {PROTOCOL_KIND: _protocol, ANCHOR_KIND: anchor}

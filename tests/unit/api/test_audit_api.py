@@ -46,3 +46,18 @@ async def test_it_is_not_there_for_other_machines(server) -> None:
         async with TestClient(TestServer(server.app(which))) as client:
             answer = await client.get("/api/ledger/audit")
             assert answer.status in {401, 403, 404}
+
+
+async def test_what_it_came_to_stands_in_the_feed_for_every_server(
+    server, operator, tmp_path
+) -> None:
+    server.audit_source = AuditedSigner(tmp_path / "signer")
+    server.audit_source.write("sign")
+    assert (await told(operator, "/anchors"))[1] == {"anchors": []}
+    await server.audit.refresh()
+    await server.audit.anchor()
+    _, shown = await told(operator, "/anchors")
+    (said,) = shown["anchors"]
+    assert (said["server_id"], said["size"]) == (server.ledger.server_id, 1)
+    await server.audit.anchor()
+    assert (await told(operator, "/anchors"))[1] == shown

@@ -8,15 +8,42 @@ import pytest
 from click.testing import CliRunner
 
 from seipd.cli.verify import cli
-from services.authority.rootkeys.auditcopy import AuditCopy, audit_month
+from services.authority.rootkeys.auditcopy import AuditCopy, AuditMonth, audit_month
 from services.authority.rootkeys.auditing import AuditService
 from services.base.ledger.note import NoteVerifier
 from services.kernel import canonical
-from services.kernel.errors import ConflictError, NotFoundError, UnavailableError, WireError
+from services.kernel.errors import (
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    UnavailableError,
+    WireError,
+)
+from services.kernel.ids import b64u_encode
 from services.kernel.service import HealthState
 from services.runtime.clock import SystemClock
 from tests.fakes.signer_audit import MONTH_MS, NOVEMBER_MS, AuditedSigner
 from tests.fakes.signer_desk import HandClock
+
+
+class Said:
+    """What the feeds hold: another month or more entries each time. Satisfies Anchors."""
+
+    def __init__(self, clock: HandClock) -> None:
+        self.clock = clock
+        self.words: list[dict] = []
+
+    def own(self) -> list[dict]:
+        return self.words
+
+    def all(self) -> list[dict]:
+        return [{"server_id": "server-0000000000000000", **one} for one in self.words]
+
+    async def say(self, month: AuditMonth, *, size: int, root: bytes) -> None:
+        key = b64u_encode(month.verifier.public_key)
+        word = {"at_ms": self.clock.now_ms(), "key": key, "month": month.month, "record": "ab" * 16}
+        others = [one for one in self.words if one["key"] != key]
+        self.words = [*others, {**word, "root": root.hex(), "size": size}]
 
 
 class Daemon:
@@ -27,8 +54,15 @@ class Daemon:
         self.signer = AuditedSigner(folder / "signer")
         self.away = False
         self.clock = HandClock()
-        self.service = AuditService(
-            copy=AuditCopy(self.folder), source=self.source, clock=self.clock
+        self.anchors = Said(self.clock)
+        self.service = self.restarted()
+
+    def restarted(self) -> AuditService:
+        return AuditService(
+            copy=AuditCopy(self.folder),
+            source=self.source,
+            anchors=self.anchors,
+            clock=self.clock,
         )
 
     def source(self) -> AuditedSigner:
@@ -86,8 +120,9 @@ async def test_months_follow_each_other_and_an_auditor_verifies_each(daemon) -> 
         assert CliRunner().invoke(cli, words, standalone_mode=False).exit_code == 0
 
 
-def judged(folder, vkey: str) -> dict:
+def judged(folder, vkey: str, anchors=None) -> dict:
     words = ["audit", str(folder), "--key", vkey, "--json"]
+    words += [] if anchors is None else ["--anchors", str(anchors)]
     done = CliRunner().invoke(cli, words, standalone_mode=False)
     return canonical.decode_object(done.stdout.encode())
 
@@ -172,7 +207,10 @@ async def test_a_signer_with_another_key_begins_another_log(daemon, tmp_path) ->
 
 async def test_without_a_signer_there_is_no_audit(tmp_path) -> None:
     service = AuditService(
-        copy=AuditCopy(tmp_path / "audit"), source=lambda: None, clock=SystemClock()
+        copy=AuditCopy(tmp_path / "audit"),
+        source=lambda: None,
+        anchors=Said(HandClock()),
+        clock=SystemClock(),
     )
     with pytest.raises(NotFoundError) as refused:
         await service.shown(seconds=None, limit=1)
@@ -183,6 +221,110 @@ async def test_without_a_signer_there_is_no_audit(tmp_path) -> None:
 def test_a_name_that_leads_elsewhere_is_refused(daemon, month) -> None:
     with pytest.raises(WireError):
         audit_month(month, daemon.signer.log.verifier("2026-11").vkey)
+
+
+async def test_a_signer_put_back_to_last_month_is_said(daemon, tmp_path) -> None:
+    daemon.signer.write("sign")
+    shutil.copytree(tmp_path / "signer", tmp_path / "of last month")
+    daemon.signer.now_ms += MONTH_MS
+    daemon.signer.write("sign")
+    await daemon.service.refresh()
+    daemon.signer = AuditedSigner(tmp_path / "of last month")
+    with pytest.raises(ConflictError) as refused:
+        await daemon.service.refresh()
+    assert refused.value.code == "audit_rolled_back"
+    assert daemon.service.health().state is HealthState.DEGRADED
+
+
+async def test_what_the_audit_came_to_is_anchored_after_each_call_of_weight(daemon) -> None:
+    daemon.signer.write("public_key")
+    await daemon.service.refresh()
+    await daemon.service.anchor()
+    (first,) = daemon.anchors.words
+    assert (first["month"], first["size"]) == ("2026-11", 2)
+    for _ in range(3):
+        await daemon.service.refresh()
+        await daemon.service.anchor()
+    assert daemon.anchors.words == [first]
+    daemon.signer.write("sign")
+    await daemon.service.refresh()
+    await daemon.service.anchor()
+    (second,) = daemon.anchors.words
+    assert second["size"] > first["size"]
+    daemon.clock.ms += 25 * 3_600_000
+    await daemon.service.refresh()
+    await daemon.service.anchor()
+    assert daemon.anchors.words[0]["size"] > second["size"]
+
+
+async def test_a_call_that_was_refused_is_of_weight(daemon) -> None:
+    daemon.signer.write("public_key")
+    await daemon.service.refresh()
+    await daemon.service.anchor()
+    daemon.signer.write("public_key", refusal=ForbiddenError("no", code="caller_unknown"))
+    await daemon.service.refresh()
+    await daemon.service.anchor()
+    assert daemon.anchors.words[0]["size"] > 2
+
+
+@pytest.mark.parametrize("calls", [1, 9])
+async def test_both_folders_written_anew_contradict_what_was_anchored(
+    daemon, tmp_path, calls
+) -> None:
+    for _ in range(5):
+        daemon.signer.write("sign")
+    await daemon.service.refresh()
+    await daemon.service.anchor()
+    before = daemon.anchors.words
+    shutil.rmtree(daemon.folder)
+    daemon.signer = AuditedSigner(tmp_path / "anew")
+    for _ in range(calls):
+        daemon.signer.write("public_key")
+    daemon.service = daemon.restarted()
+    with pytest.raises(ConflictError) as refused:
+        await daemon.service.refresh()
+    assert refused.value.code == ("audit_rolled_back" if calls == 1 else "audit_rewritten")
+    assert "ab" * 16 in daemon.service.health().detail
+    await daemon.service.anchor()
+    assert daemon.anchors.words == before
+
+
+async def test_an_audit_that_began_anew_under_another_key_hides_nothing(daemon, tmp_path) -> None:
+    daemon.signer.write("sign")
+    await daemon.service.refresh()
+    await daemon.service.anchor()
+    shutil.rmtree(daemon.folder)
+    daemon.signer = AuditedSigner(tmp_path / "another", key=b"k" * 32)
+    daemon.signer.write("sign")
+    daemon.service = daemon.restarted()
+    with pytest.raises(ConflictError) as refused:
+        await daemon.service.refresh()
+    assert refused.value.code == "audit_rolled_back"
+    daemon.clock.ms += 91 * 86_400_000
+    await daemon.service.refresh()
+    assert daemon.service.health().state is HealthState.OK
+
+
+async def test_an_auditor_holds_a_folder_against_what_was_anchored(daemon, tmp_path) -> None:
+    for _ in range(300):
+        daemon.signer.write("sign")
+    await daemon.service.refresh()
+    await daemon.service.anchor()
+    daemon.signer.write("sign")
+    await daemon.service.refresh()
+    file = tmp_path / "anchors.json"
+    file.write_bytes(canonical.encode({"anchors": daemon.service.anchored()}))
+    vkey = daemon.signer.log.verifier("2026-11").vkey
+    (copy,) = daemon.folder.glob("seipd-signer-*")
+    assert judged(copy, vkey, file)["anchored"] == "301 of 2026-11"
+    (said,) = daemon.service.anchored()
+    for wrong in ({"size": 400}, {"root": "00" * 32}, {"month": "2026-12"}):
+        file.write_bytes(canonical.encode({"anchors": [said | wrong]}))
+        told = judged(copy, vkey, file)
+        assert (told["good"], told["path"]) == (False, wrong.get("month", "2026-11"))
+    for malformed in ({}, {"anchors": [{}]}, {"anchors": 1}, [], {"anchors": []}):
+        file.write_bytes(canonical.encode(malformed))
+        assert not judged(copy, vkey, file)["good"]
 
 
 def month_of(daemon: Daemon):
