@@ -45,11 +45,13 @@ class AnswerCache:
         self.hit_count += 1
         return kept.answer, int(now_s - kept.since_s)
 
-    def put(self, key: Hashable, answer: Answer, *, now_s: float) -> None:
-        """Keep an answer for its TTL; one without is not kept."""
+    def put(
+        self, key: Hashable, answer: Answer, *, now_s: float, ttl_s: float | None = None
+    ) -> None:
+        """Keep an answer for its TTL, or for another one; one without is not kept."""
         if key in self._kept:
             self._drop(key)
-        ttl_s = answer.ttl_s
+        ttl_s = answer.ttl_s if ttl_s is None else ttl_s
         if ttl_s <= 0 or answer.size_bytes > self._max_bytes:
             return
         self._kept[key] = _Kept(answer=answer, since_s=now_s, until_s=now_s + ttl_s)

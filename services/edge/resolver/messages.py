@@ -8,16 +8,17 @@ written anew.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
 from services.edge.dns.building import Body, RecordSet
 from services.edge.dns.replies import PAYLOAD_BYTES, read_name
 from services.edge.dns.wire import CLASS_IN, HEADER_BYTES, OPCODE_MASK, Flag, Query, Rcode, Type
+from services.edge.resolver.hints import addresses_in
 from services.kernel.errors import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from ipaddress import IPv4Address, IPv6Address
 
 MAX_RECORDS: Final = 512
 MAX_CHAIN: Final = 16
@@ -89,12 +90,13 @@ class Answer:
         return (*self.answers, *self.authority)
 
     def without_addresses(self, is_refused: Callable[[IPv4Address | IPv6Address], bool]) -> Answer:
-        """Return the answer without the addresses that it may not name."""
+        """Return the answer without the records that lead to addresses it may not name."""
 
         def stays(one: Entry) -> bool:
-            if one.rtype not in (Type.A, Type.AAAA) or len(one.rdata) not in (4, 16):
-                return True
-            return not is_refused(ip_address(one.rdata))
+            try:
+                return not any(map(is_refused, addresses_in(one.rtype, one.rdata)))
+            except WireError:
+                return False
 
         return replace(self, answers=tuple(filter(stays, self.answers)))
 

@@ -44,11 +44,15 @@ logger = logging.getLogger(__name__)
 READ_AGAIN_S: Final = 30.0
 WHOLE_S: Final = 5.0
 ROUNDS: Final = 2
+FAILED_S: Final = 5.0
+"""How long nobody is asked again about a name after all failed (RFC 9520)."""
 MAX_FLIGHT: Final = 1024
 MAX_FLIGHT_PER_SOURCE: Final = 64
 _META_TYPES: Final = range(128, 256)
 # Type and class of an alias, as they stand in each.
 _ALIAS: Final = b"\0\5\0\1"
+_DS: Final = 43
+_DS_TAIL: Final = b"\0\x2b\0\1"
 _UNUSABLE: Final = Answer(rcode=Rcode.SERVFAIL)
 
 
@@ -127,7 +131,7 @@ class ResolverService:
         if not answer[2] & 1 or not self._routes.serves(source):
             return answer
         rcode = answer[3] & 0xF
-        if rcode != Rcode.REFUSED and _ALIAS not in answer:
+        if rcode != Rcode.REFUSED and _ALIAS not in answer and _DS_TAIL not in data:
             return _with_recursion(answer)
         try:
             query = parse_query(data)
@@ -138,10 +142,20 @@ class ResolverService:
         asked = asked_in(query)
         if rcode == Rcode.REFUSED:
             return self._begin(query, asked, None, source, stream=stream)
+        return self._go_on(query, asked, answer, source, stream=stream) or _with_recursion(answer)
+
+    def _go_on(
+        self, query: Query, asked: Asked, answer: bytes, source: str, *, stream: bool
+    ) -> bytes | asyncio.Future[bytes] | None:
+        """Look up what an answer of the mesh leads to; None where it is all there is to say."""
         local = parse_answer(answer, asked, answer[:2], query.name, stream=True)
-        end = loose_end(local, asked) if local is not None else None
+        if local is None:
+            return None
+        if _is_the_parents(asked, local) and self._routes.route(asked.name, source).upstreams:
+            return self._begin(query, asked, None, source, stream=stream)
+        end = loose_end(local, asked)
         if end is None:
-            return _with_recursion(answer)
+            return None
         return self._begin(query, replace(asked, name=end), local, source, stream=stream)
 
     def _begin(
@@ -196,6 +210,8 @@ class ResolverService:
         except TimeoutError:
             pass
         self._counts["failed"] += 1
+        now_s = self._clock.monotonic_s()
+        self._cache.put((asked, route), _UNUSABLE, now_s=now_s, ttl_s=FAILED_S)
         return _UNUSABLE
 
     async def _ask(self, upstream: Address, asked: Asked) -> Answer | None:
@@ -242,6 +258,13 @@ def _joined(local: Answer | None, found: Answer) -> Answer:
     if local is None:
         return found
     return replace(found, answers=(*local.answers, *found.answers))
+
+
+def _is_the_parents(asked: Asked, local: Answer) -> bool:
+    """Say whether it is the zone above that answers: for what is at the top of ours, about DS."""
+    if asked.rtype != _DS or local.answers:
+        return False
+    return any(one.rtype == Type.SOA and one.name == asked.name for one in local.authority)
 
 
 def _with_recursion(answer: bytes) -> bytes:

@@ -21,6 +21,13 @@ NAMES = {
     "long.example.com.": [f'TXT "{"x" * 250}"' for _ in range(4)],
     "alias.example.com.": ["CNAME www.example.com."],
     "inward.example.com.": ["A 10.64.0.77", "A 192.0.2.81"],
+    "wrapped.example.com.": ["AAAA ::ffff:a40:4d", "AAAA 2002:a40:4d::1", "AAAA 2001:db8::7"],
+    "service.example.com.": [
+        "HTTPS 1 . alpn=h2 ipv4hint=192.0.2.81,10.64.0.77",
+        "HTTPS 2 . ipv6hint=::ffff:a40:4d",
+        "HTTPS 3 other.example.com. port=8443 ipv4hint=192.0.2.81",
+    ],
+    f"{DOMAIN}.": ["DS 12345 15 2 " + "ab" * 32],
 }
 
 
@@ -255,6 +262,64 @@ def test_no_name_of_others_leads_into_the_mesh() -> None:
             return reply
 
     assert datas(run(work)) == ["192.0.2.81"]
+
+
+def test_no_address_in_another_one_and_no_hint_leads_into_the_mesh_either() -> None:
+    async def work():
+        async with name_server(zone(NAMES)) as server:
+            rig = Rig(server.place)
+            await rig.service.start()
+            replies = [
+                await rig.ask("wrapped.example.com", "AAAA"),
+                await rig.ask("service.example.com", "HTTPS"),
+            ]
+            await rig.service.stop()
+            return replies
+
+    wrapped, service = run(work)
+    assert datas(wrapped) == ["2001:db8::7"]
+    assert [one.split()[0] for one in datas(service)] == ["3"]
+
+
+def test_what_nobody_could_answer_is_not_asked_again_at_once() -> None:
+    def broken(data: bytes, stream: bool) -> list[bytes]:
+        reply = dnslib.DNSRecord.parse(data).reply()
+        reply.header.rcode = 2
+        return [reply.pack()]
+
+    async def work():
+        async with name_server(broken) as server:
+            rig = Rig(server.place)
+            await rig.service.start()
+            first = await rig.ask("www.example.com")
+            asked_count = len(server.asked)
+            second = await rig.ask("www.example.com")
+            other = await rig.ask("other.example.com")
+            await rig.service.stop()
+            return [first, second, other], asked_count, len(server.asked)
+
+    replies, asked_count, in_all_count = run(work)
+    assert [rcode(one) for one in replies] == ["SERVFAIL"] * 3
+    assert in_all_count == 2 * asked_count
+
+
+def test_the_ds_of_the_meshs_domain_is_the_parents_to_tell() -> None:
+    async def work():
+        async with name_server(zone(NAMES)) as server:
+            rig, alone = Rig(server.place), Rig(("10.64.0.1", 53))
+            await rig.service.start()
+            await alone.service.start()
+            found = await rig.ask(DOMAIN, "DS")
+            below = await rig.ask(f"www.{DOMAIN}", "DS")
+            nobody = await alone.ask(DOMAIN, "DS")
+            await rig.service.stop()
+            await alone.service.stop()
+            return found, below, nobody, len(server.asked)
+
+    found, below, nobody, asked_count = run(work)
+    assert datas(found)[0].startswith("12345 15 2 ")
+    assert (below.rr, nobody.rr, asked_count) == ([], [], 1)
+    assert rcode(nobody) == "NOERROR"
 
 
 def test_one_endpoint_has_so_many_questions_in_flight_and_the_next_one_its_own() -> None:
