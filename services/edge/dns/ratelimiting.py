@@ -4,7 +4,8 @@ Of what one network (/24, /56) gets in a second the first ``rate`` responses go 
 are. Beyond that each answer has a rate of its own: so a large resolver that asks for many names is
 served, and one that is made to ask for one name, or for names that are not there, is not. Every
 second response over the rate is an empty one with TC, which lets those who really asked come again
-over TCP; the others are dropped.
+over TCP; the others are dropped. So it is for networks of which no count can be kept any more:
+forged sources that fill the tables open no door.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class ResponseRates:
         self._ends_s = 0.0
         self._by_network: dict[str, int] = {}
         self._by_answer: dict[tuple[str, bytes], int] = {}
+        self._uncounted = 0
         self.slipped_count = 0
         self.dropped_count = 0
 
@@ -45,8 +47,9 @@ class ResponseRates:
         count = self._by_network.get(network, 0) + 1
         if count > self._rate:
             return False
-        if count > 1 or len(self._by_network) < MAX_COUNTED:
-            self._by_network[network] = count
+        if count == 1 and len(self._by_network) >= MAX_COUNTED:
+            return False
+        self._by_network[network] = count
         return True
 
     def verdict(self, network: str, answer: bytes, *, now_s: float) -> Verdict:
@@ -56,11 +59,12 @@ class ResponseRates:
         key = (network, answer)
         count = self._by_answer.get(key, 0) + 1
         if count == 1 and len(self._by_answer) >= MAX_COUNTED:
-            self.dropped_count += 1
-            return Verdict.DROP
-        self._by_answer[key] = count
-        if count <= self._rate:
-            return Verdict.SEND
+            self._uncounted += 1
+            count = self._uncounted
+        else:
+            self._by_answer[key] = count
+            if count <= self._rate:
+                return Verdict.SEND
         if count % SLIP:
             self.dropped_count += 1
             return Verdict.DROP

@@ -83,6 +83,7 @@ class Flag(IntEnum):
 
 
 OPCODE_MASK: Final = 0x7800
+_IXFR: Final = Type.IXFR.to_bytes(2, "big")
 
 
 class QueryError(WireError):
@@ -127,12 +128,17 @@ def parse_query(data: bytes) -> Query:
     """
     flags = parse_header(data)
     counts = data[4:12]
-    if counts[:6] != b"\0\1\0\0\0\0" or counts[6] or counts[7] > MAX_ADDITIONAL:
+    if counts[:4] != b"\0\1\0\0" or counts[4] or counts[6] or counts[7] > MAX_ADDITIONAL:
         raise QueryError("other counts than a query has", rcode=Rcode.FORMERR)
     end = _skip_name(data, HEADER_BYTES)
     after = end + _QUERY_TAIL_BYTES
     if after > len(data):
         raise QueryError("cut short in the question", rcode=Rcode.FORMERR)
+    if counts[5]:
+        # One that wants to be told what changed says what it has (RFC 1995, 3): nobody is told.
+        is_transfer = counts[5] == 1 and data[end : end + 2] == _IXFR
+        rcode = Rcode.REFUSED if is_transfer else Rcode.FORMERR
+        raise QueryError("other counts than a query has", rcode=rcode)
     edns = _edns(data, after, counts[7])
     return Query(
         message_id=data[:2],

@@ -99,6 +99,20 @@ def test_what_is_counted_is_bounded() -> None:
     assert len(rates._by_answer) <= MAX_COUNTED
 
 
+def test_dns_10_forged_networks_that_fill_the_counts_open_no_door() -> None:
+    rates = ResponseRates(per_second=5)
+    for number in range(MAX_COUNTED):
+        rates.verdict(str(number), b"a", now_s=0.5)
+    victim = [rates.verdict("victim", b"a", now_s=0.5) for _ in range(1000)]
+    assert victim.count(Verdict.SEND) <= 5
+    assert not rates.passes("victim", now_s=0.5)
+    for number in range(MAX_COUNTED):
+        rates.verdict(f"more-{number}", b"a", now_s=0.5)
+    # Who asks in earnest now is told to come over TCP.
+    late = [rates.verdict(f"late-{number}", b"a", now_s=0.5) for number in range(1000)]
+    assert late.count(Verdict.SLIP) == late.count(Verdict.DROP) == 500
+
+
 def test_a_rate_of_nothing_is_no_rate() -> None:
     rates = ResponseRates(per_second=0)
     assert all(rates.verdict("n", b"a", now_s=0) is Verdict.SEND for _ in range(1000))

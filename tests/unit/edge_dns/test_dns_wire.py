@@ -252,3 +252,11 @@ def test_operations_other_than_a_query_are_not_done() -> None:
 
 def test_the_domain_itself_is_there() -> None:
     assert text_of(NAME) == DOMAIN
+
+
+def test_dns_07_a_transfer_of_changes_as_secondaries_ask_for_it_is_refused() -> None:
+    asked = dnslib.DNSRecord.question(DOMAIN, "IXFR")
+    asked.add_auth(*dnslib.RR.fromZone(f"{DOMAIN}. 60 IN SOA a. b. 7 1 1 1 1"))
+    answer = Small().raw(bytes(asked.pack()), STREAM)
+    assert answer is not None
+    assert answer[3] & 0xF == dnslib.RCODE.REFUSED
