@@ -25,6 +25,7 @@ from seipd.agent.roaming import knock
 from services.edge.dns.wire import Type
 from services.edge.resolver.exchange import exchange
 from services.edge.resolver.messages import Asked
+from services.edge.resolver.upstreams import Ranking
 from services.kernel.dnsnames import name_of
 from services.kernel.errors import NotFoundError, SeipdError, UnreachableError
 from services.kernel.places import parse_place
@@ -42,6 +43,8 @@ MAX_LOOKED_AT: Final = 16
 MAX_REGIONS: Final = 32
 AT_ONCE: Final = 8
 KNOCKS: Final = 3
+TRIES_S: Final = (1.5, 4.0)
+"""How long each name server is waited for: a resolver that has nothing yet has a long way to go."""
 HEALTH_TIMEOUT_S: Final = 3.0
 MAX_HEALTH_BYTES: Final = 1 << 16
 
@@ -60,10 +63,14 @@ class Measured:
 
 
 class Names:
-    """Questions to the first of some name servers that answers."""
+    """Questions to the first of some name servers that answers; those that failed come last."""
 
-    def __init__(self, nameservers: Sequence[Address]) -> None:
+    def __init__(
+        self, nameservers: Sequence[Address], *, tries_s: Sequence[float] = TRIES_S
+    ) -> None:
         self._nameservers = nameservers
+        self._tries_s = tries_s
+        self._ranking = Ranking()
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def ask(self, name: str, rtype: Type) -> list[bytes]:
@@ -73,14 +80,18 @@ class Names:
             UnreachableError: no name server answers.
         """
         asked = Asked(name=name_of(name), rtype=rtype)
-        for nameserver in self._nameservers:
-            try:
-                async with self._slots:
-                    answer = await exchange(nameserver, asked)
-            except SeipdError:
-                continue
-            if answer.rcode in (0, 3):
-                return [one.rdata for one in answer.answers if one.rtype == rtype]
+        now_s = asyncio.get_running_loop().time
+        for try_s in self._tries_s:
+            for nameserver in self._ranking.ranked(self._nameservers):
+                try:
+                    async with self._slots:
+                        answer = await exchange(nameserver, asked, try_s=try_s)
+                except SeipdError:
+                    self._ranking.failed(nameserver, now_s=now_s())
+                    continue
+                if answer.rcode in (0, 3):
+                    return [one.rdata for one in answer.answers if one.rtype == rtype]
+                self._ranking.failed(nameserver, now_s=now_s())
         raise UnreachableError(
             f"no name server of this machine answers about {name}",
             mend="check the network and the domain",
@@ -152,15 +163,22 @@ async def _look_up(names: Names, domain: str, server_id: str, region: str) -> Kn
     name = server_name(server_id, region, domain)
     try:
         texts = await names.ask(f"_config.{name}", Type.TXT)
-        addresses = await names.ask(name, Type.A)
-        addresses6 = await names.ask(name, Type.AAAA)
-        if not texts or not (addresses or addresses6):
+        found = [await _addresses_of(names, name, rtype) for rtype in (Type.A, Type.AAAA)]
+        hosts = [str(ip_address(one[0])) for one in found if one]
+        if not texts or not hosts:
             return None
         config = parse_config(texts[0][1:].decode("ascii", errors="replace"))
-        hosts = [str(ip_address(one[0])) for one in (addresses, addresses6) if one]
         return known_server(server_id, region, hosts, config)
     except SeipdError:
         return None
+
+
+async def _addresses_of(names: Names, name: str, rtype: Type) -> list[bytes]:
+    """Return the addresses of one kind; a name server that fails for it leaves the other kind."""
+    try:
+        return await names.ask(name, rtype)
+    except SeipdError:
+        return []
 
 
 async def _measure(one: KnownServer) -> Measured | None:

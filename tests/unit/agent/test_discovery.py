@@ -81,7 +81,8 @@ def test_a_domain_without_a_mesh_says_so() -> None:
 def test_name_servers_that_are_dead_are_passed_over() -> None:
     async def work(*alive):
         async with name_server(lambda data, stream: [], "127.0.0.1") as dead:
-            return await find_servers(DOMAIN, names=Names([dead.place, *alive]))
+            names = Names([dead.place, *alive], tries_s=(0.1, 0.2))
+            return await find_servers(DOMAIN, names=names)
 
     async def with_one():
         async with name_server(zone(records(eu_west=[ONE]))) as good:
@@ -90,6 +91,40 @@ def test_name_servers_that_are_dead_are_passed_over() -> None:
     assert [one.server_id for one in asyncio.run(with_one())] == [ONE]
     with pytest.raises(UnreachableError):
         asyncio.run(work())
+
+
+def test_a_name_server_that_loses_every_first_question_is_asked_once_more() -> None:
+    """As one does that has to look everything up first: by then it has it."""
+    asked: set[bytes] = set()
+    told = zone(records(eu_west=[ONE, TWO]))
+
+    def slow(data: bytes, stream: bool) -> list[bytes]:
+        question = data[12:].lower()
+        if question in asked:
+            return told(data, stream)
+        asked.add(question)
+        return []
+
+    async def work():
+        async with name_server(slow) as server:
+            return await find_servers(DOMAIN, names=Names([server.place], tries_s=(0.1, 5.0)))
+
+    assert sorted(one.server_id for one in asyncio.run(work())) == [ONE, TWO]
+
+
+def test_a_name_server_that_fails_for_one_kind_of_address_leaves_the_other() -> None:
+    told = zone(records(eu_west=[ONE]))
+
+    def broken(data: bytes, stream: bool) -> list[bytes]:
+        (answer,) = told(data, stream)
+        is_six = b"\0\x1c\0\1" in data
+        return [answer[:3] + bytes([answer[3] & 0xF0 | 2]) + answer[4:]] if is_six else [answer]
+
+    async def work():
+        async with name_server(broken) as server:
+            return await find_servers(DOMAIN, names=Names([server.place]))
+
+    assert [one.server_id for one in asyncio.run(work())] == [ONE]
 
 
 def test_a_list_points_below_its_own_domain_or_nowhere() -> None:
