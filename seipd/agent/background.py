@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seipd.agent.hostdns.keeping import WAITING
+from seipd.agent.lock import running_agent
 from seipd.agent.state import MAX_STATUS_BYTES
 from services.base.storage.files import make_private_dir, read_private
 from services.kernel import canonical
@@ -52,7 +53,7 @@ def start_in_background(state: AgentState, tunnel: Tunnel) -> dict[str, Any]:
     """
     make_private_dir(state.run)
     child = None
-    if read_status(state) is None:
+    if read_status(state) is None and running_agent(state) is None:
         command = [sys.executable, "-m", "seipd.agent", "--state", str(state.folder)]
         command += ["--signers", str(tunnel.signer_count), "run", *tunnel.words()]
         log_path = state.run / "agent.log"
@@ -61,6 +62,17 @@ def start_in_background(state: AgentState, tunnel: Tunnel) -> dict[str, Any]:
             child = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
+    try:
+        return _carrying(state, child)
+    except KeyboardInterrupt:
+        if child is not None:
+            child.terminate()
+            child.wait(DOWN_TIMEOUT_S)
+        raise
+
+
+def _carrying(state: AgentState, child: subprocess.Popen[bytes] | None) -> dict[str, Any]:
+    """Wait until the tunnel carries traffic."""
     deadline, carried_s = time.monotonic() + UP_TIMEOUT_S, None
     while time.monotonic() < deadline:
         status = read_status(state)
@@ -69,7 +81,8 @@ def start_in_background(state: AgentState, tunnel: Tunnel) -> dict[str, Any]:
             waits = status["dns"] is not None and status["dns"]["state"] == WAITING
             if not waits or time.monotonic() - carried_s > NAMES_TIMEOUT_S:
                 return status
-        if child is not None and child.poll() is not None:
+        # Where another one began in the same moment, that is the agent.
+        if child is not None and child.poll() is not None and running_agent(state) is None:
             raise _failure(state, child.returncode)
         time.sleep(POLL_FAST_S)
     raise UnavailableError(
@@ -86,13 +99,14 @@ def stop_agent(state: AgentState) -> bool:
         UnavailableError: it does not end.
     """
     status = read_status(state)
-    if status is None:
+    pid = status["pid"] if status is not None else running_agent(state)
+    if pid is None:
         return False
-    os.kill(status["pid"], signal.SIGTERM)
+    os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_TIMEOUT_S
-    while _is_agent(status["pid"]):
+    while _is_agent(pid):
         if time.monotonic() > deadline:
-            raise UnavailableError(f"the agent (pid {status['pid']}) does not end")
+            raise UnavailableError(f"the agent (pid {pid}) does not end")
         time.sleep(POLL_FAST_S)
     return True
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from seipd.agent.families import endpoint_at_hand, mesh_at_hand
 from seipd.agent.moving import attach
+from seipd.agent.steady import steadily
 from seipd.agent.trustwatch import TrustWatch
 from seipd.agent.tunnel import server_peer
 from services.runtime.tasks import TaskOwner
@@ -52,8 +53,12 @@ class TunnelHome:
         self._watch_it()
 
     def _watch_it(self) -> None:
-        self._tasks.spawn(self.watch.run(), name="agent-trust")
-        self._tasks.spawn(self.watch.mind_roster(self._drop), name="agent-roster")
+        watch = self.watch
+        self._tasks.spawn(steadily(watch.run, "asking for proofs"), name="agent-trust")
+        self._tasks.spawn(
+            steadily(lambda: watch.mind_roster(self._drop), "minding the roster"),
+            name="agent-roster",
+        )
 
     async def end(self) -> None:
         """Watch no more; the peer stays."""

@@ -14,6 +14,7 @@ from seipd.agent.families import endpoint_at_hand
 from seipd.agent.marks import FWMARK
 from seipd.agent.portmap.gateway import gateway_to
 from seipd.agent.portmap.mapper import PortMapper
+from seipd.agent.steady import steadily
 from seipd.agent.uplink import Change, UplinkWatch
 from services.kernel.errors import SeipdError
 from services.kernel.places import parse_place
@@ -72,8 +73,8 @@ class Outside:
 
     def begin(self, tasks: TaskOwner) -> None:
         """Watch, and ask the router for a port."""
-        tasks.spawn(self._watch.run(), name="agent-uplink")
-        tasks.spawn(self._mapper.run(), name="agent-port")
+        tasks.spawn(steadily(self._watch.run, "the watch over the uplink"), name="agent-uplink")
+        tasks.spawn(steadily(self._mapper.run, "the router's port"), name="agent-port")
 
     async def end(self) -> None:
         """Give the port back."""

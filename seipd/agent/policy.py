@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from seipd.agent.private_api import PrivateApi
+from seipd.agent.steady import steadily
 from services.base.storage.files import read_private, write_atomic
 from services.edge.policy.endpoint_table import InboundBook, Place, endpoint_table_name
 from services.edge.policy.inbound import Inbound, inbound_from
@@ -76,7 +77,9 @@ class AgentPolicy:
             await self._remove()
         else:
             await self._have(held)
-        self._tasks.spawn(self._follow(home), name="agent-policy-follow")
+        self._tasks.spawn(
+            steadily(lambda: self._follow(home), "following the rules"), name="agent-policy-follow"
+        )
 
     async def end(self) -> None:
         """Take the table away."""

@@ -159,7 +159,12 @@ class Roaming:
         self._chooser.measured(one.server_id, latency_ms, now_ms=self._now_ms())
 
     async def _silent_ms(self) -> int:
-        received = await self._home.received_bytes()
+        try:
+            received = await self._home.received_bytes()
+        except SeipdError as error:
+            # WireGuard is made anew just now; nothing comes through meanwhile.
+            logger.info("how much came is not known: %s", error)
+            return self._now_ms() - self._heard_ms
         if received != self._received:
             self._received, self._heard_ms = received, self._now_ms()
         return self._now_ms() - self._heard_ms

@@ -17,6 +17,7 @@ from seipd.agent.home import TunnelHome
 from seipd.agent.hostdns.keeping import WAITING, AskedGateway, ResolverKeeper
 from seipd.agent.hostdns.planning import Wish
 from seipd.agent.hostdns.ways import host_resolver, restore_file
+from seipd.agent.lock import only_agent
 from seipd.agent.marks import FWMARK
 from seipd.agent.outside import Outside
 from seipd.agent.paths.composing import PathWork
@@ -25,10 +26,11 @@ from seipd.agent.proving import certified_server
 from seipd.agent.roaming import Roaming
 from seipd.agent.routes.carrying import SubnetCarrier, clear_leftovers
 from seipd.agent.routes.service import Routes
-from services.base.storage.files import make_private_dir, write_atomic
+from seipd.agent.steady import steadily
+from services.base.storage.files import write_atomic
 from services.edge.wireguard.service import WireGuardService
 from services.kernel import canonical
-from services.kernel.errors import SeipdError
+from services.kernel.errors import SeipdError, UnavailableError
 from services.kernel.ids import MeshId
 from services.runtime.clock import SystemClock
 from services.runtime.tasks import TaskOwner
@@ -70,14 +72,28 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
     """Have the tunnel up until SIGTERM; take it down then.
 
     Raises:
+        ConflictError: ``locked``: an agent of this endpoint runs already.
         StartError: WireGuard can't be set up; the code says why.
         RefusedError: the server's keys are not those that the root signed.
+        UnavailableError: ``agent_crashed``: a part of it ended that nothing goes on without.
     """
+    certified_server(state.mesh())
+    with only_agent(state):
+        crashed = await _run(state, tunnel)
+    if crashed:
+        raise UnavailableError(
+            f"a part of the agent ended: {crashed[0]}",
+            code="agent_crashed",
+            mend="start it again, and report the fault that its log shows",
+        )
+    return 0
+
+
+async def _run(state: AgentState, tunnel: Tunnel) -> list[str]:
+    """Have the tunnel up until told to stop; return what crashed."""
     mesh, keys = state.mesh(), state.keys()
-    certified_server(mesh)
-    make_private_dir(state.run)
-    clock, stop = SystemClock(), _stop_event()
-    tasks = TaskOwner("agent", on_crash=lambda *_: stop.set())
+    clock, stop, crashed = SystemClock(), _stop_event(), list[str]()
+    tasks = _tasks_of(stop, crashed)
     routes = await routes_of(state, tunnel, clock)
     wireguard = WireGuardService(
         interface=tunnel.interface,
@@ -117,11 +133,13 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
     try:
         await policy.begin(home)
         await home.begin()
-        tasks.spawn(roaming.run(), name="agent-roaming")
-        tasks.spawn(renewing_of(state, clock).run(), name="agent-certificates")
+        tasks.spawn(steadily(roaming.run, "roaming"), name="agent-roaming")
+        tasks.spawn(steadily(renewing_of(state, clock).run, "renewing"), name="agent-certificates")
         outside.begin(tasks)
         await paths.begin()
-        tasks.spawn(routes.run(home, wireguard), name="agent-routes")
+        tasks.spawn(
+            steadily(lambda: routes.run(home, wireguard), "following routes"), name="agent-routes"
+        )
         if keeper is not None:
             keeper.begin()
         await _watch(
@@ -145,7 +163,17 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
             await wireguard.stop(down=True)
         await tasks.close()
         await policy.end()
-    return 0
+    return crashed
+
+
+def _tasks_of(stop: asyncio.Event, crashed: list[str]) -> TaskOwner:
+    """Return an owner of tasks that are all needed: where one crashes the agent ends."""
+
+    def on_crash(name: str, _: BaseException) -> None:
+        crashed.append(name)
+        stop.set()
+
+    return TaskOwner("agent", on_crash=on_crash)
 
 
 def _stop_event() -> asyncio.Event:
@@ -225,7 +253,7 @@ async def _watch(
     clock = SystemClock()
     asked_s = clock.monotonic_s()
     while not stop.is_set():
-        peer = await home.peer()
+        peer = await _peer(home)
         age_s = _age_s(peer, clock.now_ms() // 1000)
         connected = age_s is not None and age_s < STALE_HANDSHAKE_S
         home.watch.note_tunnel(connected=connected)
@@ -248,6 +276,15 @@ async def _watch(
             quick = not is_settled and not home.watch.is_revoked
             async with asyncio.timeout(POLL_FAST_S if quick else POLL_S):
                 await stop.wait()
+
+
+async def _peer(home: TunnelHome) -> PeerStatus | None:
+    try:
+        return await home.peer()
+    except SeipdError as error:
+        # It is made anew where it went away.
+        logger.info("WireGuard is not there: %s", error)
+        return None
 
 
 def _tunnel_facts(home: TunnelHome, peer: PeerStatus | None, age_s: int | None) -> dict[str, Any]:

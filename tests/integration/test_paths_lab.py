@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -165,3 +168,43 @@ def test_an_agent_that_ends_lets_the_other_go_back_to_the_server_at_once(lab: La
         lab.seip(host, "down", "--wireguard-interface", host.interface)
         wait_for(lambda: path_of(lab, "e1")["path"] == "server", 4)
     assert path_of(lab, "e1")["why"]
+
+
+def test_cli_13_a_wireguard_that_dies_is_made_anew_and_the_agent_goes_on(lab: Lab) -> None:
+    host = lab.plan.host("e1")
+    e2 = lab.plan.host("e2")
+    lab.seip(e2, "up", "--wireguard-interface", e2.interface)
+    wait_for(lambda: reaches(lab, "e1", "e2"), SOON_S)
+    agent = running(lab, "e1")["pid"]
+    (wireguard,) = wireguard_pids(host.interface)
+    os.kill(wireguard, signal.SIGKILL)
+    wait_for(lambda: wireguard_pids(host.interface) not in ([], [wireguard]), 60)
+    wait_for(lambda: reaches(lab, "e1", "e2"), SOON_S)
+    assert running(lab, "e1")["pid"] == agent
+
+
+def wireguard_pids(interface: str) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if words[0].endswith(b"wireguard-go") and interface.encode() in words:
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_cli_10_a_second_agent_of_an_endpoint_is_refused(lab: Lab) -> None:
+    host = lab.plan.host("e1")
+    done = lab._run("seip", host, "run", "--wireguard-interface", host.interface)
+    assert done.returncode == 6
+    assert "runs already" in done.stderr
+    assert reaches(lab, "e1", "e2")
+
+
+def test_who_joined_just_now_is_met_directly_within_seconds(lab: Lab) -> None:
+    e2, server = lab.plan.host("e2"), lab.plan.servers[0]
+    lab.seip(e2, "leave", "--wireguard-interface", e2.interface)
+    lab.seip(e2, "join", lab.invite(server, "endpoint"), "--name", "newcomer")
+    lab.seip(e2, "up", "--wireguard-interface", e2.interface)
+    with pinging(lab, "e1", "e2"):
+        wait_for(lambda: both(lab, "direct"), 20)

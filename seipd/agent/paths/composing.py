@@ -18,6 +18,7 @@ from seipd.agent.paths.watching import PathWatch
 from seipd.agent.peerlines import SERVER
 from seipd.agent.routes.book import EMPTY
 from seipd.agent.state import MAX_STATUS_BYTES
+from seipd.agent.steady import steadily
 from services.base.storage.files import read_private
 from services.edge.punch.messages import SignalCode, What
 from services.kernel import canonical
@@ -141,8 +142,8 @@ class PathWork:
         self.rendezvous.subscribe_changed(self._on_changed)
         self._outside.on_change.append(self._on_network)
         self._outside.on_mapped.append(lambda _: self._places.hurry())
-        self._tasks.spawn(self._places.run(), name="paths-places")
-        self._tasks.spawn(self._peers.run(), name="paths-peers")
+        self._tasks.spawn(steadily(self._places.run, "looking for candidates"), name="paths-places")
+        self._tasks.spawn(steadily(self._peers.run, "proving peers"), name="paths-peers")
         await self._paths.begin()
         await self._watch.begin()
 

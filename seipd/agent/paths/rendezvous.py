@@ -13,6 +13,7 @@ import socket
 from typing import TYPE_CHECKING, Protocol
 
 from seipd.agent.paths.talk import Heard, Talk
+from seipd.agent.steady import steadily
 from services.edge.punch.messages import (
     PORT,
     Echo,
@@ -110,7 +111,9 @@ class Rendezvous:
             ConflictError: ``port_in_use``.
         """
         self._socket.open(self._address, PORT, shared=True)
-        self._tasks.spawn(self._speak_forever(), name="rendezvous-speak")
+        self._tasks.spawn(
+            steadily(self._speak_forever, "speaking with the server"), name="rendezvous-speak"
+        )
 
     async def stop(self) -> None:
         """Fall silent; may be called twice."""

@@ -19,6 +19,7 @@ from seipd.agent.paths.pathing import PeerPath, Phase
 from seipd.agent.paths.peers import TunnelPeers
 from seipd.agent.paths.probes import NONCE_BYTES, ProbeBox
 from seipd.agent.paths.rawport import Kind
+from seipd.agent.steady import steadily
 from services.edge.punch.messages import CandidateKind, Why
 from services.kernel.errors import InputError, SeipdError, WireError
 from services.kernel.targets import neighbourhood, why_refused
@@ -136,10 +137,10 @@ class Paths:
         self._port.attach(Kind.PROBE, self._probed)
         self._rendezvous.subscribe(self)
         self._peers.subscribe(self)
-        self._tasks.spawn(self._tunnels.run(), name="paths-tunnels")
-        self._tasks.spawn(self._tick_forever(), name="paths-tick")
+        self._tasks.spawn(steadily(self._tunnels.run, "tunnels to peers"), name="paths-tunnels")
+        self._tasks.spawn(steadily(self._tick_forever, "paths"), name="paths-tick")
         if self._relays is not None:
-            self._tasks.spawn(self._relays.run(), name="paths-relays")
+            self._tasks.spawn(steadily(self._relays.run, "relays"), name="paths-relays")
 
     async def end(self) -> None:
         """Let all packets go over the server again, and say so to the others."""

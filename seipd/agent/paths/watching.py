@@ -7,6 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from seipd.agent.steady import steadily
 from services.kernel.errors import SeipdError
 from services.runtime.tasks import TaskOwner
 
@@ -73,8 +74,10 @@ class PathWatch:
             except SeipdError as error:
                 logger.warning("who is talked to is not known: %s", error)
                 self._talkers = None
-        self._tasks.spawn(self._look_forever(), name="paths-talkers")
-        self._tasks.spawn(self._measure_forever(), name="paths-echo")
+        self._tasks.spawn(
+            steadily(self._look_forever, "looking who is talked to"), name="paths-talkers"
+        )
+        self._tasks.spawn(steadily(self._measure_forever, "measuring paths"), name="paths-echo")
 
     async def end(self) -> None:
         """Look no more; may be called twice."""

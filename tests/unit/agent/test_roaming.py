@@ -12,7 +12,7 @@ from seipd.agent.answer import check_attached
 from seipd.agent.roaming import Roaming, knock
 from seipd.agent.serverlist import KnownServer, nearest, outside, save_servers, servers_of
 from seipd.agent.state import AgentState
-from services.kernel.errors import UnreachableError, WireError
+from services.kernel.errors import UnavailableError, UnreachableError, WireError
 
 ONE, TWO, THREE = (f"server-{digit * 16}" for digit in "123")
 
@@ -207,3 +207,14 @@ def test_a_server_without_a_public_address_is_no_way_out() -> None:
 def test_an_answer_that_changes_who_the_endpoint_is() -> None:
     with pytest.raises(WireError):
         check_attached({"node_id": "x"}, {})
+
+
+async def test_a_tunnel_that_is_made_anew_is_silence_and_no_end(stage) -> None:
+    await stage.pass_s(30)
+
+    async def gone() -> int:
+        raise UnavailableError("WireGuard is not up", code="wireguard_gone")
+
+    stage.home.received_bytes = gone
+    await stage.pass_s(12)
+    assert stage.home.moves == [(TWO, "192.0.2.2:9100")]
