@@ -133,6 +133,22 @@ def approve(context: click.Context, *, server: str, entry: str) -> None:
 
 
 @attestation.command()
+@click.argument("server")
+@click.pass_context
+def withdraw(context: click.Context, *, server: str) -> None:
+    """Say that no hardware is SERVER's any more; in force once more than half of tier 1 say so.
+
+    As for a machine that was stolen or sold: where hardware is demanded, SERVER leaves tier 1.
+    """
+    body = {"server": server}
+    found = ask(settings_of(context), "POST", "/api/attestation/withdraw", body)
+    if wants_json(context):
+        print_json(found)
+    else:
+        _print_enrolled([found])
+
+
+@attestation.command()
 @click.option("--limit", default=100, show_default=True, help="so many of the newest, at most 1000")
 @click.pass_context
 def refused(context: click.Context, *, limit: int) -> None:
@@ -157,22 +173,30 @@ def _say(context: click.Context, body: dict[str, Any]) -> None:
 
 
 def _print_enrolled(found: list[dict[str, Any]]) -> None:
-    print_table(
-        ("server", "entry", "platform", "hardware", "registers", "in force", "held by"),
+    columns = ("server", "entry", "platform", "hardware", "registers", "in force", "held by")
+    print_table(columns, [row for server in found for row in _rows_of(server)])
+
+
+def _rows_of(server: dict[str, Any]) -> list[list[Any]]:
+    def held(by: list[str]) -> str:
+        return f"{len(by)} of {server['electors']}, {server['needed']} needed"
+
+    rows = [
         [
-            [
-                server["server_id"],
-                one["id"][:SHORT_ID_CHARS],
-                one["platform"],
-                one["hardware"],
-                ", ".join(one["registers"]) or None,
-                one["in_force"],
-                f"{len(one['held_by'])} of {server['electors']}, {server['needed']} needed",
-            ]
-            for server in found
-            for one in server["entries"]
-        ],
-    )
+            server["server_id"],
+            one["id"][:SHORT_ID_CHARS],
+            one["platform"],
+            one["hardware"],
+            ", ".join(one["registers"]) or None,
+            one["in_force"],
+            held(one["held_by"]),
+        ]
+        for one in server["entries"]
+    ]
+    if by := server["withdrawn_by"]:
+        is_over = server["in_force"] is None
+        rows.append([server["server_id"], "withdrawn", None, None, None, is_over, held(by)])
+    return rows
 
 
 def _read(file: Path) -> bytes:
@@ -219,7 +243,7 @@ def _registers(wanted: list[str], known: dict[str, list[str]]) -> dict[str, list
                 f"{text[:80]}: a register is named in lower case, its value is 64 or 96 hex digits"
             )
         values = [value.lower()] if equals else known.get(name)
-        if not values:
+        if not values or not isinstance(values, list):
             raise ConfigError(
                 f"the file has no {name[:32]}", mend="give the value: --register NAME=HEX"
             )

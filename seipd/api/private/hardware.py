@@ -41,6 +41,17 @@ async def _enroll(call: Call) -> Reply:
     return await call.services.enrolments.say(parse_server_id(body.server), entry)
 
 
+class WithdrawRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A server whose hardware vouches for nothing any more."""
+
+    server: str
+
+
+async def _withdraw(call: Call) -> Reply:
+    body: WithdrawRequest = call.body
+    return await call.services.enrolments.withdraw(parse_server_id(body.server))
+
+
 class CertifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A server, its TPM's maker (PEM), and which registers are to stay as they are."""
 
@@ -107,6 +118,14 @@ ROUTES = (
         access=Access.OPERATOR,
         body=EnrollRequest,
         status=201,
+    ),
+    Route(
+        method="POST",
+        path="/api/attestation/withdraw",
+        handler=_withdraw,
+        summary="Say that nothing vouches for a server any more, in the name of this server",
+        access=Access.OPERATOR,
+        body=WithdrawRequest,
     ),
     Route(
         method="POST",

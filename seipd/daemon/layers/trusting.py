@@ -59,7 +59,7 @@ class SeenHere:
 
     def _watch(self) -> None:
         # An hour without a quote is held against those alone who were asked for one.
-        self._book.watch(self._asked(), now_ms=self._clock.now_ms())
+        self._book.watch(self._asked(), now_ms=self._steady_ms())
 
     def uptime(self, server_id: ServerId) -> tuple[int | None, int]:
         """Return how many of a thousand checks another server answered, and of how many checks."""
@@ -71,7 +71,10 @@ class SeenHere:
     def attested(self, server_id: ServerId) -> Attested:
         """Return what is known of a server's hardware."""
         key = self._ledger.charter.key_of(server_id)
-        return Attested() if key is None else self._book.of(key, now_ms=self._clock.now_ms())
+        return Attested() if key is None else self._book.of(key, now_ms=self._steady_ms())
+
+    def _steady_ms(self) -> int:
+        return int(self._clock.monotonic_s() * 1000)
 
     def released(self, server_id: ServerId) -> Released:
         """Return what is known of what a server runs."""

@@ -2,7 +2,8 @@
 
 A refused quote warns, the third in a row is a loss. So is an hour without a good one, whether its
 server does not answer, or answers what is not believed: who is asked since less than an hour, or
-did well within it, has lost nothing.
+did well within it, has lost nothing. So, at once, is hardware that was believed and is enrolled for
+nobody any more. Times are of a clock that nobody sets.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from services.base.attestation.conversation import (
     Disbelieved,
     Lapsed,
     Unanswered,
+    Withdrawn,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-News = Believed | Disbelieved | Lapsed | Unanswered
+News = Believed | Disbelieved | Lapsed | Unanswered | Withdrawn
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,6 +56,8 @@ class AttestationBook:
             known.refusals_count, known.code = 0, "quote_stale"
         elif isinstance(news, Disbelieved):
             known.refusals_count, known.code = news.in_a_row, news.code
+        elif isinstance(news, Withdrawn):
+            known.until_ms, known.code = 0, "quote_not_enrolled"
 
     def of(self, server_key: bytes, *, now_ms: int) -> Attested:
         """Return what is known of one server."""

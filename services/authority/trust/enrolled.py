@@ -1,7 +1,7 @@
 """Which hardware vouches for which server, and what it has to have measured. Pure; no clock.
 
     hardware/<server id>   {entries: {digest: entry}, in_force: digest or null, roster,
-                            words: {server: digest}}
+                            words: {server: digest or "withdrawn"}}
     entry                  {hardware, platform, registers: {name: [value, …]}}
 
 Kind: ``attestation.enroll`` {server, …entry}, by a server of tier 1 on its own feed: it holds that
@@ -10,6 +10,9 @@ force from the word on by which more than half of tier 1 hold the same, and stay
 half hold the same other one: neither one server nor silence changes what is believed. Of each
 server its newest word counts, while it is in tier 1; where nobody is, the witnesses speak. Records
 under an older roster than the last one have no effect, as with verdicts.
+
+``attestation.withdraw`` {server} is the word that nothing vouches for that server any more, as of a
+machine that was stolen; it is counted like the others.
 
 ``hardware`` is the name of a TPM's attestation key; for the others the chip, where it matters.
 """
@@ -34,7 +37,11 @@ if TYPE_CHECKING:
     from services.kernel.views import FoldContext, RosterReader, StateReader
 
 ENROLL_KIND: Final = "attestation.enroll"
+WITHDRAW_KIND: Final = "attestation.withdraw"
+WITHDRAWN: Final = "withdrawn"
 VIEW: Final = "hardware"
+
+NOTHING: Final[Mapping[str, Any]] = {"entries": {}, "in_force": None, "roster": 0, "words": {}}
 
 _Name = Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z0-9_]{0,31}\Z")]
 _Value = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64}|[0-9a-f]{96})\Z")]
@@ -86,34 +93,51 @@ def enroll(context: FoldContext, body: dict[str, Any]) -> None:
             ``no_change``.
     """
     server_id, entry = entry_in(body)
+    digest = digest_of(entry)
+    _take(context, server_id, digest, {digest: entry})
+
+
+def withdraw(context: FoldContext, body: dict[str, Any]) -> None:
+    """Take a server's word that nothing vouches for another any more into the state.
+
+    Raises:
+        InputError: malformed.
+        RejectedError: as ``enroll``; ``no_change`` also where nothing was ever said.
+    """
+    if body.keys() != {"server"}:
+        raise InputError(f"{WITHDRAW_KIND} names a server")
+    _take(context, parse_server_id(body["server"]), WITHDRAWN, {})
+
+
+def _take(
+    context: FoldContext, server_id: ServerId, word: str, named: dict[str, dict[str, Any]]
+) -> None:
     state, roster = context.state, context.roster
     voter = _require_elector(context)
     if roster.server(server_id) is None:
         raise RejectedError(f"{server_id} is no server here", code="rejected_scope")
-    held = state.get(VIEW, server_id) or {
-        "entries": {},
-        "in_force": None,
-        "roster": 0,
-        "words": {},
-    }
+    held = state.get(VIEW, server_id) or NOTHING
     if roster.number < held["roster"]:
         raise RejectedError("a later roster was enrolled under", code="rejected_stale")
-    digest = digest_of(entry)
+    if not named and not held["entries"]:
+        raise RejectedError(f"nothing is enrolled for {server_id}", code="no_change")
     electors = electors_of(state, roster)
     words = {one: said for one, said in held["words"].items() if one in electors}
-    words[voter] = digest
-    agreed = [one for one in words.values() if one == digest]
-    in_force = digest if 2 * len(agreed) > len(electors) else held["in_force"]
+    words[voter] = word
+    agreed = [one for one in words.values() if one == word]
+    in_force = held["in_force"]
+    if 2 * len(agreed) > len(electors):
+        in_force = word if named else None
+    if held["words"].get(voter) == word and in_force == held["in_force"]:
+        raise RejectedError(f"{voter} said so", code="no_change")
     living = {in_force, *words.values()}
-    entries = {**held["entries"], digest: entry}
+    entries = {**held["entries"], **named}
     after = {
         "entries": {key: one for key, one in entries.items() if key in living},
         "in_force": in_force,
         "roster": roster.number,
         "words": words,
     }
-    if held["words"].get(voter) == digest and in_force == held["in_force"]:
-        raise RejectedError(f"{voter} said so", code="no_change")
     state.put(VIEW, server_id, after)
 
 

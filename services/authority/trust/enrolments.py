@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 from services.authority.trust.enrolled import (
     ENROLL_KIND,
+    NOTHING,
     VIEW,
+    WITHDRAW_KIND,
+    WITHDRAWN,
     electors_of,
     enrolled_of,
     entry_in,
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
     from services.authority.ports import Json, Ledger
     from services.base.ledger.author import Author
     from services.base.ledger.watching import Change
-
-NOTHING: Json = {"entries": {}, "in_force": None, "roster": 0, "words": {}}
 
 
 class Enrolments:
@@ -72,26 +73,28 @@ class Enrolments:
         Raises:
             NotFoundError: there is no such server.
         """
+        self._require_server(server_id)
         charter, state = self._ledger.charter, self._ledger.state
-        if charter.server(server_id) is None:
-            raise NotFoundError(f"there is no server {server_id}")
         held = state.get(VIEW, server_id) or NOTHING
         electors = electors_of(state, charter.at(charter.number))
+
+        def held_by(word: str) -> list[str]:
+            return sorted(
+                one for one, said in held["words"].items() if said == word and one in electors
+            )
+
         return {
             "server_id": server_id,
             "in_force": held["in_force"],
             "electors": len(electors),
             "needed": len(electors) // 2 + 1,
+            "withdrawn_by": held_by(WITHDRAWN),
             "entries": [
                 {
                     "id": digest,
                     **entry,
                     "in_force": digest == held["in_force"],
-                    "held_by": sorted(
-                        one
-                        for one, said in held["words"].items()
-                        if said == digest and one in electors
-                    ),
+                    "held_by": held_by(digest),
                 }
                 for digest, entry in sorted(held["entries"].items())
             ],
@@ -105,10 +108,25 @@ class Enrolments:
             NotFoundError: there is no such server.
             RejectedError: ``rejected_not_eligible`` or ``no_change``.
         """
-        if self._ledger.charter.server(server_id) is None:
-            raise NotFoundError(f"there is no server {server_id}")
+        self._require_server(server_id)
         _, checked = entry_in({"server": server_id, **entry})
         await self._ledger.name_roster()
         body = {"server": server_id, **checked}
         await self._ledger.submit([self._author.record(ENROLL_KIND, body)])
         return self.shown(server_id)
+
+    async def withdraw(self, server_id: ServerId) -> Json:
+        """Say that nothing vouches for a server, in the name of this one; return ``shown``.
+
+        Raises:
+            NotFoundError: there is no such server.
+            RejectedError: ``rejected_not_eligible`` or ``no_change``.
+        """
+        self._require_server(server_id)
+        await self._ledger.name_roster()
+        await self._ledger.submit([self._author.record(WITHDRAW_KIND, {"server": server_id})])
+        return self.shown(server_id)
+
+    def _require_server(self, server_id: ServerId) -> None:
+        if self._ledger.charter.server(server_id) is None:
+            raise NotFoundError(f"there is no server {server_id}")

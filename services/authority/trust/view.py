@@ -7,14 +7,14 @@ weight, so any server of the roster may bring it, about any other and about itse
 says that the accused has that feed. ``state`` is ``untrusted``, ``reason`` ``equivocation``;
 ``size`` is one at which the feed has two roots: what came before may be true on both branches. Once
 is enough, and nothing takes it back: the way home is a new key, which the root enrols. Of
-``trust.verdict`` see ``verdicts``, of ``attestation.enroll`` ``enrolled``.
+``trust.verdict`` see ``verdicts``, of ``attestation.enroll`` and ``.withdraw`` ``enrolled``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from services.authority.trust.enrolled import ENROLL_KIND, enroll
+from services.authority.trust.enrolled import ENROLL_KIND, WITHDRAW_KIND, enroll, withdraw
 from services.authority.trust.tiers import PROOF_VIEW
 from services.authority.trust.verdicts import VERDICT_KIND, verdict
 from services.base.ledger.equivocation import EQUIVOCATION_KIND, proof_from_body
@@ -59,4 +59,5 @@ APPLIERS: Appliers = {
     EQUIVOCATION_KIND: _equivocation,
     VERDICT_KIND: verdict,
     ENROLL_KIND: enroll,
+    WITHDRAW_KIND: withdraw,
 }

@@ -5,7 +5,8 @@
                           └ ──── no answer ────▶ asked again later, believed for its hour
 
 A server that does not answer has not failed: who drops packets must not be able to demote others.
-A nonce is good for one answer, within a minute.
+A nonce is good for one answer, within a minute. Times are of a clock that nobody sets: a machine's
+that is set back would keep an old quote good.
 """
 
 from __future__ import annotations
@@ -63,6 +64,13 @@ class Unanswered:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lapsed:
     """What was believed of this server's hardware is over an hour old."""
+
+    server_key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawn:
+    """What was believed of this server's hardware is so no more: none is enrolled for it."""
 
     server_key: bytes
 
@@ -134,6 +142,14 @@ class Conversation:
         if (peer := self._peers.get(server_key)) is not None:
             peer.due_ms = now_ms
 
+    def withdraw(self, server_key: bytes) -> Withdrawn | None:
+        """Believe nothing of this server; return what follows, where something was believed."""
+        peer = self._peers.get(server_key)
+        if peer is None or peer.believed is None:
+            return None
+        peer.believed = None
+        return Withdrawn(server_key=server_key)
+
     def believed(self, server_key: bytes, *, now_ms: int) -> VerifiedQuote | None:
         """Return what this server's hardware said within the last hour."""
         peer = self._peers.get(server_key)
@@ -173,6 +189,8 @@ class Conversation:
         self, server_key: bytes, answer: Answer, *, policy: HardwarePolicy | None, now_ms: int
     ) -> Outcome:
         """Judge the answer of the server that holds this key: ``claim``, ``judge`` and ``settle``.
+
+        Where one clock serves for both; ``verdict_on`` takes UTC.
 
         Raises:
             QuoteRefusedError: as ``claim`` does.
@@ -233,7 +251,8 @@ def verdict_on(
 ) -> Verdict:
     """Judge an answer; some 40 ms of work, and nothing of the conversation in it.
 
-    ``policy`` is what is believed of this one server; None where nothing is enrolled for it.
+    ``policy`` is what is believed of this one server; None where nothing is enrolled for it;
+    ``now_ms`` is UTC, for certificates.
     """
     result: VerifiedQuote | SeipdError
     try:

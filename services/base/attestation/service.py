@@ -20,6 +20,7 @@ from services.base.attestation.conversation import (
     Pace,
     SendChallenge,
     Unanswered,
+    Withdrawn,
     verdict_on,
 )
 from services.base.attestation.errors import Refusal, refused
@@ -53,7 +54,7 @@ MAX_QUOTES_WAITING = 8
 QUOTES_PER_MINUTE = 30
 """For one server that asks; a device takes the better part of a second for each."""
 
-News = Believed | Disbelieved | Lapsed | Unanswered
+News = Believed | Disbelieved | Lapsed | Unanswered | Withdrawn
 
 
 class Asker(Protocol):
@@ -125,11 +126,15 @@ class AttestationService:
 
     def believed(self, server_key: bytes) -> VerifiedQuote | None:
         """Return what a server's hardware said within the last hour."""
-        return self._talk.believed(server_key, now_ms=self._clock.now_ms())
+        return self._talk.believed(server_key, now_ms=self._steady_ms())
 
     def hurry(self, server_key: bytes) -> None:
-        """Ask a server soon: what is believed of it has changed."""
-        self._talk.hurry(server_key, now_ms=self._clock.now_ms())
+        """Ask a server soon: what is believed of it has changed; if that is nothing, at once."""
+        self._talk.hurry(server_key, now_ms=self._steady_ms())
+        if self._policy(server_key) is None:
+            withdrawn = self._talk.withdraw(server_key)
+            if withdrawn is not None:
+                self._tell(withdrawn)
 
     async def answer(self, data: bytes, *, asker: bytes) -> bytes:
         """Return the answer to a challenge of another server, whose key ``asker`` is.
@@ -219,7 +224,7 @@ class AttestationService:
             await asyncio.sleep(self._look_every_s)
 
     def _look(self) -> None:
-        now_ms = self._clock.now_ms()
+        now_ms = self._steady_ms()
         servers = {key for key in self._servers() if key != self._own_key}
         for key in self._watched - servers:
             self._talk.forget(key)
@@ -242,15 +247,18 @@ class AttestationService:
             if isinstance(error, WireError):
                 await self._journal.refused(key, error)
             logger.debug("no attestation: %s", error, extra={"code": error.code})
-            for unanswered in self._talk.no_answer(challenge, now_ms=self._clock.now_ms()):
+            for unanswered in self._talk.no_answer(challenge, now_ms=self._steady_ms()):
                 self._tell(unanswered)
             return
-        now_ms = self._clock.now_ms()
+        now_ms, policy = self._steady_ms(), self._policy(key)
         try:
             self._talk.claim(key, now_ms=now_ms, sent=challenge)
             verdict = await asyncio.to_thread(
-                verdict_on, answer, challenge, policy=self._policy(key), now_ms=now_ms
+                verdict_on, answer, challenge, policy=policy, now_ms=self._clock.now_ms()
             )
+            if self._policy(key) is None and policy is not None:
+                # Withdrawn while it was judged.
+                verdict = verdict_on(answer, challenge, policy=None, now_ms=now_ms)
             outcome = self._talk.settle(verdict, now_ms=now_ms)
         except SeipdError as error:
             await self._journal.refused(key, error)
@@ -258,6 +266,9 @@ class AttestationService:
         if isinstance(verdict.result, SeipdError):
             await self._journal.refused(key, verdict.result)
         self._tell(outcome)
+
+    def _steady_ms(self) -> int:
+        return int(self._clock.monotonic_s() * 1000)
 
     def _on_crash(self, task: str, error: BaseException) -> None:
         self._crash = f"{task} ended: {error!r}"

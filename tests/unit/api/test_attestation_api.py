@@ -154,6 +154,14 @@ async def test_an_operator_enrols_the_hardware_of_a_server_by_its_file(
     policy = server.enrolments.policy_of(server.identity.signing_key.public_key)
     assert policy.registers[Platform.TPM2] == {"pcr7": {"ab" * 32, "cd" * 32}}
 
+    done = await seipd("attestation", "withdraw", own)
+    assert done.returncode == 0, done.stderr
+    assert "withdrawn" in done.stdout
+    assert server.enrolments.policy_of(server.identity.signing_key.public_key) is None
+    again = await seipd("attestation", "withdraw", own)
+    assert (again.returncode, again.stderr) == (6, f"error: nothing is enrolled for {own}\n")
+    assert (await seipd("attestation", "withdraw", "server-" + "0" * 16)).returncode == 5
+
 
 @pytest.mark.parametrize(
     ("words", "said"),

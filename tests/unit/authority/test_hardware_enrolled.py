@@ -137,6 +137,51 @@ def test_an_entry_that_nobody_holds_any_more_is_forgotten() -> None:
     assert list(held["entries"]) == [digest_of(entry(2))]
 
 
+def withdraw(world: World, by: int, about: int, **more):
+    server = world.servers[by]
+    server.hlc = max(one.hlc for one in world.servers)
+    body = {"server": world.servers[about].id, **more}
+    record = world.signed(server.key, "attestation.withdraw", body)
+    world.write(server, record)
+    return record
+
+
+def test_gov_01_more_than_half_withdraw_what_vouches_for_a_server() -> None:
+    world = World(3)
+    assert refusal(world, withdraw(world, 0, 2)) == "no_change"
+    say(world, 0, 2, entry(0))
+    say(world, 1, 2, entry(0))
+    withdraw(world, 1, 2)
+    assert in_force(world, 2).hardware == AKS[0]
+    assert refusal(world, withdraw(world, 1, 2)) == "no_change"
+    withdraw(world, 0, 2)
+    assert in_force(world, 2) is None
+    say(world, 2, 2, entry(0))
+    assert in_force(world, 2) is None
+    say(world, 1, 2, entry(0))
+    assert in_force(world, 2).hardware == AKS[0]
+
+
+def test_a_withdrawal_is_by_tier_1_of_a_server_and_says_nothing_else() -> None:
+    world = World(2)
+    say(world, 0, 1, entry())
+    assert refusal(world, withdraw(world, 0, 1, reason="stolen")) == "bad_field"
+    assert refusal(world, withdraw(world, 0, 0)) == "no_change"
+    record = world.signed(world.servers[1].key, "attestation.withdraw", {"server": "server-x"})
+    world.write(world.servers[1], record)
+    assert refusal(world, record) is not None
+
+
+def test_who_withdraws_takes_back_its_own_word_too() -> None:
+    world = World(3)
+    say(world, 0, 2, entry(0))
+    withdraw(world, 0, 2)
+    held = world.folded().state.get("hardware", world.servers[2].id)
+    assert (held["entries"], held["in_force"]) == ({}, None)
+    say(world, 1, 2, entry(0))
+    assert in_force(world, 2) is None
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just(PCR),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),

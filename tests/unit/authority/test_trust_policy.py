@@ -18,7 +18,7 @@ from services.authority.trust.policy import (
     worst,
 )
 from services.authority.trust.tiers import RIGHTS, Right, Tier, TrustRules
-from services.base.attestation.conversation import Believed, Disbelieved, Unanswered
+from services.base.attestation.conversation import Believed, Disbelieved, Unanswered, Withdrawn
 from services.base.attestation.verified import Platform, VerifiedQuote
 
 NO_TEE = TrustRules(newcomers=Tier.CERTIFIED)
@@ -200,6 +200,8 @@ def book(*news) -> AttestationBook:
         ([believed(2 * HOUR_MS), refused(3)], HOUR_MS, LOST, "quote_registers"),
         ([refused(3), believed(2 * HOUR_MS)], HOUR_MS, GOOD, "not_attested"),
         ([believed(2 * HOUR_MS), refused(1)], 2 * HOUR_MS, LOST, "quote_registers"),
+        ([believed(2 * HOUR_MS), Withdrawn(server_key=KEY)], 1, LOST, "quote_not_enrolled"),
+        ([Withdrawn(server_key=KEY), believed(2 * HOUR_MS)], 1, GOOD, "not_attested"),
     ],
 )
 def test_att_02_quotes_that_are_refused_count_and_those_that_do_not_come_lapse(

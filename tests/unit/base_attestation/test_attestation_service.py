@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.base.attestation.conversation import Believed, Disbelieved, Unanswered
+from services.base.attestation.conversation import (
+    Believed,
+    Disbelieved,
+    Lapsed,
+    Unanswered,
+    Withdrawn,
+)
 from services.base.attestation.judging import HardwarePolicy
 from services.base.attestation.messages import Challenge, encode_challenge
 from services.base.attestation.service import (
@@ -29,9 +35,10 @@ if TYPE_CHECKING:
 class Clock:
     def __init__(self) -> None:
         self.ms = 1_800_000_000_000
+        self.set_by_ms = 0
 
     def now_ms(self) -> int:
-        return self.ms
+        return self.ms + self.set_by_ms
 
     def monotonic_s(self) -> float:
         return self.ms / 1000
@@ -213,6 +220,35 @@ async def test_a_server_that_is_not_enrolled_is_told_so_and_believed_soon_after_
     one.hurry(B)
     assert (await mesh.until(Believed)).server_key == B
     assert [code for _, code in mesh.journal] == ["quote_not_enrolled", "quote_key_not_certified"]
+
+
+async def test_what_is_withdrawn_is_believed_no_more_at_once_whether_it_answers_or_not(
+    mesh: Mesh,
+) -> None:
+    one = mesh.servers[A]
+    await one.start()
+    await mesh.until(Believed)
+    mesh.cut = True
+    del mesh.enrolled[B]
+    one.hurry(B)
+    assert one.believed(B) is None
+    assert (await mesh.until(Withdrawn)).server_key == B
+    one.hurry(B)
+    assert [type(news) for news in mesh.news].count(Withdrawn) == 1
+
+
+async def test_att_01_a_clock_that_is_set_back_keeps_no_quote_good_for_longer(mesh: Mesh) -> None:
+    one = mesh.servers[A]
+    await one.start()
+    await mesh.until(Believed)
+    mesh.cut = True
+    mesh.clock.set_by_ms = -86_400_000
+    mesh.clock.ms += 61 * 60_000
+    assert one.believed(B) is None
+    assert (await mesh.until(Lapsed)).server_key == B
+    mesh.cut = False
+    mesh.clock.ms += 121_000
+    await mesh.until(Believed, count=2)
 
 
 async def test_a_machine_without_such_hardware_says_so(mesh: Mesh) -> None:
