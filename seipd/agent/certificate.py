@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from seipd.agent.private_api import PrivateApi
 from services.edge.acme.certfiles import CertificateFiles, Installed
 from services.edge.acme.checking import check_chain
-from services.edge.acme.renewal import standing_of
+from services.edge.acme.renewal import Advice, standing_of
 from services.edge.acme.requesting import public_key_of, request_of
 from services.kernel.errors import CorruptError, SeipdError, UnavailableError
 from services.kernel.ids import b64u_encode
@@ -37,8 +37,10 @@ async def issue_certificate(
     """
     files, clock = CertificateFiles(state.folder / "certs"), SystemClock()
     held = _held(files, name)
-    if held is not None and not force and not standing_of(held.leaf, None, clock.now_ms()).is_due:
-        return held
+    if held is not None and not force:
+        standing = standing_of(held.leaf, files.advice(name), clock.now_ms())
+        if not standing.is_due:
+            return held
     key = _key(files, name, held)
     public_key = public_key_of(key)
     body = {"name": name, "request": b64u_encode(request_of(key, name))}
@@ -60,6 +62,26 @@ async def issue_certificate(
     if installed is None:
         raise CorruptError("what was written is not there", path=f"certs/{name}")
     return installed
+
+
+async def learn_when_due(state: AgentState, name: str) -> None:
+    """Ask the server when the CA wants a certificate renewed, and remember it.
+
+    Raises:
+        SeipdError: the server is not reached, or the disk refuses.
+    """
+    files = CertificateFiles(state.folder / "certs")
+    async with PrivateApi(state.mesh(), state.keys()) as api:
+        shown = await api.call("GET", f"/api/certs/{name}")
+    held, due_ms = _held(files, name), shown.get("renew_at_ms")
+    # A server that it came to since knows nothing of this one.
+    if held is None or shown.get("fingerprint") != held.leaf.fingerprint or type(due_ms) is not int:
+        return
+    advice = Advice(
+        fingerprint=held.leaf.fingerprint, start_ms=due_ms, end_ms=due_ms, ask_again_ms=0
+    )
+    if files.advice(name) != advice:
+        files.save_advice(name, advice)
 
 
 def bundle_of(state: AgentState, name: str) -> str:

@@ -1,5 +1,7 @@
 """Renews the certificates that ``seip cert issue`` made, when they are due.
 
+Whether the CA wants one renewed sooner or later is asked of the server once an hour.
+
 Whatever goes wrong is logged and tried again later: the tunnel is never the worse for it, and the
 certificate in use stays.
 """
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 LOOK_S: Final = 60.0
 """How soon a certificate is noticed that was made meanwhile."""
 MIN_PAUSE_S: Final = 0.5
+LEARN_MS: Final = 3_600_000
+LEARN_AGAIN_MS: Final = 300_000
 AWAY: Final = Backoff(first_s=5.0, max_s=300.0)
 """While nobody answers: a laptop that wakes up should not wait for long."""
 REFUSED: Final = Backoff(first_s=10.0, max_s=6 * 3600.0)
@@ -64,6 +68,7 @@ class Renewing:
         *,
         files: CertificateFiles,
         renew: Callable[[str], Awaitable[object]],
+        learn: Callable[[str], Awaitable[object]],
         clock: Clock,
         rng: Random,
     ) -> None:
@@ -72,14 +77,17 @@ class Renewing:
         Args:
             files: where the certificates are.
             renew: gets another one for a name, and installs it.
+            learn: asks when the CA wants one renewed, and remembers it beside the certificate.
             clock: the time.
             rng: so that those who failed together don't all come again together.
         """
         self._files = files
         self._renew = renew
+        self._learn = learn
         self._clock = clock
         self._rng = rng
         self._failed: dict[str, _Failed] = {}
+        self._learn_at_ms: dict[str, int] = {}
 
     async def run(self) -> None:
         """Renew what is due, until cancelled."""
@@ -92,7 +100,9 @@ class Renewing:
         try:
             dues_ms = await asyncio.to_thread(self._dues_ms)
             for name, due_ms in dues_ms.items():
-                if due_ms <= self._clock.now_ms():
+                if due_ms > self._clock.now_ms():
+                    await self._ask_when(name)
+                else:
                     await self._try(name)
             dues_ms = await asyncio.to_thread(self._dues_ms)
         except Exception:
@@ -102,6 +112,19 @@ class Renewing:
         now_ms = self._clock.now_ms()
         soonest_s = min([(due_ms - now_ms) / 1000 for due_ms in dues_ms.values()], default=LOOK_S)
         return min(max(soonest_s, MIN_PAUSE_S), LOOK_S)
+
+    async def _ask_when(self, name: str) -> None:
+        now_ms = self._clock.now_ms()
+        if now_ms < self._learn_at_ms.get(name, 0):
+            return
+        try:
+            await self._learn(name)
+        except Exception as error:  # noqa: BLE001 (nothing here may end the tunnel)
+            logger.debug("when to renew %s is not known: %s", name, error)
+            wait_ms = LEARN_AGAIN_MS
+        else:
+            wait_ms = LEARN_MS
+        self._learn_at_ms[name] = now_ms + int(wait_ms * self._rng.uniform(0.8, 1.2))
 
     async def _try(self, name: str) -> None:
         try:
@@ -148,6 +171,6 @@ class Renewing:
             return now_ms
         if held is None:
             return None
-        standing = standing_of(held.leaf, None, now_ms)
+        standing = standing_of(held.leaf, self._files.advice(name), now_ms)
         # By a wrong clock nothing is due; it is looked at again when the clock was set.
         return None if standing.is_clock_wrong else standing.due_ms

@@ -207,13 +207,14 @@ async def routes_of(state: AgentState, tunnel: Tunnel, clock: SystemClock) -> Ro
 
 def renewing_of(state: AgentState, clock: SystemClock) -> Renewing:
     """Return what renews the certificates of this endpoint, at whichever server it is then."""
-    from seipd.agent.certificate import issue_certificate
+    from seipd.agent.certificate import issue_certificate, learn_when_due
     from seipd.agent.renewing import Renewing
     from services.edge.acme.certfiles import CertificateFiles
 
     return Renewing(
         files=CertificateFiles(state.folder / "certs"),
         renew=lambda name: issue_certificate(state, name, wait_s=RENEWED_WITHIN_S),
+        learn=lambda name: learn_when_due(state, name),
         clock=clock,
         rng=secrets.SystemRandom(),
     )

@@ -27,11 +27,12 @@ async def _list(call: Call) -> Reply:
 
 async def _show(call: Call) -> Reply:
     name, acme = parse_domain(call.match("domain")), call.services.acme
-    if not call.operator:
-        node_id = call.caller.node_id if call.caller is not None else None
-        if node_id is None or not acme.endpoint_has(node_id, name):
-            raise NotFoundError(f"you have no certificate of {name}")
-    return await acme.shown(name)
+    if call.operator:
+        return await acme.shown(name)
+    node_id = call.caller.node_id if call.caller is not None else None
+    if node_id is None:
+        raise NotFoundError(f"you have no certificate of {name}")
+    return await acme.shown_to(node_id, name)
 
 
 async def _issue(call: Call) -> Reply:

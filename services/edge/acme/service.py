@@ -207,10 +207,19 @@ class AcmeService:
         await self._enqueue(name, {"request": b64u_encode(request_der)})
         return await self.shown(name)
 
-    def endpoint_has(self, node_id: str, name: str) -> bool:
-        """Say whether a name is an endpoint's own."""
+    async def shown_to(self, node_id: str, name: str) -> dict[str, Any]:
+        """Return how an endpoint's certificate does; the CA is asked when to renew it, too.
+
+        Raises:
+            NotFoundError: not the endpoint's own name.
+        """
         own = endpoint_name(self._ledger.state, self._ledger.charter, node_id)
-        return own is not None and self._full(own.relative) == name
+        if own is None or self._full(own.relative) != name:
+            raise NotFoundError(f"you have no certificate of {name}")
+        held = await asyncio.to_thread(self._read, name)
+        if held is not None and self._advising is not None:
+            self._advising.soon(held, self._tasks)
+        return await self.shown(name)
 
     async def look(self) -> None:
         """Order what is missing or due; ask the CA when it wants to see us again."""
@@ -256,7 +265,8 @@ class AcmeService:
             raise HopelessError("this server orders no certificates", code="acme_off")
         relative = name.removesuffix(f".{self._domain}")
         if isinstance(sent, str):
-            request = self._endpoint_request(name, relative, b64u_decode(sent))
+            held = await asyncio.to_thread(self._read, name)
+            request = self._endpoint_request(name, relative, b64u_decode(sent), held)
             key_pem = None
         else:
             key_pem = await asyncio.to_thread(self._key_of, attempt, name)
@@ -283,7 +293,9 @@ class AcmeService:
         held = self._files.pending_key(name) if attempt.progress.get("order") else None
         return held if held is not None else self._files.new_key(name)
 
-    def _endpoint_request(self, name: str, relative: str, der: bytes) -> Request:
+    def _endpoint_request(
+        self, name: str, relative: str, der: bytes, held: Installed | None
+    ) -> Request:
         # Asked again: the endpoint may have left, or moved, since it put this in.
         own = endpoint_named(self._ledger.state, self._ledger.charter, relative)
         if own is None:
@@ -291,7 +303,11 @@ class AcmeService:
         if own.server_id != self._ledger.server_id:
             raise HopelessError(f"{name} is at {own.server_id} now", code="not_your_server")
         return Request(
-            name=name, relative=relative, request_der=der, public_key=check_request(der, name)
+            name=name,
+            relative=relative,
+            request_der=der,
+            public_key=check_request(der, name),
+            replaces=held.leaf.renewal_id if held is not None else None,
         )
 
     async def _keep_looking(self) -> None:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from seipd.agent.renewing import LOOK_S, MIN_PAUSE_S, Renewing, overdue
 from services.edge.acme.certfiles import CertificateFiles
+from services.edge.acme.renewal import Advice
 from services.edge.acme.requesting import new_key_pem
 from services.kernel.errors import ForbiddenError, StorageError, UnreachableError
 
@@ -24,6 +25,7 @@ NAME = "laptop.acme.ep.mesh.example"
 DAY_MS = 86_400_000
 BEGIN_MS = 1_800_000_000_000
 LIFE_MS = 90 * DAY_MS
+LOOK_MS = int(LOOK_S * 1000)
 
 
 @dataclass
@@ -63,9 +65,12 @@ class Stage:
         self.clock, self.files = Clock(), CertificateFiles(folder / "certs")
         self.asked: list[int] = []
         self.fault: Exception | None = None
+        self.learnt: list[int] = []
+        self.renew_at_ms: int | None = None
         self.renewing = Renewing(
             files=self.files,
             renew=self.renew,
+            learn=self.learn,
             clock=self.clock,
             rng=random.Random(1),  # noqa: S311 (jitter)
         )
@@ -76,6 +81,20 @@ class Stage:
         if self.fault is not None:
             raise self.fault
         install(self.files, at_ms=self.clock.ms)
+
+    async def learn(self, name: str) -> None:
+        assert name == NAME
+        self.learnt.append(self.clock.ms)
+        held = self.files.load(name)
+        if held is None or self.renew_at_ms is None:
+            raise UnreachableError("no tunnel")
+        advice = Advice(
+            fingerprint=held.leaf.fingerprint,
+            start_ms=self.renew_at_ms,
+            end_ms=self.renew_at_ms,
+            ask_again_ms=0,
+        )
+        self.files.save_advice(name, advice)
 
     async def live(self, *, until_ms: int) -> None:
         """Look as often as it wants to, for so long."""
@@ -118,6 +137,7 @@ class TestDue:
         stage.renewing = Renewing(
             files=stage.files,
             renew=short,
+            learn=stage.learn,
             clock=stage.clock,
             rng=random.Random(1),  # noqa: S311 (jitter)
         )
@@ -138,6 +158,22 @@ class TestDue:
         stage.files.bundle_path(NAME).write_bytes(b"rubbish")
         await stage.renewing.look()
         assert len(stage.asked) == 1
+
+    async def test_it_is_renewed_early_where_its_ca_wants_that(self, stage: Stage) -> None:
+        install(stage.files, at_ms=BEGIN_MS)
+        stage.renew_at_ms = BEGIN_MS + 10 * DAY_MS
+        await stage.live(until_ms=BEGIN_MS + 10 * DAY_MS + 3 * LOOK_MS)
+        assert len(stage.asked) == 1
+        assert 0 <= stage.asked[0] - stage.renew_at_ms <= 2 * LOOK_MS
+        assert 8 * 24 < len(stage.learnt) < 13 * 24
+
+    async def test_a_server_that_does_not_say_is_asked_again_within_minutes(
+        self, stage: Stage
+    ) -> None:
+        install(stage.files, at_ms=BEGIN_MS)
+        await stage.live(until_ms=BEGIN_MS + DAY_MS)
+        assert 200 < len(stage.learnt) < 400
+        assert stage.asked == []
 
     async def test_by_a_wrong_clock_nothing_is_due(self, stage: Stage) -> None:
         install(stage.files, at_ms=BEGIN_MS)

@@ -17,11 +17,11 @@ from services.edge.acme.directories import KNOWN, directory_url, require_https
 from services.edge.acme.failures import retry_after_s
 from services.edge.acme.network import SafeNetwork, translated
 from services.kernel import canonical
-from services.kernel.errors import ConfigError, ForbiddenError, SeipdError
+from services.kernel.errors import ConfigError, ForbiddenError, NotFoundError, SeipdError
 from services.kernel.ids import b64u_decode
 from services.runtime.clock import SystemClock
 from services.runtime.ssrf import is_public
-from tests.fakes.acme_server import PUBLIC_NAME, Server, Zone
+from tests.fakes.acme_server import DOMAIN, PUBLIC_NAME, Server, Zone
 from tests.fakes.fake_ca import JSON, FakeCa
 from tests.fakes.pebble import TestAuthority
 
@@ -316,6 +316,27 @@ class TestRenewalInfo:
             job = await server.failed(PUBLIC_NAME)
             assert job.error_code == "ca_refused"
             assert server.installed[0].name == PUBLIC_NAME
+
+    async def test_an_endpoint_is_told_the_window_of_its_own_certificate_the_next_time(
+        self, ca: FakeCa, tmp_path: Path
+    ) -> None:
+        name = f"laptop.acme.ep.{DOMAIN}"
+        server = server_of(ca, tmp_path)
+        ca.directory(renewalInfo=f"{ca.base}/fake-renewal-info")
+        soon = (datetime.now(UTC) + timedelta(days=3)).replace(microsecond=0)
+        window = {"suggestedWindow": {"start": soon.isoformat(), "end": soon.isoformat()}}
+        body = canonical.encode(window)
+        ca.handlers["/fake-renewal-info/"] = lambda *_: (200, JSON, body)
+        chain = TestAuthority().issue(name)[1]
+        server.files.install(name, chain, None)
+        async with server.running():
+            before = await server.acme.shown_to("e", name)
+            assert before["renew_at_ms"] > soon.timestamp() * 1000
+            await server.until(lambda: server.files.advice(name) is not None)
+            after = await server.acme.shown_to("e", name)
+            assert after["renew_at_ms"] == soon.timestamp() * 1000
+            with pytest.raises(NotFoundError):
+                await server.acme.shown_to("f", name)
 
     @pytest.mark.parametrize("kind", ["alreadyReplaced", "malformed", "unauthorized"])
     async def test_acm_04_an_order_that_may_not_replace_is_made_as_another_one(
