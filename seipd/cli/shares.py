@@ -36,6 +36,11 @@ def _print_dealing(one: dict[str, Any]) -> None:
     where = "in a file of the operator" if one["offline"] else f"{one['threshold']} shares needed"
     click.echo(f"dealing {one['number']}, {one['state']}: {where}")
     if one["holders"]:
+        if one["state"] == "in force" and one["able"] < one["threshold"]:
+            click.echo(
+                f"only {one['able']} can give theirs: were the root lost, it would stay lost",
+                err=True,
+            )
         rows = [[row["server_id"], row["share"], row["said"]] for row in one["holders"]]
         print_table(("server", "share", "found"), rows)
 

@@ -13,6 +13,7 @@ from services.authority.recovery.messages import (
     Head,
 )
 from services.authority.recovery.view import VIEW, head_of, numbers, standing_of, threshold_of
+from services.authority.trust.tiers import Tier, tier_of
 from services.base.crypto.shamir import MAX_SHARES
 from services.base.crypto.verifiable import Proof
 from services.base.signing.dealing import Dealing
@@ -152,12 +153,29 @@ def released_shares(state: StateReader, server: ServerId, request: Json) -> dict
     }
 
 
-def shown_dealing(state: StateReader, number: int) -> Json | None:
-    """Return a dealing as people see it: who said what of its share."""
+def able_holders(state: StateReader, number: int, roster: RosterReader) -> frozenset[ServerId]:
+    """Return who could release a share of a dealing: it is a server still, and said it is good."""
+    head, good = head_of(state, number), standing_of(state, number)["good"]
+    return frozenset(
+        one
+        for index, one in enumerate(head.holders if head else (), 1)
+        if index in good and tier_of(state, roster, one) is not Tier.UNTRUSTED
+    )
+
+
+def shown_dealing(state: StateReader, number: int, roster: RosterReader) -> Json | None:
+    """Return a dealing as people see it: who said what of its share, and who is gone."""
     head = head_of(state, number)
     if head is None:
         return None
-    standing = standing_of(state, number)
+    standing, able = standing_of(state, number), able_holders(state, number, roster)
+
+    def said(index: int, holder: ServerId) -> str:
+        if index in standing["good"]:
+            return "good" if holder in able else "gone"
+        told: str = standing["bad"].get(str(index), "nothing yet")
+        return told
+
     return {
         "number": number,
         "state": "in force" if numbers(state)[0] == number else "under way",
@@ -165,15 +183,10 @@ def shown_dealing(state: StateReader, number: int) -> Json | None:
         "offline": head.is_offline,
         "threshold": head.threshold,
         "good": len(standing["good"]),
+        "able": len(able),
         "record": standing["record"],
         "holders": [
-            {
-                "server_id": holder,
-                "share": index,
-                "said": "good"
-                if index in standing["good"]
-                else standing["bad"].get(str(index), "nothing yet"),
-            }
+            {"server_id": holder, "share": index, "said": said(index, holder)}
             for index, holder in enumerate(head.holders, 1)
         ],
     }

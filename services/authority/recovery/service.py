@@ -7,8 +7,15 @@ import logging
 from typing import TYPE_CHECKING, ClassVar
 
 from services.authority.governance import parameters
-from services.authority.recovery.messages import ACK_KIND, GOOD, SHARES_KIND, Head
+from services.authority.recovery.messages import (
+    ACK_KIND,
+    GOOD,
+    MIN_HOLDERS,
+    SHARES_KIND,
+    Head,
+)
 from services.authority.recovery.planning import (
+    able_holders,
     deal_is_due,
     dealing_of,
     is_used,
@@ -98,23 +105,40 @@ class RecoveryService:
             return Health(state=HealthState.OK, detail=detail)
         if head.is_offline:
             return Health(state=HealthState.OK, detail="the operator has the recovery file")
+        able = len(able_holders(state, in_force, self._roster()))
+        if able < head.threshold:
+            detail = (
+                f"of {len(head.holders)} holders of shares {able} are left that can give theirs, "
+                f"{head.threshold} are needed: were the root lost, it would stay lost"
+                f"{self._renewal()}"
+            )
+            return Health(state=HealthState.DEGRADED, detail=detail)
         bad = standing_of(state, newest)["bad"]
         if bad:
             named = ", ".join(f"{at}: {said}" for at, said in sorted(bad.items()))
             detail = f"shares of dealing {newest} that are not good: {named}"
             return Health(state=HealthState.DEGRADED, detail=detail)
         detail = f"{head.threshold} of {len(head.holders)} servers bring a lost root back"
-        return Health(state=HealthState.OK, detail=detail)
+        return Health(state=HealthState.OK, detail=f"{detail}{self._renewal()}")
+
+    def _renewal(self) -> str:
+        """Say what only the operator can do about holders that are too few."""
+        if wanted_holders(self._ledger.state, self._roster()):
+            return ""
+        return (
+            f"; tier 1 is under {MIN_HOLDERS} servers now: seipd root shares --refresh where the "
+            "root is puts the recovery key into a file instead"
+        )
 
     def describe(self) -> Json:
         """Return the dealing in force and the one under way, with what holders said."""
-        state = self._ledger.state
+        state, roster = self._ledger.state, self._roster()
         in_force, newest = numbers(state)
         return {
-            "in_force": shown_dealing(state, in_force),
-            "under_way": shown_dealing(state, newest) if newest != in_force else None,
+            "in_force": shown_dealing(state, in_force, roster),
+            "under_way": shown_dealing(state, newest, roster) if newest != in_force else None,
             "named": self._is_named(),
-            "wanted_holders": list(wanted_holders(state, self._roster())),
+            "wanted_holders": list(wanted_holders(state, roster)),
             "own": self._ledger.server_id,
         }
 

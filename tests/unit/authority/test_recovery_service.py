@@ -91,6 +91,34 @@ async def test_rkc_15_the_key_is_dealt_anew_when_the_holders_change(tmp_path: Pa
     assert (shown["threshold"], len(shown["holders"])) == (3, 4)
 
 
+async def test_holders_that_are_gone_are_told_before_the_root_is_lost(tmp_path: Path) -> None:
+    mesh = SharedMesh(5)
+    services = services_of(mesh, tmp_path)
+    async with running(services):
+        await until(lambda: numbers(mesh.fold.state) == (1, 1))
+        await until(lambda: services[4].describe()["in_force"]["good"] == 5)
+        await until(lambda: services[4].describe()["named"])
+        gone = [mesh.world.removal(mesh.world.servers[at]) for at in (3, 4)]
+        mesh.world.change(mesh.world.servers[0], removed=gone)
+        for server in mesh.world.servers[:3]:
+            server.hlc = max(one.hlc for one in mesh.world.servers)
+            mesh.world.name_roster(server)
+        mesh.take(mesh.world.servers[0], [])
+    shown, health = services[0].describe()["in_force"], services[0].health()
+    assert (shown["able"], shown["threshold"]) == (3, 4)
+    assert [one["said"] for one in shown["holders"]].count("gone") == 2
+    assert health.state is HealthState.DEGRADED
+    assert "3 are left" in health.detail
+    assert "seipd root shares --refresh" in health.detail
+    async with running(services[:1]):
+        await services[0].deal()
+        await until(lambda: services[0].describe()["named"])
+    assert (services[0].describe()["in_force"]["offline"], services[0].health().state) == (
+        True,
+        HealthState.OK,
+    )
+
+
 async def test_the_key_is_dealt_anew_when_another_quorum_was_voted(tmp_path: Path) -> None:
     mesh = SharedMesh(5)
     services = services_of(mesh, tmp_path)
