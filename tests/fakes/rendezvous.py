@@ -32,7 +32,7 @@ from services.edge.punch.words import Words
 from services.kernel.ids import ServerId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
     from random import Random
 
 GATEWAY = "10.64.0.1"
@@ -80,8 +80,16 @@ class FakeOffers:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, tuple[bytes, ...]]] = []
+        self.versions: list[tuple[frozenset[int], ...]] = []
 
-    def offers(self, one: str, other: str, excluded: Collection[bytes]) -> list[RelayOffer]:
+    def offers(
+        self,
+        one: str,
+        other: str,
+        excluded: Collection[bytes],
+        versions: Sequence[Collection[int]],
+    ) -> list[RelayOffer]:
+        self.versions.append(tuple(map(frozenset, versions)))
         self.asked.append((one, other, tuple(excluded)))
         return [
             RelayOffer(

@@ -30,7 +30,14 @@ class RelayOffers:
     def __init__(self, offering: RelayOffering) -> None:
         self._offering = offering
 
-    def offers(self, one: str, other: str, excluded: Collection[bytes], /) -> Sequence[RelayOffer]:
+    def offers(
+        self,
+        one: str,
+        other: str,
+        excluded: Collection[bytes],
+        versions: Sequence[Collection[int]],
+        /,
+    ) -> Sequence[RelayOffer]:
         """Return the relays that would carry for two nodes, best first; two at most."""
         return [
             RelayOffer(
@@ -41,7 +48,7 @@ class RelayOffers:
                 box_key=offer.box_key,
                 ticket=offer.ticket,
             )
-            for offer in self._offering.offers(one, other, excluded)
+            for offer in self._offering.offers(one, other, excluded, versions)
         ]
 
 

@@ -23,7 +23,7 @@ from services.edge.punch.messages import (
     encode,
     host_text,
 )
-from services.edge.punch.telling import Side, fitted, side_of
+from services.edge.punch.telling import Side, fitted, side_of, versions_of
 from services.kernel.budget import Budget
 
 if TYPE_CHECKING:
@@ -51,14 +51,31 @@ class Policy(Protocol):
 class Offers(Protocol):
     """Gives out tickets for relays."""
 
-    def offers(self, one: str, other: str, excluded: Collection[bytes], /) -> Sequence[RelayOffer]:
-        """Return the relays that would carry for two nodes, best first; two at most."""
+    def offers(
+        self,
+        one: str,
+        other: str,
+        excluded: Collection[bytes],
+        versions: Sequence[Collection[int]],
+        /,
+    ) -> Sequence[RelayOffer]:
+        """Return the relays that would carry for two nodes, best first; two at most.
+
+        ``versions``: of IP, that each of the two is seen by from outside, as far as that is known.
+        """
 
 
 class NoOffers:
     """There are no relays; satisfies Offers."""
 
-    def offers(self, one: str, other: str, excluded: Collection[bytes], /) -> Sequence[RelayOffer]:
+    def offers(
+        self,
+        one: str,
+        other: str,
+        excluded: Collection[bytes],
+        versions: Sequence[Collection[int]],
+        /,
+    ) -> Sequence[RelayOffer]:
         """Return none."""
         return ()
 
@@ -191,8 +208,11 @@ class Meetings:
             return []
         if not called.may_be_met(now_s):
             return self._no(caller, message.peer, Why.BUSY)
-        offers = tuple(self._offers.offers(caller.node_id, called.node_id, message.excluded))
         serial, one, other = self._teller.next_serial(), side_of(caller), side_of(called)
+        versions = versions_of(one), versions_of(other)
+        offers = tuple(
+            self._offers.offers(caller.node_id, called.node_id, message.excluded, versions)
+        )
         told = self._teller.meet(other, one, offers, serial)
         answer = self._teller.meet(one, other, offers, serial)
         self._teller.repeat(told, caller.tunnel, serial, now_s)
@@ -207,6 +227,10 @@ class Meetings:
         self, carrier: ServerId, caller: Presence, message: Call, party: Party, now_s: float
     ) -> list[Outgoing]:
         side = side_of(caller)
+        # Of the other only its own server knows by what it is seen.
+        offers = self._offers.offers(
+            caller.node_id, party.node_id, message.excluded, [versions_of(side)]
+        )
         asked = fitted(
             Pass(
                 serial=self._teller.next_serial(),
@@ -215,7 +239,7 @@ class Meetings:
                 candidates=side.candidates,
                 is_symmetric=side.is_symmetric,
                 observed=side.observed,
-                offers=tuple(self._offers.offers(caller.node_id, party.node_id, message.excluded)),
+                offers=tuple(offers),
             )
         )
         out = self._answer(carrier, asked)

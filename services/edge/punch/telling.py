@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MEET_AGAIN_S: Final = (0.25, 0.5, 1.0)
 MAX_UNMET: Final = 16_384
+IPV6_BYTES: Final = 16
 _LEAST_CANDIDATES: Final = 8
 
 M = TypeVar("M", Meet, Pass, Passed)
@@ -68,6 +69,12 @@ def side_of(one: Presence) -> Side:
         is_symmetric=one.is_symmetric,
         observed=one.observed[0] if one.observed is not None else b"",
     )
+
+
+def versions_of(side: Side) -> frozenset[int]:
+    """Return the versions of IP by which others have seen an endpoint; none where nobody has."""
+    seen = (one for one in side.candidates if one.kind is not CandidateKind.LOCAL)
+    return frozenset(6 if len(one.host) == IPV6_BYTES else 4 for one in seen)
 
 
 def judged(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from services.kernel.regions import PLACES, distance_km
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 
 SUSPENDED_BELOW: Final = 0.3
 FULL_PERMILLE: Final = 950
@@ -29,6 +29,8 @@ UNKNOWN_KM: Final = 20_015.0
 LOAD_MS: Final = 40.0
 REPUTATION_MS: Final = 100.0
 MAX_REMEMBERED: Final = 1024
+MAX_UNREACHABLE: Final = 64
+"""So many relays that the two can't reach are passed over to find one that they can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,11 @@ class Relay:
         if not self.is_up:
             return "down"
         return "full" if self.load_permille >= FULL_PERMILLE else ""
+
+    def is_reached_by(self, versions: Sequence[Collection[int]]) -> bool:
+        """Say whether each end reaches it, by the versions of IP that it is known to have."""
+        own = {version for version, host in ((4, self.host), (6, self.host6)) if host}
+        return all(own.intersection(one) for one in versions if one)
 
     @property
     def penalty_ms(self) -> float:
@@ -113,7 +120,12 @@ class Finder:
         return sorted(self._held.values(), key=lambda one: (one.region, one.relay_id))
 
     def nearest(
-        self, ends: Sequence[str | None], *, limit: int, excluded: Container[str] = ()
+        self,
+        ends: Sequence[str | None],
+        *,
+        limit: int,
+        excluded: Container[str] = (),
+        versions: Sequence[Collection[int]] = (),
     ) -> list[Found]:
         """Return the usable relays that cost least between these regions, the best first.
 
@@ -121,14 +133,18 @@ class Finder:
             ends: the region of each end; one for whoever asks what is near itself.
             limit: how many at most.
             excluded: the ids of relays not to return.
+            versions: of IP, that each end is known to have; relays that it can't reach by those
+                come last, for more may be there than is known.
         """
         found: list[Found] = []
+        beyond: list[Found] = []
         for one in self._best_first(tuple(sorted(ends, key=str))):
-            if len(found) == limit:
+            if len(found) == limit or len(beyond) == MAX_UNREACHABLE:
                 break
-            if one.relay.relay_id not in excluded:
-                found.append(one)
-        return found
+            if one.relay.relay_id in excluded:
+                continue
+            (found if one.relay.is_reached_by(versions) else beyond).append(one)
+        return [*found, *beyond][:limit]
 
     def _best_first(self, ends: tuple[str | None, ...]) -> Iterator[Found]:
         ways = self._ways_of(ends)

@@ -49,7 +49,12 @@ class Directory(Protocol):
     """The part of the relay directory that is needed here."""
 
     def nearest(
-        self, ends: Sequence[str | None], *, limit: int, excluded: Collection[str] = ()
+        self,
+        ends: Sequence[str | None],
+        *,
+        limit: int,
+        excluded: Collection[str] = (),
+        versions: Sequence[Collection[int]] = (),
     ) -> list[Found]:
         """Return the usable relays that cost least between these regions."""
 
@@ -81,7 +86,11 @@ class RelayOffering:
         self._given: OrderedDict[tuple[bytes, bytes, str], _Given] = OrderedDict()
 
     def offers(
-        self, node_a: str, node_b: str, excluded: Collection[bytes] = ()
+        self,
+        node_a: str,
+        node_b: str,
+        excluded: Collection[bytes] = (),
+        versions: Sequence[Collection[int]] = (),
     ) -> list[RelayOffer]:
         """Return up to two relays for two endpoints, the best first; none where one left the mesh.
 
@@ -89,6 +98,7 @@ class RelayOffering:
             node_a: who asks; the session goes to the account of its customer.
             node_b: the other.
             excluded: ids of relays that did not work.
+            versions: of IP, that each of the two is known to have.
         """
         state, charter = self._ledger.state, self._ledger.charter
         one, other = end_of(state, charter, node_a), end_of(state, charter, node_b)
@@ -96,7 +106,10 @@ class RelayOffering:
             return []
         unwanted = {str(uuid.UUID(bytes=relay_id)) for relay_id in excluded}
         found = self._directory.nearest(
-            [one.region, other.region], limit=MAX_OFFERS, excluded=unwanted
+            [one.region, other.region],
+            limit=MAX_OFFERS,
+            excluded=unwanted,
+            versions=versions,
         )
         return [self._offer(each.relay, one, other) for each in found]
 

@@ -164,10 +164,15 @@ class RelayingService:
         return self._finder.all()
 
     def nearest(
-        self, ends: Sequence[str | None], *, limit: int, excluded: Collection[str] = ()
+        self,
+        ends: Sequence[str | None],
+        *,
+        limit: int,
+        excluded: Collection[str] = (),
+        versions: Sequence[Collection[int]] = (),
     ) -> list[Found]:
-        """Return the usable relays that cost least between these regions."""
-        return self._finder.nearest(ends, limit=limit, excluded=excluded)
+        """Return the usable relays that cost least between these regions; see ``Finder``."""
+        return self._finder.nearest(ends, limit=limit, excluded=excluded, versions=versions)
 
     def latency_ms(self, relay_id: str) -> float | None:
         """Return how long a relay takes to answer this server; None where it was not asked."""

@@ -153,6 +153,27 @@ def test_relays_that_did_not_work_are_named_to_who_offers(
     assert meets(one)[1].offers == meets(other)[1].offers != meets(one)[0].offers
 
 
+def test_relays_are_chosen_by_the_versions_of_ip_that_the_two_are_seen_by(
+    mesh: FakeMesh, pair: tuple[FakeEndpoint, FakeEndpoint]
+) -> None:
+    """An address of one's own that nobody outside has seen says nothing of what is reached."""
+    one, other = pair
+    said = [
+        candidate(CandidateKind.LOCAL, "2001:db8::5", 41_000),
+        candidate(CandidateKind.STUN, "203.0.113.9", 41_000),
+    ]
+    one.talk.set_candidates(said, is_symmetric=False, now_s=mesh.now_s)
+    seen6 = [candidate(CandidateKind.STUN, "2001:db8::b", 41_000)]
+    other.talk.set_candidates(seen6, is_symmetric=False, now_s=mesh.now_s)
+    mesh.run(0.5)
+    one.talk.call(other.tunnel, (), mesh.now_s)
+    mesh.run(0.5)
+    (versions,) = [one for server in mesh.servers.values() for one in server.offers.versions]
+    # Another server's endpoint may be seen by anything.
+    known = (frozenset({4}), frozenset({4, 6}))
+    assert versions == known[: 2 if len(mesh.servers) == 1 else 1]
+
+
 def test_who_is_not_there_is_told_to_be_away(
     mesh: FakeMesh, pair: tuple[FakeEndpoint, FakeEndpoint]
 ) -> None:

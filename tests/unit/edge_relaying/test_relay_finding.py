@@ -137,3 +137,43 @@ def test_a_better_relay_never_costs_more() -> None:
     base = relay(1, load_permille=500, reputation=0.6)
     assert dataclasses.replace(base, load_permille=400).penalty_ms < base.penalty_ms
     assert dataclasses.replace(base, reputation=0.7).penalty_ms < base.penalty_ms
+
+
+FOUR, SIX, BOTH = (4,), (6,), (4, 6)
+
+
+def test_who_has_ipv4_alone_is_sent_to_no_relay_with_ipv6_alone() -> None:
+    """Though it is the nearest, and though another is far."""
+    only6 = relay(1)
+    only6 = dataclasses.replace(only6, host="", host6="2001:db8::7")
+    near, far = relay(2, "eu-central"), relay(3, "oc-south")
+    dual = dataclasses.replace(relay(4, "us-east"), host6="2001:db8::8")
+    finder = Finder([only6, near, far, dual])
+
+    def found(*versions) -> list[Relay]:
+        return [one.relay for one in finder.nearest(["eu-west", None], limit=2, versions=versions)]
+
+    assert found(FOUR, BOTH) == [near, dual]
+    assert found(SIX, BOTH) == [only6, dual]
+    assert found(FOUR, SIX)[0] == dual
+    assert found(BOTH, BOTH) == found(BOTH, ()) == found() == [only6, near]
+
+
+def test_what_is_not_known_to_be_reached_is_better_than_nothing() -> None:
+    finder = Finder([dataclasses.replace(relay(1), host="", host6="2001:db8::7")])
+    assert len(finder.nearest(["eu-west"], limit=2, versions=[FOUR, FOUR])) == 1
+
+
+def test_a_directory_of_relays_that_are_not_reached_is_not_searched_whole() -> None:
+    looked = []
+
+    class Counted(Relay):
+        def is_reached_by(self, versions) -> bool:
+            looked.append(self.relay_id)
+            return super().is_reached_by(versions)
+
+    finder = Finder(
+        Counted(**{one: getattr(relay(n), one) for one in Relay.__slots__}) for n in range(500)
+    )
+    assert len(finder.nearest(["eu-west"], limit=2, versions=[SIX])) == 2
+    assert len(looked) == finding.MAX_UNREACHABLE
