@@ -93,6 +93,11 @@ def run_group(group: click.Group, program: str) -> int:
     except (click.exceptions.Abort, KeyboardInterrupt):
         _say("interrupted")
         return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        # Who names no command is shown which there are, as many lines as that takes.
+        with contextlib.suppress(OSError):
+            click.echo(error.format_message(), err=True)
+        return USAGE
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" — {context.command_path} --help tells" if context else ""

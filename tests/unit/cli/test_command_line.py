@@ -275,3 +275,12 @@ def test_progress_is_shown_on_a_terminal_only_and_only_if_it_takes_its_time(caps
     with output.progress("making keys"):
         pass
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("words", [(), ("dns",), ("dns", "split"), ("jobs",)])
+def test_without_a_command_the_help_is_shown_as_it_is_meant_to_be_read(words):
+    done = run(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith(f"Usage: {' '.join(['seipd', *words])}")
+    assert "Commands:" in lines
