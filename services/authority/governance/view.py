@@ -2,13 +2,15 @@
 
     proposal/<record>    {base, closes_ms, new_value, old_value, opened_ms, parameter, proposer,
                          reason, roster, state, votes}; ``state`` is open or passed
-    proposer/<server>    the newest proposals of a server, which bound how many it may have open
+    proposer/<server>    the newest proposals of a server: those open, and 32 that are over
 
 Kinds: ``governance.propose``, ``governance.vote``, by a server of tier 1 on its own feed. Who may
 vote is fixed where the proposal stands in the order: tier 1 as of its roster, whose number it
 keeps. ``base`` is the proposal that had set the value which is to be changed: where another one has
 set it since, this one is stale and can't pass, though the old value may have come back. It passes
-with the vote by which more than half have approved, and sets the parameter there.
+with the vote by which more than half have approved, and sets the parameter there. Of each server
+eight may be open; what is over and did not pass is forgotten behind 32 newer ones of its own, so
+that nobody fills the state with proposals that expire in a moment.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ VOTE_KIND: Final = "governance.vote"
 KINDS: Final = (PROPOSE_KIND, VOTE_KIND)
 
 MAX_OPEN: Final = 8
+MAX_OVER: Final = 32
 MAX_LIFETIME_MS: Final = 90 * 86_400_000
 MAX_REASON_CHARS: Final = 500
 
@@ -123,19 +126,23 @@ def _proposal(body: dict[str, Any]) -> _ProposalWire:
 
 def _require_few_open(context: FoldContext) -> None:
     state, proposer = context.state, context.author.server_id
-    known = [(one, state.get(VIEW, one)) for one in state.get(PROPOSER_VIEW, proposer) or []]
-    still_open = [
+    known = {one: state.get(VIEW, one) for one in state.get(PROPOSER_VIEW, proposer) or []}
+    over = [
         one
-        for one, held in known
-        if held is not None and standing_of(state, held, context.stamp_ms) == OPEN
+        for one, held in known.items()
+        if held is None or standing_of(state, held, context.stamp_ms) != OPEN
     ]
-    if len(still_open) >= MAX_OPEN:
+    if len(known) - len(over) >= MAX_OPEN:
         raise RejectedError(
             f"{proposer} has {MAX_OPEN} proposals open already",
             code="limit_exceeded",
             mend="wait until one of them is decided or has expired",
         )
-    state.put(PROPOSER_VIEW, proposer, [*still_open, context.record.id])
+    for one in over[:-MAX_OVER]:
+        held = known.pop(one)
+        if held is not None and held["state"] != PASSED:
+            state.delete(VIEW, one)
+    state.put(PROPOSER_VIEW, proposer, [*known, context.record.id])
 
 
 def _vote(context: FoldContext, body: dict[str, Any]) -> None:

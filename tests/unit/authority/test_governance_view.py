@@ -8,6 +8,7 @@ from services.authority.governance import parameters
 from services.authority.governance.view import (
     EXPIRED,
     MAX_OPEN,
+    MAX_OVER,
     OPEN,
     PASSED,
     REJECTED,
@@ -304,6 +305,26 @@ def test_gov_08_a_server_has_a_few_proposals_open_at_a_time() -> None:
         vote(world, voter, ids[0])
     # The others are stale by that, and count no more.
     assert refusal(world, propose(world, 0, old_value=10, new_value=11)) is None
+
+
+def test_gov_08_proposals_that_expire_in_a_moment_fill_no_state() -> None:
+    world = World(2)
+    passed = propose(world, 0)
+    for voter in (0, 1):
+        vote(world, voter, passed)
+    ids = []
+    for _ in range(3 * MAX_OVER):
+        newest_first(world, world.servers[0])
+        stamp_ms = (world.servers[0].hlc >> 16) + 1
+        ids.append(propose(world, 0, old_value=30, new_value=31, expires_ms=stamp_ms + 1))
+        world.servers[0].hlc += 10 << 16
+    fold = world.folded()
+    assert {one.refusal for one in fold.items_of(ids)} == {None}
+    held = {key for _, key, _ in fold.state.scan("proposal")}
+    assert held == {passed, *ids[-MAX_OVER - 1 :]}
+    late = vote(world, 1, ids[0])
+    assert rotation_days(world) == 30
+    assert refusal(world, late) is None
 
 
 def test_a_vote_that_settles_before_its_proposal_counts_where_the_proposal_stands() -> None:
