@@ -10,6 +10,7 @@ from typing import Any
 from services.runtime.nft import NftError
 
 NUMBERS = {"tcp": 6, "udp": 17}
+PORTS = {"th sport": "sport", "th dport": "dport", "ct original proto-dst": "asked_port"}
 
 
 @dataclass
@@ -24,6 +25,8 @@ class Packet:
     is_middle: bool = False
     state: str = "new"
     direction: str = "original"
+    asked_port: int | None = None
+    """The port that was asked for, where it leads to another place than that."""
     iifname: str = "seip0"
     oifname: str = "seip0"
     registers: dict[str, int] = field(default_factory=lambda: {"mark": 0, "priority": 0})
@@ -122,6 +125,9 @@ class Model:
     def _ct_state(self, packet: Packet, state: str) -> bool:
         return packet.state in state.split(",")
 
+    def _ct_status(self, packet: Packet) -> bool:
+        return packet.asked_port is not None
+
     def _ct_direction(self, packet: Packet, direction: str) -> bool:
         return packet.direction == direction
 
@@ -168,7 +174,7 @@ class Model:
 
     def _look_up(self, packet: Packet, registers: str, port: str | None, name: str) -> str | bool:
         ends = [self._text(packet, one) for one in re.findall(r"meta (mark|priority)", registers)]
-        values = [packet.l4proto, *([getattr(packet, port)] if port else [])]
+        values = [packet.l4proto, *([getattr(packet, PORTS[port])] if port else [])]
         for key, verdict in self.elements[name].items():
             parts = key.split(" . ")
             if parts[: len(ends)] != ends:
@@ -185,6 +191,7 @@ class Model:
         (r"(iifname|oifname) \"([^\"]+)\"", _interface),
         (r"ct state (\S+)", _ct_state),
         (r"ct direction (\w+)", _ct_direction),
+        (r"ct status dnat", _ct_status),
         (r"(ip6?) ([sd]addr) != (\S+)", _outside),
         (r"(ip6?) ([sd]addr) & (\S+) < (\S+)", _low),
         (r"meta (mark|priority) set (ip6?) ([sd]addr) map @(\w+)", _set_by_address),
@@ -196,7 +203,7 @@ class Model:
         (r"meta priority \. meta mark @(\w+)", _within),
         (r"meta l4proto (!= )?\{ ([^}]*) \}", _protocols),
         (
-            r"((?:meta (?:mark|priority) \. )+)meta l4proto(?: \. th ([sd]port))? vmap @(\w+)",
+            r"((?:meta (?:mark|priority) \. )+)meta l4proto(?: \. (th \w+|ct [^@]+))? vmap @(\w+)",
             _look_up,
         ),
         (r"tcp flags & \(syn \| ack\) != syn", _middle),

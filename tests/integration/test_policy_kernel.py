@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,7 @@ from tests.fakes.policies import StillState
 from tests.unit.edge_policy.policy_kit import ENDPOINTS, MESH, TREE, address, book_of, expected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -36,16 +37,16 @@ def summed(data):
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF
-def frame(number, saddr, daddr, protocol, port, six, is_middle):
+def frame(number, saddr, daddr, protocol, port, six, is_middle, sport=40000):
     family = socket.AF_INET6 if six else socket.AF_INET
     ends = socket.inet_pton(family, saddr) + socket.inet_pton(family, daddr)
     mark = struct.pack("!I", number)
     if protocol == 6:
         flags = 16 if is_middle else 2
-        head = struct.pack("!HHIIBBHHH", 40000, port, number, 0, 80, flags, 1000, 0, 0)
+        head = struct.pack("!HHIIBBHHH", sport, port, number, 0, 80, flags, 1000, 0, 0)
         at = 16
     elif protocol == 17:
-        head, at = struct.pack("!HHHH", 40000, port, 12, 0) + mark, 6
+        head, at = struct.pack("!HHHH", sport, port, 12, 0) + mark, 6
     else:
         head, at = struct.pack("!BBHI", 128 if six else 8, 0, 0, number), 2
     pseudo = b"" if protocol == 1 else ends + struct.pack("!IHH", len(head), 0, protocol)
@@ -135,25 +136,62 @@ def passes(state, source, target, probe, six, is_middle) -> bool:
     return back or expected(state, source, target, probe)
 
 
-def test_the_kernel_answers_as_the_acl_does(router: tuple[str, str]) -> None:
+def put_table(namespace: str, state: StillState) -> None:
+    text = whole_table(book_of(state), interface="seip0", ranges=default_ranges(), mesh_id=MESH)
+    run("ip", "netns", "exec", namespace, "nft", "-f", "-", text=text)
+
+
+@contextmanager
+def sending(router: tuple[str, str]) -> Iterator[Callable[[list[tuple]], set[int]]]:
+    """Yield what sends packets and returns the numbers of those that came through."""
     one, other = router
     macs = (mac_of(other, "c0"), mac_of(one, "seip0"))
     command = ["ip", "netns", "exec", other, sys.executable, "-c", SENDER, *macs]
-    rng = random.Random(7)  # noqa: S311 (failures repeat)
-    ends = list(TREE)
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as sender:
         assert sender.stdin is not None
         assert sender.stdout is not None
+
+        def send(packets: list[tuple]) -> set[int]:
+            sender.stdin.write(json.dumps(packets) + "\n")
+            sender.stdin.flush()
+            return set(json.loads(sender.stdout.readline()))
+
+        yield send
+        sender.stdin.close()
+
+
+@pytest.mark.parametrize("six", [False, True])
+def test_a_rule_that_goes_ends_what_was_begun_by_it_both_ways(
+    router: tuple[str, str], six: bool
+) -> None:
+    """Of UDP, too: who was asked once may not go on sending for ever."""
+    namespace = router[0]
+    opened, closed = StillState(TREE, [("allow", "acme", "b1", "udp/53")]), StillState(TREE)
+    a1, b1 = (address(opened, name, six=six) for name in ("a1", "b1"))
+    question, answer = (a1, b1, 17, 53, six, False), (b1, a1, 17, 40_000, six, False, 53)
+    with sending(router) as send:
+        put_table(namespace, opened)
+        assert send([answer]) == set()
+        assert send([question]) == {0}
+        assert send([answer, answer]) == {0, 1}
+        put_table(namespace, closed)
+        assert send([question, answer]) == set()
+        put_table(namespace, opened)
+        assert send([question, answer]) == {0, 1}
+
+
+def test_the_kernel_answers_as_the_acl_does(router: tuple[str, str]) -> None:
+    one, _ = router
+    rng = random.Random(7)  # noqa: S311 (failures repeat)
+    ends = list(TREE)
+    with sending(router) as send:
         for _ in range(TABLES):
             rules = [
                 (rng.choice(("allow", "deny")), *rng.choices(ends, k=2), rng.choice(TRAFFIC))
                 for _ in range(rng.randrange(12))
             ]
             state = StillState(TREE, rules)
-            text = whole_table(
-                book_of(state), interface="seip0", ranges=default_ranges(), mesh_id=MESH
-            )
-            run("ip", "netns", "exec", one, "nft", "-f", "-", text=text)
+            put_table(one, state)
             asked = [
                 (source, target, probe, six, is_middle)
                 for source, target in itertools.permutations(ENDPOINTS, 2)
@@ -173,15 +211,12 @@ def test_the_kernel_answers_as_the_acl_does(router: tuple[str, str]) -> None:
                 )
                 for source, target, probe, six, is_middle in asked
             ]
-            sender.stdin.write(json.dumps(packets) + "\n")
-            sender.stdin.flush()
-            came = set(json.loads(sender.stdout.readline()))
+            came = send(packets)
             wrong = [
                 (*question, number in came, rules)
                 for number, question in enumerate(asked)
                 if (number in came) is not passes(state, *question)
             ]
             assert wrong == []
-        sender.stdin.close()
     listed = run("ip", "netns", "exec", one, "nft", "list", "tables")
     assert listed == f"table inet {table_name('seip0')}\n"

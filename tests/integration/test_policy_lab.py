@@ -129,7 +129,7 @@ def path_of(lab: Lab, name: str, address: str) -> str:
 
 def refused_by(lab: Lab, name: str) -> int:
     table = f"seip_policy_{lab.plan.host(name).interface}"
-    listed = nft(lab, name, "-j", "list", "chain", "inet", table, "inbound").stdout
+    listed = nft(lab, name, "-j", "list", "chain", "inet", table, "refuse").stdout
     rules = [one["rule"]["expr"] for one in json.loads(listed)["nftables"] if "rule" in one]
     return sum(part["counter"]["packets"] for rule in rules for part in rule if "counter" in part)
 

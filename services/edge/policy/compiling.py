@@ -1,12 +1,12 @@
 """The table of a server, as text for nftables. Pure.
 
-Every packet between two endpoints is judged, but for the answers within a connection: a rule that
-goes takes running connections with it. An end's number is kept in the packet's mark (target) and
-priority (source) while it is judged: two registers that a map can fill and a key can hold.
+Every packet between two endpoints is judged, an answer by what it answers to: a rule that goes
+takes running connections with it, both ways. An end's number is kept in the packet's mark (target)
+and priority (source) while it is judged: two registers that a map can fill and a key can hold.
 
 TCP is taken up in the middle where its path has just moved to this server. Such a packet may be an
 answer, so it passes where the other direction is open: ``refuse`` clears the mark, and lets what is
-no first packet of a connection be judged both ways.
+no first packet of a connection be judged both ways, as is what answers.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ FAMILY: Final = "inet"
 MARKER: Final = "made_by_seipd"
 """An empty chain of this name is in every table of ours, so that no other's is ever replaced."""
 _MIDDLE: Final = "tcp flags & (syn | ack) != syn"
+_ANSWER: Final = "ct direction reply ct state established"
 _ENDS: Final = (("daddr", "saddr", "dport"), ("saddr", "daddr", "sport"))
 
 
@@ -42,7 +43,8 @@ def whole_table(book: PolicyBook, *, interface: str, ranges: Ranges, mesh_id: Me
         f"chain {MARKER} {{\n}}\n"
         f"chain pass {{\nmeta mark set 0\nmeta priority set 0:0\naccept\n}}\n"
         f"chain reject_it {{\ncounter reject with icmpx admin-prohibited\n}}\n"
-        f"chain refuse {{\n{_MIDDLE} meta mark set 0 return\ngoto reject_it\n}}\n"
+        f"chain refuse {{\n{_MIDDLE} meta mark set 0 return\n"
+        f"{_ANSWER} meta mark set 0 return\ngoto reject_it\n}}\n"
         f"{book.elements.declared()}"
         f"{_judging(book.levels)}"
         f"chain between {{\n{_between(ranges, mesh_id)}}}\n"
@@ -78,12 +80,13 @@ def outside_of_endpoints(end: str, tunnel: IPv4Network, mesh_id: MeshId) -> list
 
 
 def _between(ranges: Ranges, mesh_id: MeshId) -> str:
-    rules = ["ct state related accept", "ct direction reply ct state established accept"]
+    rules = ["ct state related accept"]
     for end in ("daddr", "saddr"):
         rules += outside_of_endpoints(end, ranges.tunnel, mesh_id)
     # Who is unknown may have joined elsewhere just now: nothing is said, and tried again it passes.
     rules += ["meta mark set 0", *_to("customer", "daddr"), "meta mark 0 drop"]
     rules += ["meta priority set 0:0", *_from("customer", "saddr"), "meta priority 0:0 drop"]
+    rules += [f"{_ANSWER} jump judge1"]
     rules += ["jump judge0", f"{_MIDDLE} jump judge1", "goto reject_it"]
     return "".join(f"{rule}\n" for rule in rules)
 

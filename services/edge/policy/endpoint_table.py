@@ -1,7 +1,10 @@
 """The table of an endpoint: what comes in by the tunnel from others is held to this. Pure.
 
 Sources that are treated alike are a class with a number; in the maps stands what is open to it.
-Servers, and what is behind subnets, are not judged here.
+Servers, and what is behind subnets, are not judged here. Ports that this machine leads elsewhere
+(containers, another port) are judged as the port that was asked for, before they go there.
+
+The class is kept in a packet's priority while it is judged: others' firewalls have use for marks.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from services.edge.policy.book import rectangles
+from services.edge.policy.book import classid, rectangles
 from services.edge.policy.compiling import FAMILY, MARKER, outside_of_endpoints
 from services.edge.policy.elements import Elements
 from services.kernel.addr import tunnel6
@@ -24,10 +27,10 @@ if TYPE_CHECKING:
 OPEN: Final = "goto pass"
 STRANGERS: Final = 0
 _MAPS: Final = {
-    "class4": "type ipv4_addr : mark\n",
-    "class6": "type ipv6_addr : mark\n",
-    "ported": "type mark . inet_proto . inet_service : verdict\nflags interval\n",
-    "portless": "type mark . inet_proto : verdict\nflags interval\n",
+    "class4": "type ipv4_addr : classid\n",
+    "class6": "type ipv6_addr : classid\n",
+    "ported": "type classid . inet_proto . inet_service : verdict\nflags interval\n",
+    "portless": "type classid . inet_proto : verdict\nflags interval\n",
 }
 
 
@@ -67,7 +70,7 @@ class InboundBook:
             self._open(wanted, number, spans)
             for address in addresses:
                 six = tunnel6(self._place.mesh_id, address)
-                wanted["class4"][str(address)] = wanted["class6"][str(six)] = str(number)
+                wanted["class4"][str(address)] = wanted["class6"][str(six)] = classid(number)
         for name, held in self.elements.held().items():
             for key in held.keys() - wanted[name].keys():
                 self.elements.drop(name, key)
@@ -79,30 +82,43 @@ class InboundBook:
         """Return one transaction that puts the table in the place of one of before."""
         place, name = self._place, f"{FAMILY} {self._place.table}"
         outside = outside_of_endpoints("saddr", place.tunnel_range, place.mesh_id)
-        key = "meta mark . meta l4proto"
-        rules = [
-            "ct state related accept",
-            "ct direction reply ct state established accept",
-            *outside,
-            f"meta mark set {STRANGERS}",
-            "meta mark set ip saddr map @class4",
-            "meta mark set ip6 saddr map @class6",
-            f"meta l4proto {{ tcp, udp }} {key} . th dport vmap @ported",
-            f"meta l4proto != {{ tcp, udp }} {key} vmap @portless",
+        tunnel = f'iifname "{place.interface}"'
+        chains = {
+            MARKER: (),
+            "pass": ("meta priority set 0:0", "accept"),
             # A stranger may be a brother that joined just now: tried again it passes.
-            f"meta mark {STRANGERS} counter drop",
-            "counter reject with icmpx admin-prohibited",
-        ]
-        listed = "".join(f"{rule}\n" for rule in rules)
+            "refuse": (
+                f"meta priority {classid(STRANGERS)} counter drop",
+                "counter reject with icmpx admin-prohibited",
+            ),
+            "asked": (*_open_at("ct original proto-dst"), "goto refuse"),
+            "inbound": (
+                "ct state related accept",
+                "ct direction reply ct state established accept",
+                *outside,
+                f"meta priority set {classid(STRANGERS)}",
+                "meta priority set ip saddr map @class4",
+                "meta priority set ip6 saddr map @class6",
+                "ct status dnat goto asked",
+                *_open_at("th dport"),
+                "goto refuse",
+            ),
+            "input_hook": (
+                "type filter hook input priority filter; policy accept;",
+                f"{tunnel} jump inbound",
+            ),
+            "forward_hook": (
+                "type filter hook forward priority filter; policy accept;",
+                f"{tunnel} ct status dnat jump inbound",
+            ),
+        }
+        text = "".join(
+            f"chain {one} {{\n" + "".join(f"{rule}\n" for rule in rules) + "}\n"
+            for one, rules in chains.items()
+        )
         return (
             f"add table {name}\ndelete table {name}\ntable {name} {{\n"
-            f"chain {MARKER} {{\n}}\n"
-            f"chain pass {{\nmeta mark set 0\naccept\n}}\n"
-            f"{self.elements.declared()}"
-            f"chain inbound {{\n{listed}}}\n"
-            "chain input_hook {\ntype filter hook input priority filter; policy accept;\n"
-            f'iifname "{place.interface}" jump inbound\n}}\n'
-            "}\n"
+            f"{self.elements.declared()}{text}}}\n"
         )
 
     def take_changes(self) -> str:
@@ -114,4 +130,12 @@ class InboundBook:
     ) -> None:
         for span in spans:
             for name, rest in rectangles(span):
-                wanted[name][f"{number} . {rest}"] = OPEN
+                wanted[name][f"{classid(number)} . {rest}"] = OPEN
+
+
+def _open_at(port: str) -> tuple[str, str]:
+    key = "meta priority . meta l4proto"
+    return (
+        f"meta l4proto {{ tcp, udp }} {key} . {port} vmap @ported",
+        f"meta l4proto != {{ tcp, udp }} {key} vmap @portless",
+    )

@@ -132,11 +132,39 @@ def test_strangers_servers_and_subnets_are_told_apart() -> None:
     assert table.passes(other)
 
 
-def test_answers_of_an_open_connection_pass() -> None:
-    state = StillState(TREE, [("allow", "acme", "b1", "udp/53")])
+@settings(max_examples=150)
+@given(RULES, st.data())
+def test_an_answer_passes_where_what_it_answers_to_does(rules, data) -> None:
+    """And where it might begin itself; a connection whose rule went is not answered either."""
+    state = StillState(TREE, rules)
     table = table_of(book_of(state))
+    for source, target in itertools.permutations(ENDPOINTS, 2):
+        probe, six = data.draw(PROBES), data.draw(st.booleans())
+        asker = (probe[0], 40_000 if probe[0] in (6, 17) else 0)
+        answer = Packet(
+            saddr=address(state, target, six=six),
+            daddr=address(state, source, six=six),
+            l4proto=probe[0],
+            sport=probe[1],
+            dport=asker[1],
+            is_middle=True,
+            state="established",
+            direction="reply",
+        )
+        asked = expected(state, source, target, probe)
+        assert table.passes(answer) is (asked or expected(state, target, source, asker))
+        answer.direction = "original"
+        answer.is_middle = False
+        assert table.passes(answer) is expected(state, target, source, asker)
+
+
+def test_answers_of_an_open_connection_pass_until_its_rule_goes() -> None:
+    state = StillState(TREE, [("allow", "acme", "b1", "udp/53")])
     ends = {"saddr": address(state, "b1"), "daddr": address(state, "a1")}
     answer = Packet(**ends, l4proto=17, sport=53, dport=4000, state="established")
-    assert not table.passes(answer)
+    assert not table_of(book_of(state)).passes(answer)
     answer.direction = "reply"
-    assert table.passes(answer)
+    assert table_of(book_of(state)).passes(answer)
+    assert not table_of(book_of(StillState(TREE))).passes(answer)
+    answer.state = "related"  # an ICMP error
+    assert table_of(book_of(StillState(TREE))).passes(answer)

@@ -94,6 +94,42 @@ def test_servers_and_what_is_behind_subnets_are_let_in() -> None:
     assert table.passes(stranger, "input_hook")
 
 
+@settings(max_examples=100)
+@given(RULES, st.sampled_from(ENDPOINTS), PROBES.filter(lambda one: one[0] in (6, 17)))
+def test_a_port_that_leads_into_a_container_is_held_to_the_rules_by_its_own_number(
+    rules, target, probe
+) -> None:
+    state = StillState(TREE, rules)
+    agent = InboundBook(PLACE)
+    agent.put(inbound_of(book_of(state), target))
+    table = Model(agent.whole())
+    for source in (one for one in ENDPOINTS if one != target):
+        packet = Packet(
+            saddr=address(state, source),
+            daddr="172.17.0.2",
+            l4proto=probe[0],
+            dport=8000,
+            asked_port=probe[1],
+            iifname="seip1",
+            oifname="docker0",
+        )
+        for hook in ("forward_hook", "input_hook"):
+            assert table.passes(packet, hook) is expected(state, source, target, probe)
+        # What a router hands on is guarded elsewhere, and what containers begin is answered.
+        packet.asked_port = None
+        assert table.passes(packet, "forward_hook")
+    answer = Packet(
+        saddr="10.64.99.99",
+        daddr="172.17.0.2",
+        l4proto=6,
+        asked_port=1,
+        state="established",
+        direction="reply",
+        iifname="seip1",
+    )
+    assert table.passes(answer, "forward_hook")
+
+
 def test_members_of_one_customer_are_told_alike_in_four_bytes_each() -> None:
     value = inbound_of(book_of(StillState(TREE)), "a1").value()
     (own,) = value["classes"]
