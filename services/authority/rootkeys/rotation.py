@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0
+ELSEWHERE_S = 600.0
+"""After that a signer is asked again that had not the key in force; at once where another is."""
 ROOT_VIEW = "root"
 RETRY_S = 30.0
 
@@ -73,6 +75,7 @@ class RotationService:
         self._look_s = look_s
         self._trouble = ""
         self._disk_trouble = ""
+        self._elsewhere: tuple[bytes, float] | None = None
         self._tasks = TaskOwner("root-rotation")
 
     async def start(self) -> None:
@@ -106,6 +109,7 @@ class RotationService:
     def adopt(self, rotator: KeyRotator) -> None:
         """Have the signer here make the next keys: a recovery brought the root to it."""
         self._rotator = rotator
+        self._elsewhere = None
 
     async def rotate(self, *, overlap_ms: int | None = None) -> None:
         """Bring the next root key into force.
@@ -188,7 +192,7 @@ class RotationService:
             await asyncio.sleep(RETRY_S if self._trouble else self._look_s)
             newest = self._ledger.charter.chain.newest
             self._remember()
-            if not self._root_keys.holds_root:
+            if not self._root_keys.holds_root or self._is_elsewhere(newest.public_key):
                 continue
             try:
                 if newest.public_key != asked:
@@ -201,10 +205,19 @@ class RotationService:
                     await self.rotate()
             except NotFoundError:
                 self._trouble = ""  # the signer has another key: it is in force elsewhere
+                self._elsewhere = newest.public_key, self._clock.monotonic_s() + ELSEWHERE_S
+                self._root_keys.say_elsewhere()
             except SeipdError as error:
                 self._tell(error)
             else:
                 self._trouble = ""
+                self._root_keys.say_here()
+
+    def _is_elsewhere(self, root_key: bytes) -> bool:
+        """Say whether the signer did not have this key a moment ago: each look is a call, too."""
+        if self._elsewhere is None or self._elsewhere[0] != root_key:
+            return False
+        return self._clock.monotonic_s() < self._elsewhere[1]
 
     def _remember(self) -> None:
         try:
@@ -220,11 +233,15 @@ class RotationService:
         self._trouble = str(error)
 
     async def _is_cut_off(self) -> bool:
-        """Say whether the signer has made a key that follows, and the chain does not have it."""
+        """Say whether the signer has made a key that follows, and the chain does not have it.
+
+        Raises:
+            NotFoundError: ``no_root_key``: it has not the one in force.
+        """
         newest = self._ledger.charter.chain.newest
         signer = self._root_keys.require_signer()
+        await key_id_of(signer, newest)
         try:
-            await key_id_of(signer, newest)
             key_id = rotating.root_key_id(newest.generation + 1)
             await signer.public_key(scope=PLATFORM, key_id=key_id)
         except NotFoundError:

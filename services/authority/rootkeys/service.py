@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 ROOT_KEY_ID = "root-1"
 """Of the first generation, and of one that was recovered or came from elsewhere under that name."""
+_HERE = "the root key is in the signer here"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +75,12 @@ class RootKeysService:
             return
         try:
             await key_id_of(self._signer, self._ledger.charter.chain.newest)
+        except NotFoundError:
+            self.say_elsewhere()
         except SeipdError as error:
             self._health = Health(state=HealthState.DEGRADED, detail=f"signer: {error}")
-            return
-        self._health = Health(state=HealthState.OK, detail="the root key is in the signer here")
+        else:
+            self.say_here()
 
     async def stop(self) -> None:
         """Nothing to release."""
@@ -274,7 +277,20 @@ class RootKeysService:
     def adopt(self, signer: Signer) -> None:
         """Act for the root from now on: a recovery brought it to the signer here."""
         self._signer = signer
-        self._health = Health(state=HealthState.OK, detail="the root key is in the signer here")
+        self.say_here()
+
+    def say_here(self) -> None:
+        """Tell that the signer here has the root key in force."""
+        self._health = Health(state=HealthState.OK, detail=_HERE)
+
+    def say_elsewhere(self) -> None:
+        """Tell that the signer here has it not: it was recovered elsewhere, or moved."""
+        generation = self._ledger.charter.chain.newest.generation
+        detail = (
+            f"the signer here does not have the root key of generation {generation}: the root is "
+            "on another server by now. Take this signer away, or give it the folder with that key"
+        )
+        self._health = Health(state=HealthState.DEGRADED, detail=detail)
 
     def require_signer(self) -> Signer:
         """Return the signer that has the root key.

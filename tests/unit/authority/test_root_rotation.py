@@ -20,6 +20,7 @@ from services.kernel.errors import (
     UnavailableError,
 )
 from services.kernel.invitations import decode_token
+from services.kernel.service import HealthState
 from tests.fakes.one_server import OneServer
 
 MINUTE_MS = 60_000
@@ -119,6 +120,37 @@ async def test_what_was_cut_off_after_the_key_was_made_is_finished_at_the_next_s
     await server.rotation.start()
     await until(lambda: chain_of(server).newest.generation == 2)
     assert chain_of(server).newest.public_key == made
+
+
+async def test_a_signer_that_has_an_old_root_is_told_to_go_and_not_asked_all_the_time(
+    server,
+) -> None:
+    asks = server.signer.public_key
+    asked: list[str] = []
+
+    async def counted(*, scope: str, key_id: str):
+        asked.append(key_id)
+        return await asks(scope=scope, key_id=key_id)
+
+    server.signer.public_key = counted
+    newest = server.signer.keys.pop("root-1")
+    await server.rotation.start()
+    await until(lambda: server.root_keys.health().state is HealthState.DEGRADED)
+    assert "on another server by now" in server.root_keys.health().detail
+    server.clock.shift_ms = 5 * MINUTE_MS
+    looks, before = looks_of(server.rotation), len(asked)
+    await until(lambda: len(looks) > 20)
+    assert len(asked) == before
+    server.signer.keys["root-1"] = newest
+    server.clock.shift_ms = 15 * MINUTE_MS
+    await until(lambda: server.root_keys.health().state is HealthState.OK)
+
+
+def looks_of(rotation: RotationService) -> list[None]:
+    looks: list[None] = []
+    remember = rotation._remember
+    rotation._remember = lambda: (looks.append(None), remember())
+    return looks
 
 
 async def test_an_expired_root_signs_nothing_but_its_successor(server) -> None:
