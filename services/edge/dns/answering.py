@@ -282,16 +282,17 @@ class Answerer:
     def _look_up(self, query: Query, zone: Zone, asker: Asker, signing: Signing | None) -> Reply:
         """Follow the name to its records, over aliases within the zone, at most so many."""
         body, count = SignedBody(query.name, signing), 0
-        name, seen = query.name, 0
+        name, seen = query.name, {query.name}
         while True:
             sets = self._sets(zone, name, inside=asker.inside)
             alias = sets.get(Type.CNAME) if sets else None
             if alias is None or query.qtype in (Type.CNAME, Type.ANY):
                 break
             count += body.add(name, alias)
-            name, seen = alias.rdatas[0].lower(), seen + 1
-            if seen == MAX_CHAIN or not is_below(name, zone.apex):
+            name = alias.rdatas[0].lower()
+            if name in seen or len(seen) == MAX_CHAIN or not is_below(name, zone.apex):
                 return _whole(Rcode.NOERROR, body, count, subject=query.name)
+            seen.add(name)
         records = None if sets is None else _asked(query.qtype, name, sets, body)
         if records is None:
             reply = self._negative(zone, body, count, is_there=sets is not None)
@@ -304,7 +305,7 @@ class Answerer:
         reply = _whole(Rcode.NOERROR, body, count, subject=query.name)
         if records.rtype == Type.NS:
             self._add_glue(reply, body, zone, records, asker)
-        if not seen and signing is None and query.qtype in READY_TYPES:
+        if name == query.name and signing is None and query.qtype in READY_TYPES:
             self._keep(query, reply, asker)
         return reply
 

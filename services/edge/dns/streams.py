@@ -1,13 +1,14 @@
 """DNS over TCP (RFC 7766): queries with their length in front, answered in order.
 
 Whoever holds a connection without asking loses it after ten seconds; what comes by the byte does
-not count as asking. One address has a few connections at most, and where all are taken the one
-that has been silent for longest makes room.
+not count as asking. One address, of IPv6 one network (/64), has a few connections at most, and
+where all are taken the one that has been silent for longest makes room.
 """
 
 from __future__ import annotations
 
 import asyncio
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
@@ -80,14 +81,14 @@ class Streams:
 
     def admit(self, connection: _Connection) -> bool:
         """Say whether a new connection may stay."""
-        count = self._by_address.get(connection.address, 0)
+        count = self._by_address.get(connection.owner, 0)
         if count >= self._max_per_address:
             self.refused_count += 1
             return False
         if len(self._open) >= self._max_connections:
             self.refused_count += 1
             next(iter(self._open)).abort()
-        self._by_address[connection.address] = self._by_address.get(connection.address, 0) + 1
+        self._by_address[connection.owner] = self._by_address.get(connection.owner, 0) + 1
         self._open[connection] = None
         connection.asked_s = self._monotonic_s()
         return True
@@ -97,11 +98,11 @@ class Streams:
         if connection not in self._open:
             return
         del self._open[connection]
-        left = self._by_address[connection.address] - 1
+        left = self._by_address[connection.owner] - 1
         if left:
-            self._by_address[connection.address] = left
+            self._by_address[connection.owner] = left
         else:
-            del self._by_address[connection.address]
+            del self._by_address[connection.owner]
 
     def answer(self, connection: _Connection, data: bytes) -> bytes | asyncio.Future[bytes] | None:
         """Answer a query that has come whole, now or soon; None: the connection is to end."""
@@ -122,6 +123,7 @@ class _Connection(asyncio.Protocol):
         self._awaited: asyncio.Future[bytes] | None = None
         self._is_full = False
         self.address = ""
+        self.owner = ""
         self.local = ""
         self.asked_s = 0.0
 
@@ -132,6 +134,7 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self.address = str(peer[0]) if peer else ""
+        self.owner = owner_of(self.address)
         self.local = str(local[0]) if local else ""
         if not peer or not self._streams.admit(self):
             transport.abort()
@@ -215,3 +218,12 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None and self._awaited is None and not self._is_full:
             self._transport.resume_reading()
             self._answer_whole()
+
+
+def owner_of(address: str) -> str:
+    """Return what stands for one who connects: the address, of a public IPv6 one its /64."""
+    if ":" not in address:
+        return address
+    six = IPv6Address(address)
+    # Endpoints of the mesh are many in one network; they have private addresses.
+    return address if six.is_private or six.is_link_local else six.packed[:8].hex()

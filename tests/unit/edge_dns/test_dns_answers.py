@@ -219,12 +219,15 @@ def test_an_alias_out_of_the_zone_or_to_nothing_ends_there() -> None:
     assert (record.header.rcode, len(record.rr), len(record.auth)) == (NXDOMAIN, 1, 1)
 
 
-def test_aliases_in_a_circle_end() -> None:
+def test_aliases_in_a_circle_are_told_once_and_a_long_chain_ends() -> None:
     small = Small()
     for one, other in (("a", "b"), ("b", "c"), ("c", "a"), ("self", "self")):
         small.put(one, names(Type.CNAME, 60, [name_of(f"{other}.{DOMAIN}")]))
-    for name in ("a", "self"):
-        assert len(small.ask(name).rr) == MAX_CHAIN
+    assert [str(one.rname).partition(".")[0] for one in small.ask("a").rr] == ["a", "b", "c"]
+    assert len(small.ask("self").rr) == 1
+    for number in range(2 * MAX_CHAIN):
+        small.put(f"n{number}", names(Type.CNAME, 60, [name_of(f"n{number + 1}.{DOMAIN}")]))
+    assert len(small.ask("n0").rr) == MAX_CHAIN
 
 
 def test_endpoints_are_answered_inside_alone_and_leave_no_trace_outside() -> None:

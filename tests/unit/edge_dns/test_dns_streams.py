@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 
-from services.edge.dns.streams import IDLE_S, Streams
+from services.edge.dns.streams import IDLE_S, Streams, owner_of
 from services.runtime.udp import bound_socket
 from tests.unit.edge_dns.dns_kit import LONG, STREAM, Small, query
 
@@ -201,3 +201,13 @@ def test_dns_09_who_does_not_read_is_read_no_more_and_costs_no_memory() -> None:
     assert waiting < 1 << 20
     assert buffered < 1 << 20
     assert count == 0
+
+
+def test_dns_09_who_has_a_network_of_ipv6_has_no_more_connections_by_that() -> None:
+    network = {owner_of(f"2a00:1450:4001:81f::{number:x}") for number in range(1, 50)}
+    others = {owner_of(f"2a00:1450:4001:{number:x}::1") for number in range(50)}
+    # Endpoints of one mesh share a network, and are many.
+    endpoints = {owner_of(f"fd12:3456:789a:1::a40:{number:x}") for number in range(50)}
+    near = {owner_of(f"fe80::{number:x}%eth0") for number in range(50)}
+    assert (len(network), len(others), len(endpoints), len(near)) == (1, 50, 50, 50)
+    assert owner_of("192.0.2.1") != owner_of("192.0.2.2")
