@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.authority.governance.electorate import tier1
 from services.authority.recovery.messages import (
-    MIN_HOLDERS,
     PART_KIND,
     PART_SHARES,
     SHARES_KIND,
     Head,
 )
-from services.authority.recovery.view import VIEW, head_of, numbers, standing_of, threshold_of
+from services.authority.recovery.view import (
+    VIEW,
+    head_of,
+    numbers,
+    standing_of,
+    threshold_of,
+    wanted_holders,
+)
 from services.authority.trust.tiers import Tier, tier_of
-from services.base.crypto.shamir import MAX_SHARES
 from services.base.crypto.verifiable import Proof
 from services.base.signing.dealing import Dealing
 from services.kernel.errors import InputError, NotFoundError
@@ -31,15 +35,6 @@ if TYPE_CHECKING:
     from services.kernel.views import RosterReader, StateReader
 
     KeyOf = Callable[[ServerId], bytes | None]
-
-
-def wanted_holders(state: StateReader, roster: RosterReader) -> tuple[ServerId, ...]:
-    """Return who should hold shares: tier 1 in ascending order; nobody while it is too small.
-
-    The field has 255 places: of a larger tier 1 the first so many hold shares.
-    """
-    holders = tuple(sorted(tier1(state, roster)))[:MAX_SHARES]
-    return holders if len(holders) >= MIN_HOLDERS else ()
 
 
 def deal_is_due(state: StateReader, roster: RosterReader) -> bool:

@@ -24,10 +24,16 @@ from services.authority.recovery.planning import (
     records_of,
     sealed_share,
     shown_dealing,
-    wanted_holders,
     word_due,
 )
-from services.authority.recovery.view import VIEW, head_of, numbers, standing_of, threshold_of
+from services.authority.recovery.view import (
+    VIEW,
+    head_of,
+    numbers,
+    standing_of,
+    threshold_of,
+    wanted_holders,
+)
 from services.authority.trust import view as trust_view
 from services.authority.trust.tiers import TIER_VIEW
 from services.base.ledger.changes import CHANGE_KIND
@@ -191,6 +197,7 @@ class RecoveryService:
     async def _tell(self, drafts: list[tuple[str, Json]]) -> None:
         async with self._root.turn():
             records = [await self._root.sign_record(kind, body) for kind, body in drafts]
+            await self._ledger.name_roster()
             await self._ledger.submit(records)
 
     async def _write_file(self, signer: RecoverySigner, number: int) -> str:

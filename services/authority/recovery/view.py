@@ -11,7 +11,8 @@ Kinds: ``root.shares`` and ``root.share_part`` by the root; ``root.share_ack``, 
 and ``root.release`` by a server, for itself. A dealing is in force once as many holders as are
 needed said that their share is good, an offline file at once. Then the root names its key in the
 chain of root keys, and should it be lost before it can, the dealing before serves still: that one
-is forgotten when the next begins. Who complained is named.
+is forgotten when the next begins. Who complained is named. Whom it is dealt to is not the root's to
+choose: all of tier 1 where the record stands, and a file only while that is under four.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from services.authority.governance import parameters
-from services.authority.governance.electorate import is_tier1
+from services.authority.governance.electorate import is_tier1, tier1
 from services.authority.recovery.messages import (
     ACK_KIND,
     GOOD,
+    MIN_HOLDERS,
     PART_KIND,
     RELEASE_KIND,
     REQUEST_KIND,
@@ -34,6 +36,7 @@ from services.authority.recovery.messages import (
     release_from_body,
     request_from_body,
 )
+from services.base.crypto.shamir import MAX_SHARES
 from services.base.signing.dealing import dealing_context, key_vouches
 from services.kernel.errors import RejectedError
 
@@ -69,6 +72,15 @@ def standing_of(state: StateReader, number: int) -> dict[str, Any]:
     return found if found is not None else {"have": 0, "good": [], "bad": {}, "record": ""}
 
 
+def wanted_holders(state: StateReader, roster: RosterReader) -> tuple[ServerId, ...]:
+    """Return who should hold shares: tier 1 in ascending order; nobody while it is too small.
+
+    The field has 255 places: of a larger tier 1 the first so many hold shares.
+    """
+    holders = tuple(sorted(tier1(state, roster)))[:MAX_SHARES]
+    return holders if len(holders) >= MIN_HOLDERS else ()
+
+
 def threshold_of(state: StateReader, count: int) -> int:
     """Return how many of so many holders bring a lost root back: the quorum, rounded up."""
     percent = parameters.number(state, parameters.SHARE_QUORUM)
@@ -99,8 +111,8 @@ def _shares(context: FoldContext, body: dict[str, Any]) -> None:
     if head.number != newest + 1:
         raise RejectedError(f"the next dealing is {newest + 1}", code="stale_dealing")
     name = context_of(head, context.roster, context.mesh_id)
-    if not all(is_tier1(state, context.roster, one) for one in head.holders):
-        raise RejectedError("a holder is not in tier 1", code="bad_holders")
+    if head.holders != wanted_holders(state, context.roster):
+        raise RejectedError("shares are for all of tier 1, and no others", code="bad_holders")
     wanted = 0 if head.is_offline else threshold_of(state, len(head.holders))
     if head.threshold != wanted:
         raise RejectedError(f"{wanted} holders have to be needed", code="bad_threshold")

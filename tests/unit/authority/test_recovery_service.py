@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from services.authority.governance import parameters
-from services.authority.recovery import planning
+from services.authority.recovery import view
 from services.authority.recovery.view import numbers, threshold_of
 from services.base.ledger.state import State
 from services.base.signing.dealing import deal_key, open_share
@@ -176,9 +176,9 @@ def test_of_a_tier_1_larger_than_the_field_the_first_255_hold_shares(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     state, everybody = State(), [f"server-{number:016x}" for number in range(300)]
-    monkeypatch.setattr(planning, "tier1", lambda *_: frozenset(everybody))
+    monkeypatch.setattr(view, "tier1", lambda *_: frozenset(everybody))
     roster = SharedMesh(1).world.charter.at(1)
-    holders = planning.wanted_holders(state, roster)
+    holders = view.wanted_holders(state, roster)
     assert list(holders) == everybody[:255]
     assert threshold_of(state, len(holders)) == 192
     keys = [key_of(one).public_key for one in holders]

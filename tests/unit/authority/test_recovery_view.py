@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from services.authority.recovery.messages import DealtShare, Head, Request
 from services.authority.recovery.view import numbers, standing_of, threshold_of, usable
-from services.base.signing.dealing import SEALED_SHARE_BYTES, deal_key
+from services.base.signing.dealing import SEALED_SHARE_BYTES, deal_key, dealing_context, vouch
+from services.kernel.addr import default_ranges
 from services.kernel.errors import WireError
 from services.kernel.ids import b64u_encode
 from services.kernel.records import record_from_value
 from tests.fakes.thoroughness import examples
-from tests.fakes.world import World, key_of
+from tests.fakes.world import Server, World, key_of
 
 
 class Recovery:
@@ -29,6 +30,17 @@ class Recovery:
         self.serial = 0
         for server in self.holders:
             server.hlc = max(one.hlc for one in self.holders)
+
+    def one_joins(self) -> Server:
+        world = self.world
+        server = Server(f"server {len(world.servers)}")
+        slices = (str(default_ranges().slice_at(4 * len(world.servers))),)
+        self.later(self.writer, world.add_server(server, slices))
+        world.servers.append(server)
+        for one in world.servers:
+            one.hlc = max(other.hlc for other in world.servers)
+            world.name_roster(one)
+        return server
 
     def later(self, server: Any, record: Any) -> str:
         """Write a record after everything that was written before."""
@@ -56,6 +68,18 @@ class Recovery:
             "answer": dealt.dealing.proof.answer,
         }
         return Head(**{**values, **changes})
+
+    def offline(self, number: int = 1) -> Head:
+        key = key_of("offline")
+        context = dealing_context(self.world.mesh_id, number, key.public_key, 0, ())
+        return Head(
+            number=number,
+            recovery_key=key.public_key,
+            signature=vouch(key, context),
+            threshold=0,
+            holders=(),
+            answer=b"",
+        )
 
     def write_head(self, head: Head, *, by: Any = None) -> str:
         key = by or self.world.root
@@ -203,24 +227,24 @@ def test_only_the_root_deals() -> None:
 
 
 def test_an_offline_file_is_in_force_at_once_and_shares_follow_it() -> None:
-    mesh = Recovery()
-    key = key_of("offline")
-    from services.base.signing.dealing import dealing_context, vouch
-
-    context = dealing_context(mesh.world.mesh_id, 1, key.public_key, 0, ())
-    mesh.write_head(
-        Head(
-            number=1,
-            recovery_key=key.public_key,
-            signature=vouch(key, context),
-            threshold=0,
-            holders=(),
-            answer=b"",
-        )
-    )
+    mesh = Recovery(3)
+    assert mesh.code(mesh.write_head(mesh.offline())) is None
     assert numbers(mesh.state()) == (1, 1)
+    mesh.holders = sorted([*mesh.holders, mesh.one_joins()], key=lambda one: one.id)
     mesh.deal(2)
     assert numbers(mesh.state()) == (2, 2)
+
+
+def test_the_root_does_not_choose_who_can_bring_it_back() -> None:
+    mesh = Recovery(6)
+    everybody = mesh.holders
+    for few in (everybody[:4], everybody[1:]):
+        mesh.holders = few
+        assert mesh.code(mesh.write_head(mesh.head())) == "bad_holders"
+    assert mesh.code(mesh.write_head(mesh.offline())) == "bad_holders"
+    mesh.holders = everybody
+    mesh.deal()
+    assert numbers(mesh.state()) == (1, 1)
 
 
 def test_parts_follow_each_other_and_nobody_speaks_before_the_last() -> None:
@@ -240,11 +264,10 @@ def test_a_server_speaks_for_itself_and_only_a_holder_releases() -> None:
     mesh.write_part()
     forged = mesh.ack(2, by=mesh.holders[0].key)
     assert mesh.code(forged) == "rejected_unauthorised"
-    mesh = Recovery(6)
-    outsider = mesh.holders.pop()
+    mesh = Recovery()
     mesh.deal()
     request = mesh.request(1)
-    mesh.holders.append(outsider)
+    mesh.holders.append(mesh.one_joins())
     assert mesh.code(mesh.release(6, 1, request)) == "no_holder"
     assert mesh.code(mesh.ack(6)) == "no_holder"
     # Who holds no share may recover the root all the same, if enough of the holders agree.
