@@ -39,6 +39,7 @@ from services.edge.punch.telling import Teller
 from services.edge.punch.words import Words
 from services.kernel.errors import ConflictError, SeipdError, WireError
 from services.kernel.service import Health, HealthState
+from services.runtime.ratelimit import RateLimiter
 from services.runtime.tasks import TaskOwner
 from services.runtime.udp import ArrivalSocket, UdpSocket
 
@@ -64,6 +65,8 @@ LOOK_SHARE: Final = 20
 RETRY_S: Final = 5.0
 SLICE: Final = 500
 MAX_CHANGES: Final = 1024
+FROM_ONE_PER_MINUTE: Final = 1800
+"""Of one endpoint: with 256 paths it has a tenth of that to say, and may say it all at once."""
 
 
 class PeerReader(Protocol):
@@ -133,6 +136,7 @@ class PunchService:
         self._state = HealthState.STOPPED
         self._trouble = ""
         self._ignored: Counter[str] = Counter()
+        self._by_endpoint = RateLimiter(per_minute=FROM_ONE_PER_MINUTE)
         self.port = settings.public_port
 
     async def start(self) -> None:
@@ -189,10 +193,13 @@ class PunchService:
             self.changed(What.PEERS, nodes)
 
     def _on_endpoint(self, data: bytes, address: Address, interface: int) -> None:
+        now_s, host = self._now_s(), address[0]
+        if not self._by_endpoint.spend(host, now_s=now_s).allowed:
+            self._ignored["flood"] += 1
+            return
         message = self._read(data, address, interface)
         if message is None:
             return
-        now_s, host = self._now_s(), address[0]
         if isinstance(message, Here):
             self._send_all(self._book.here(host, message, now_s))
         elif isinstance(message, Echo):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -257,9 +258,7 @@ class RelayService:
 
     def _on_arrival(self, arrival: Arrival, sock: ControlSocket) -> None:
         running, now_s = self._running, self._clock.monotonic_s()
-        if running is None or not self._by_host.spend(arrival.address[0], now_s=now_s).allowed:
-            return
-        if not self._by_all.spend("", now_s=now_s).allowed:
+        if running is None or not self._may_ask(arrival.address[0], now_s):
             return
         reply = running.desk.take(
             Question(
@@ -277,6 +276,13 @@ class RelayService:
         if reply.data:
             running.carrier.arrive(arrival.host, arrival.interface)
             sock.answer(reply.data, arrival)
+
+    def _may_ask(self, host: str, now_s: float) -> bool:
+        """Say whether a host may ask once more; whoever has one address of a /64 has them all."""
+        network = socket.inet_pton(socket.AF_INET6, host)[:8].hex() if ":" in host else host
+        if not self._by_host.spend(network, now_s=now_s).allowed:
+            return False
+        return self._by_all.spend("", now_s=now_s).allowed
 
     def _on_control(self, data: bytes, address: Address, place: Place) -> None:
         running = self._running
