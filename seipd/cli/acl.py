@@ -27,12 +27,14 @@ def acl() -> None:
 @click.argument("third")
 @click.pass_context
 def check(context: click.Context, *, one: str, other: str, third: str) -> int:
-    r"""Say yes or no, and by which rule or grant; exit 1 where it is no.
+    """Say yes or no, and by which rule or grant; exit 1 where it is no.
 
     \b
-    seipd acl check SOURCE TARGET TRAFFIC    may an endpoint reach another: tcp/22, udp, icmp, any
-    seipd acl check KEY ACTION NODE          may a key read, operate or admin there
-    """
+    seipd acl check SOURCE TARGET TRAFFIC
+        may an endpoint reach another: tcp/22, udp, icmp, any
+    seipd acl check KEY ACTION NODE
+        may a key read, operate or admin there
+    """  # noqa: D301 - click reads the character
     settings = settings_of(context)
     if _TRAFFIC.match(third):
         body = {"source": one, "target": other, "traffic": third}
@@ -46,6 +48,8 @@ def check(context: click.Context, *, one: str, other: str, third: str) -> int:
         print_json(answer)
     else:
         click.echo(answer["reason"])
+        if not answer.get("kept", True):
+            click.echo("warning: this server keeps no rules now — seipd status says why", err=True)
     return 0 if answer["allowed"] else NO
 
 

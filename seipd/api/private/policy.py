@@ -126,6 +126,8 @@ async def _reach(call: Call) -> Reply:
         "allowed": answer.allowed,
         "reason": answer.reason,
         "open": answer.open,
+        # What the rules say is not what happens where the kernel does not hold them.
+        "kept": call.services.policy.is_kept,
         "rules": list(answer.rules),
         "source": source,
         "target": target,

@@ -67,6 +67,19 @@ async def test_a_rule_is_said_checked_listed_and_taken_away(server, seipd, ends)
     assert (await seipd("acl", "check", "other", "web", "tcp/443")).returncode == 1
 
 
+async def test_a_check_says_that_the_kernel_does_not_hold_the_rules(server, seipd, ends) -> None:
+    table = server.policy._table
+    assert (await seipd("acl", "check", "desk", "web", "tcp/443")).stderr == ""
+    table.refuses, table.model = "nftables: Operation not permitted", None
+    assert (await seipd("acl", "deny", "beta", "web", "any")).returncode == 0
+    await until(lambda: not server.policy.is_kept)
+    done = await seipd("acl", "check", "other", "web", "tcp/443")
+    assert done.returncode == 1
+    assert "keeps no rules now" in done.stderr
+    done = await seipd("acl", "check", "desk", "web", "any", "--json")
+    assert json.loads(done.stdout)["kept"] is False
+
+
 async def test_a_rule_denies_within_a_customer(server, seipd, ends) -> None:
     desk, web = ends["desk"], ends["web"]
     assert open_to(server, desk, web, 22)
