@@ -123,10 +123,7 @@ def remove(prefix: str) -> list[str]:
     """
     left = namespaces(prefix)
     for number in (signal.SIGTERM, signal.SIGKILL):
-        _signal_all(left, number)
-        deadline = time.monotonic() + END_TIMEOUT_S
-        while any(pids(name) for name in left) and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
+        _end_all(left, number)
     for name in left:
         run("ip", "netns", "del", name)
     for folder in CONFIGS.glob(f"{prefix}-*"):
@@ -138,8 +135,19 @@ def remove(prefix: str) -> list[str]:
     return left
 
 
-def _signal_all(names: Iterable[str], number: signal.Signals) -> None:
-    for name in names:
-        for pid in pids(name):
+def _end_all(names: Iterable[str], number: signal.Signals) -> None:
+    """Signal every process once, also one that another starts before it ends; wait for the last.
+
+    A daemon that is to stop starts its wireguard-go again if that ended before it.
+    """
+    told: set[int] = set()
+    deadline = time.monotonic() + END_TIMEOUT_S
+    while time.monotonic() < deadline:
+        left = {pid for name in names for pid in pids(name)}
+        if not left:
+            return
+        for pid in left - told:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+        told |= left
+        time.sleep(_POLL_S)

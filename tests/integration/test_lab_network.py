@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,28 @@ def test_down_ends_processes_that_ignore_a_kind_word(cables: LabPlan, monkeypatc
         child.wait()
         child.stdout.close()
     assert not cables.folder.exists()
+
+
+def test_down_asks_kindly_what_another_starts_as_it_ends_too(cables: LabPlan, monkeypatch) -> None:
+    signals = []
+
+    def kill(pid: int, number: int) -> None:
+        signals.append(number)
+        really(pid, number)
+
+    really = os.kill
+    monkeypatch.setattr(net.os, "kill", kill)
+    restarting = "trap 'sleep 600 & exit' TERM; echo ready; while :; do sleep 0.1; done"
+    child = subprocess.Popen(
+        [*cables.host("s1").enter(), "bash", "-c", restarting], stdout=subprocess.PIPE
+    )
+    try:
+        assert child.stdout.readline() == b"ready\n"
+        take_down(cables.folder)
+        assert child.wait(timeout=10) == 0
+    finally:
+        child.stdout.close()
+    assert set(signals) == {signal.SIGTERM}
 
 
 def test_a_lab_whose_folder_is_lost_goes_by_its_prefix(cables: LabPlan) -> None:
