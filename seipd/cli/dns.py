@@ -36,7 +36,14 @@ def list_records(context: click.Context) -> None:
 @click.argument("name")
 @click.argument("rtype", metavar="TYPE")
 @click.argument("values", metavar="VALUE...", nargs=-1, required=True)
-@click.option("--ttl", default=300, show_default=True, metavar="SECONDS", help="1 to 86400")
+@click.option(
+    "--ttl",
+    type=click.IntRange(1, 86_400),
+    default=300,
+    show_default=True,
+    metavar="SECONDS",
+    help="1 to 86400",
+)
 @click.pass_context
 def set_records(
     context: click.Context, *, name: str, rtype: str, values: tuple[str, ...], ttl: int

@@ -9,6 +9,8 @@ import msgspec
 
 from seipd.api.routes import Access, Route
 from services.authority.splitdns import view
+from services.edge.resolver.routing import may_be_asked
+from services.kernel.errors import InputError
 
 if TYPE_CHECKING:
     from seipd.api.routes import Call, Reply
@@ -44,12 +46,23 @@ async def _set(call: Call) -> Reply:
     body: SplitRequest = call.body
     domain = view.check_domain(body.domain.lower().removesuffix("."))
     for upstream in body.upstreams:
-        view.parse_upstream(upstream)
+        _check_place(call, upstream)
     customer = call.services.enroll.customer_id(body.customer)
     said = {"customer": customer, "domain": domain, "upstreams": body.upstreams}
     record = call.services.author.record(view.KIND, said)
     (receipt,) = await call.services.ledger.submit([record])
     return {**said, "customer": body.customer, "node": customer, "record": receipt.record_id}
+
+
+def _check_place(call: Call, upstream: str) -> None:
+    host, _ = view.parse_upstream(upstream)
+    ledger = call.services.ledger
+    if not may_be_asked(host, mesh_id=ledger.mesh_id, ranges=ledger.charter.genesis.ranges):
+        raise InputError(
+            f"no server of the mesh asks {host}",
+            code="bad_upstream",
+            mend="name an address in the tunnel, or a public one",
+        )
 
 
 ROUTES = (

@@ -20,6 +20,7 @@ from services.runtime.ssrf import is_public
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
+    from ipaddress import IPv4Network, IPv6Network
 
     from services.kernel.addr import Ranges
     from services.kernel.ids import MeshId
@@ -35,6 +36,19 @@ class Route:
     is_split: bool = False
 
 
+def may_be_asked(host: str, *, mesh_id: MeshId, ranges: Ranges) -> bool:
+    """Say whether a server may be made to ask a customer's name server at an address.
+
+    A customer's word makes a server send something: not to that machine itself, nor to the network
+    behind it.
+    """
+    address = ip_address(host)
+    if address == ranges.gateway:
+        return False
+    in_tunnel = _tunnel_address(address, ranges.tunnel, tunnel_range6(mesh_id)) is not None
+    return in_tunnel or is_public(address)
+
+
 class Routes:
     """Who may ask, and where the questions go."""
 
@@ -47,7 +61,8 @@ class Routes:
         own: Collection[str],
     ) -> None:
         self._state = state
-        self._tunnel = ranges.tunnel
+        self._mesh_id = mesh_id
+        self._ranges = ranges
         self._tunnel6 = tunnel_range6(mesh_id)
         self._own = own
         self.upstreams: tuple[Address, ...] = ()
@@ -70,23 +85,23 @@ class Routes:
         return Route(upstreams=self.upstreams)
 
     def _allowed(self, texts: Iterable[str]) -> tuple[Address, ...]:
-        """Return the name servers of a customer that a server may be made to ask.
-
-        Its word makes a server send something: not to that machine itself, nor to the network
-        behind it.
-        """
+        """Return the name servers of a customer that this server may be made to ask."""
         parsed = [parse_upstream(text) for text in texts]
-        allowed = [one for one in parsed if self._is_reachable(ip_address(one[0]))]
+        mesh_id, ranges = self._mesh_id, self._ranges
+        allowed = [one for one in parsed if may_be_asked(one[0], mesh_id=mesh_id, ranges=ranges)]
         return not_ourselves(allowed, self._own)
 
-    def _is_reachable(self, address: IPv4Address | IPv6Address) -> bool:
-        return self._tunnel_address(str(address)) is not None or is_public(address)
-
     def _tunnel_address(self, source: str) -> IPv4Address | None:
-        """Return the tunnel address that a source is, or is the IPv6 kin of."""
-        address: IPv4Address | IPv6Address = ip_address(source.partition("%")[0])
-        if isinstance(address, IPv6Address):
-            if address not in self._tunnel6:
-                return None
-            address = IPv4Address(int(address) & 0xFFFFFFFF)
-        return address if address in self._tunnel else None
+        address = ip_address(source.partition("%")[0])
+        return _tunnel_address(address, self._ranges.tunnel, self._tunnel6)
+
+
+def _tunnel_address(
+    address: IPv4Address | IPv6Address, tunnel: IPv4Network, tunnel6: IPv6Network
+) -> IPv4Address | None:
+    """Return the tunnel address that an address is, or is the IPv6 kin of."""
+    if isinstance(address, IPv6Address):
+        if address not in tunnel6:
+            return None
+        address = IPv4Address(int(address) & 0xFFFFFFFF)
+    return address if address in tunnel else None

@@ -40,6 +40,13 @@ async def test_a_domain_is_set_replaced_listed_and_removed(operator) -> None:
         ({"customer": "nobody", "domain": "a.example", "upstreams": ["9.9.9.9"]}, "not_found"),
         ({"customer": "default", "domain": "a..b", "upstreams": ["9.9.9.9"]}, "bad_name"),
         ({"customer": "default", "domain": "a.b", "upstreams": ["9.9.9.9:22"]}, "bad_upstream"),
+        *(
+            (
+                {"customer": "default", "domain": "a.b", "upstreams": ["9.9.9.9", one]},
+                "bad_upstream",
+            )
+            for one in ("127.0.0.1", "192.168.1.1", "10.0.0.53", "[::1]", "10.64.0.1")
+        ),
         ({"customer": "default", "domain": "a.b", "upstreams": []}, "rejected_orphan"),
         ({"customer": "default", "domain": "a.b"}, "bad_field"),
     ],

@@ -284,3 +284,10 @@ def test_without_a_command_the_help_is_shown_as_it_is_meant_to_be_read(words):
     lines = done.stderr.splitlines()
     assert lines[0].startswith(f"Usage: {' '.join(['seipd', *words])}")
     assert "Commands:" in lines
+
+
+@pytest.mark.parametrize("ttl", ["0", "86401", "-1"])
+def test_a_ttl_out_of_range_is_told_in_words(ttl):
+    done = run("dns", "set", "www", "A", "192.0.2.1", "--ttl", ttl)
+    assert done.returncode == 2
+    assert "1<=x<=86400" in done.stderr
