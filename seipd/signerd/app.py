@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_SOCKET_PATH_BYTES = 107
+KEEP_ROWS_S = 5.0
 
 
 async def run_signer(
@@ -120,16 +121,30 @@ async def working_desk(state: SignerState, *, folder: Path) -> AsyncIterator[tup
         StorageError: the disk refused.
     """
     log = AuditLog(folder / AUDIT_FOLDER, audit_key(folder))
-    clock = GuardedClock(SystemClock(), floor_ms=await asyncio.to_thread(log.open))
-    await asyncio.to_thread(state.advance, clock.now_ms())
+    seen_ms = await asyncio.to_thread(log.open)
+    clock = GuardedClock(SystemClock(), floor_ms=seen_ms)
+    # What was over when the last entry was written is so still, wherever the clock is now.
+    await asyncio.to_thread(state.advance, max(seen_ms, clock.now_ms()))
     writer = AuditWriter(log)
     tasks = TaskOwner("signer")
     tasks.spawn(writer.run(), name="audit")
+    tasks.spawn(_keep_rows(state, clock), name="rows")
     try:
         desk = Desk(keys=state, provider=state.provider, audit=writer, clock=clock)
         yield desk, KeyDesk(state=state, log=log, clock=clock)
     finally:
         await tasks.close()
+
+
+async def _keep_rows(state: SignerState, clock: GuardedClock) -> None:
+    """Write down which windows have opened and closed, soon after; a key that ended goes."""
+    while True:
+        await asyncio.sleep(KEEP_ROWS_S)
+        try:
+            if state.is_behind(clock.now_ms()):
+                await asyncio.to_thread(state.advance, clock.now_ms())
+        except SeipdError as error:
+            logger.error("what time has changed can't be written down: %s", error)  # noqa: TRY400 (the error says all)
 
 
 def local_caller(context: Context) -> Caller:

@@ -55,6 +55,7 @@ class SignerState:
         self._changing = threading.RLock()
         self._swapping = threading.Lock()
         self._current: KeyTable | None = None
+        self._written: KeyTable | None = None
         self.provider = provider
 
     def open(self) -> None:
@@ -110,9 +111,14 @@ class SignerState:
             CorruptError: at the first call: the file is damaged.
         """
         with self._swapping:
-            current = self.table() if self._current is None else self._current
-            self._current = current.advanced(now_ms)
+            if self._current is None:
+                self._current = self._written = self.table()
+            self._current = self._current.advanced(now_ms)
             return self._current
+
+    def is_behind(self, now_ms: int) -> bool:
+        """Say whether time has changed what is not written down; see ``table_at``."""
+        return self.table_at(now_ms) is not self._written
 
     def check(self, *, now_ms: int = 0) -> KeyTable:
         """Open every key that may still sign and compare it with its row; return the rows.
@@ -149,7 +155,8 @@ class SignerState:
         """
         handle, wanted = handle_of(scope, key_id), parse_purposes(tuple(purposes))
         with self._changing:
-            table = self.check()
+            self.check()
+            table = self.table_at(now_ms)
             try:
                 row = table.find(scope, key_id)
             except NotFoundError:
@@ -185,7 +192,7 @@ class SignerState:
             SeipdError: the provider can't make a key.
         """
         with self._changing:
-            table = self.table().advanced(now_ms)
+            table = self.table_at(now_ms)
             found = table.rotation_of(wanted.scope, wanted.old_key_id, wanted.new_key_id)
             if found is None:
                 table.check_rotation(wanted, now_ms=now_ms)
@@ -203,23 +210,31 @@ class SignerState:
             NotFoundError: ``key_unknown``.
         """
         with self._changing:
-            table = self.table().retired(scope, key_id, now_ms=now_ms)
+            table = self.table_at(now_ms).retired(scope, key_id, now_ms=now_ms)
             self._save(table)
+            self._destroy_retired(table)
         return table.find(scope, key_id)
 
     def advance(self, now_ms: int) -> KeyTable:
-        """Write down what the time has changed; return the table.
+        """Write down what the time has changed, destroy what is retired; return the table.
 
         Raises:
             CorruptError: the file is damaged.
             StorageError: the disk refused.
         """
         with self._changing:
-            before = self.table()
-            table = before.advanced(now_ms)
-            if table is not before:
+            # Of memory, not of the disk: what was over once is so, though the clock went back.
+            table = self.table_at(now_ms)
+            if table is not self._written:
                 self._save(table)
+            self._destroy_retired(table)
             return table
+
+    def _destroy_retired(self, table: KeyTable) -> None:
+        # Only once the rows say so: whoever was cut off between the two does it at the next start.
+        for row in table.rows:
+            if row.state is KeyState.RETIRED:
+                self.provider.destroy(row.handle)
 
     def close(self) -> None:
         """Forget the keys and give the lock back; may be called twice."""
@@ -231,4 +246,4 @@ class SignerState:
     def _save(self, table: KeyTable) -> None:
         write_atomic(self._folder / KEYS_FILE, canonical.encode(table.value()))
         with self._swapping:
-            self._current = table
+            self._current = self._written = table

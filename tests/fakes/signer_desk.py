@@ -85,6 +85,9 @@ class Provider:
             raise self.failure
         return self.keys[self.swapped or handle].sign(data)
 
+    def destroy(self, handle: str) -> None:
+        del self.keys[handle]
+
     def close(self) -> None:
         pass
 

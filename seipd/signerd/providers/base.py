@@ -42,6 +42,15 @@ class KeyProvider(Protocol):
             SeipdError: the key does not open.
         """
 
+    def destroy(self, handle: str) -> None:
+        """Remove a retired key for good, where it lies in a file of ours; there may be none.
+
+        From a token or a key service its owner removes it.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+
     def close(self) -> None:
         """Forget what was opened; may be called twice."""
 

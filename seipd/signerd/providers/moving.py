@@ -77,6 +77,15 @@ class MovingProvider:
             self.public_key(handle)
         return (self._old if self._at_old[handle] else self._new).sign(handle, data)
 
+    def destroy(self, handle: str) -> None:
+        """Remove a retired key from where it is a file.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        self._old.destroy(handle)
+        self._new.destroy(handle)
+
     def close(self) -> None:
         """Close both; may be called twice."""
         self._old.close()

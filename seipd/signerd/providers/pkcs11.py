@@ -143,6 +143,9 @@ class Pkcs11Provider:
 
         return self._do(signed, wait_s=self._sign_wait_s)
 
+    def destroy(self, handle: str) -> None:
+        """Leave it: what goes from a token is for its owner to say."""
+
     def close(self) -> None:
         """Log out, unless the token hangs; may be called twice."""
         with contextlib.suppress(UnavailableError):

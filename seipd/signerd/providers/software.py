@@ -10,7 +10,12 @@ from seipd.signerd.providers.base import require_length
 from services.base.crypto.kdf import DEFAULT_COST, Argon2Cost
 from services.base.crypto.signatures import SigningKey, generate_signing_key
 from services.base.keywrap.wrap import MAX_SEALED_BYTES, SEAL_RANDOM_BYTES, open_sealed, seal
-from services.base.storage.files import make_private_dir, read_private, write_atomic
+from services.base.storage.files import (
+    make_private_dir,
+    read_private,
+    storage_error,
+    write_atomic,
+)
 from services.kernel.errors import NotFoundError
 from services.kernel.signing import MAX_SIGNED_BYTES
 
@@ -72,6 +77,19 @@ class SoftwareProvider:
         """
         require_length(data, self.max_bytes)
         return self._key(handle).sign(data)
+
+    def destroy(self, handle: str) -> None:
+        """Forget a key and remove its file.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        self._open.pop(handle, None)
+        path = self._path(handle)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, f"remove {path}") from error
 
     def close(self) -> None:
         """Forget the opened keys."""

@@ -46,8 +46,9 @@ class Signerd:
         state = SignerState(self.folder, self.provider)
         state.open()
         log = AuditLog(self.folder / "audit", audit_key(self.folder))
-        clock = GuardedClock(self.clock, floor_ms=log.open())
-        state.advance(clock.now_ms())
+        seen_ms = log.open()
+        clock = GuardedClock(self.clock, floor_ms=seen_ms)
+        state.advance(max(seen_ms, clock.now_ms()))
         writer = AuditWriter(log)
         desk = Desk(keys=state, provider=state.provider, audit=writer, clock=clock)
         keys = KeyDesk(state=state, log=log, clock=clock)
@@ -124,6 +125,66 @@ async def test_sgn_04_a_clock_set_back_over_a_restart_opens_no_closed_window(sig
     async with signerd.running() as state:
         assert await code_of(signerd.sign("root-1")) == "key_retired"
         assert state.table().rows[0].state is KeyState.RETIRED
+
+
+async def test_sgn_04_a_clock_that_was_far_ahead_and_was_mended_stops_no_rotation(signerd) -> None:
+    async with signerd.running() as state:
+        await make(signerd)
+        await signerd.rotate()
+        signerd.clock.ms = NOW + 400 * 24 * HOUR
+        assert await code_of(signerd.sign("root-1")) == "key_retired"
+        signerd.clock.ms = NOW + 1
+        assert await code_of(signerd.sign("root-1")) == "key_retired"
+        assert state.is_behind(NOW + 1)
+        state.advance(NOW + 1)
+        assert await code_of(signerd.sign("root-1")) == "key_retired"
+        next_one = {"old_key_id": "root-2", "new_key_id": "root-3"}
+        await signerd.rotate(**next_one, opens_at_ms=NOW + 2, closes_at_ms=NOW + HOUR)
+        assert await signerd.sign("root-2")
+    signerd.clock.ms = NOW + 2
+    async with signerd.running():
+        assert await code_of(signerd.sign("root-1")) == "key_retired"
+        assert await signerd.sign("root-3")
+
+
+async def test_sgn_04_what_was_over_at_the_last_entry_is_so_after_a_crash_and_a_mended_clock(
+    signerd,
+) -> None:
+    async with signerd.running():
+        await make(signerd)
+        await signerd.rotate()
+        signerd.clock.ms = NOW + 400 * 24 * HOUR
+        assert await signerd.sign("root-2")
+    signerd.clock.ms = NOW + 1
+    async with signerd.running():
+        assert await code_of(signerd.sign("root-1")) == "key_retired"
+
+
+async def test_sgn_13_a_retired_key_is_destroyed_and_one_that_was_cut_off_at_the_next_start(
+    signerd, monkeypatch
+) -> None:
+    def files() -> int:
+        return len(list((signerd.folder / "keys").iterdir()))
+
+    async with signerd.running() as state:
+        await make(signerd)
+        await signerd.rotate()
+        assert files() == 2
+        signerd.clock.ms = NOW + HOUR
+        with monkeypatch.context() as patched:
+            patched.setattr(SoftwareProvider, "destroy", full)
+            with pytest.raises(StorageError):
+                state.advance(NOW + HOUR)
+        assert state.table().rows[0].state is KeyState.RETIRED
+        assert files() == 2
+    async with signerd.running():
+        assert files() == 1
+        assert await code_of(signerd.sign("root-1")) == "key_retired"
+        assert await signerd.sign("root-2")
+
+
+def full(*_):
+    raise StorageError("no space")
 
 
 async def test_sgn_04_a_crash_before_the_rows_are_written_leaves_one_active_key(
