@@ -95,8 +95,9 @@ class Outside:
         return ELSEWHERE if ":" in host else host
 
     async def _on_change(self, change: Change) -> None:
-        self._mapper.changed()
-        if change is not Change.ADDRESSES:
+        if change is not Change.MORE:
+            self._mapper.changed()
+        if change not in (Change.ADDRESSES, Change.MORE):
             try:
                 await self._home.reset()
             except SeipdError as error:

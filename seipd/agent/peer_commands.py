@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def ping(context: click.Context, *, name: str, count: int) -> int:
     Packets go over the server at first: a moment is waited for a better path.
     """
     state = _state(context)
-    listed = asyncio.run(fetch_peers(context, state))
+    listed = asyncio.run(fetch_peers(context, state, beside=name))
     found = next((one for one in listed if name in (one["name"], one["address"])), None)
     if found is None:
         raise NotFoundError(f"no endpoint is called {name[:63]}", mend="seip peers lists them")
@@ -79,8 +80,15 @@ def print_peers(listed: list[dict[str, Any]]) -> None:
     print_table(COLUMNS, peer_rows(listed))
 
 
-async def fetch_peers(context: click.Context, state: AgentState) -> list[dict[str, Any]]:
+async def fetch_peers(
+    context: click.Context, state: AgentState, *, beside: str = ""
+) -> list[dict[str, Any]]:
     """Return the peers that the server lists, judged by proofs; report what is false of them.
+
+    Args:
+        context: of the command.
+        state: of this endpoint.
+        beside: where this is an address that is not listed, who holds it, too.
 
     Raises:
         SeipdError: the server can't be asked.
@@ -101,12 +109,23 @@ async def fetch_peers(context: click.Context, state: AgentState) -> list[dict[st
         on_lie=lies.__setitem__,
     )
     async with PrivateApi(mesh, keys) as api:
-        listed = peers_of(await api.call("GET", f"/api/mesh/peers/{mesh['node_id']}"))
+        path = f"/api/mesh/peers/{mesh['node_id']}"
+        listed = peers_of(await api.call("GET", path))
+        if _is_unlisted_address(beside, listed):
+            listed += peers_of(await api.call("POST", path, {"addresses": [beside]}))
         judged = await prover.peers(api, listed)
     for subject, verdict in lies.items():
         click.echo(f"refused: {subject}: {verdict.why}", err=True)
         await report_lie(mesh, keys, subject=subject, verdict=verdict, now_ms=clock.now_ms())
     return judged
+
+
+def _is_unlisted_address(text: str, listed: list[dict[str, Any]]) -> bool:
+    try:
+        address = str(IPv4Address(text))
+    except ValueError:
+        return False
+    return all(one["address"] != address for one in listed)
 
 
 def peers_if_up(context: click.Context, state: AgentState) -> list[dict[str, Any]]:

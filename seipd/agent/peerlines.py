@@ -39,13 +39,17 @@ def with_paths(
 def known_peers(
     listed: Iterable[Mapping[str, Any]], running: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the peers with their paths; where the server says nothing, those with a path."""
-    found = with_paths(listed, running)
-    if found:
-        return found
-    held = running["paths"]["held"]
-    alone = [{name: one[name] for name in ("node_id", "name", "address")} for one in held]
-    return with_paths([{**one, "trust": "believed", "why": ""} for one in alone], running)
+    """Return the peers with their paths, and those with a path that the server does not list."""
+    shown = list(listed)
+    told = {one["address"] for one in shown}
+    beside = [
+        {"node_id": one["node_id"], "name": one["name"], "address": one["address"]}
+        for one in running["paths"]["held"]
+        if one["address"] not in told
+    ]
+    return with_paths(
+        [*shown, *({**one, "trust": "believed", "why": ""} for one in beside)], running
+    )
 
 
 def paths_facts(running: Mapping[str, Any] | None) -> dict[str, Any] | None:

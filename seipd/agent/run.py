@@ -117,6 +117,7 @@ async def _run(state: AgentState, tunnel: Tunnel) -> list[str]:
     )
     keeper = resolver_keeper(state, mesh, tunnel)
     outside = Outside(home=home, interface=tunnel.interface)
+    policy = AgentPolicy(state=state, interface=tunnel.interface)
     paths = PathWork(
         state=state,
         interface=tunnel.interface,
@@ -125,9 +126,9 @@ async def _run(state: AgentState, tunnel: Tunnel) -> list[str]:
         wireguard=wireguard,
         outside=outside,
         clock=clock,
+        keeps_rules=lambda: policy.facts()["state"] == "kept",
         book=lambda: routes.book,
     )
-    policy = AgentPolicy(state=state, interface=tunnel.interface)
     _introduce(home, paths, routes, policy)
     await wireguard.start()
     try:

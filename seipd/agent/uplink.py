@@ -59,6 +59,7 @@ class Change(enum.Enum):
 
     WAY = "the way to the server is another one"
     ADDRESSES = "this machine's addresses are others"
+    MORE = "this machine has more addresses"
     AWAKE = "this machine slept"
 
 
@@ -232,4 +233,5 @@ def changed(before: Uplink | None, now: Uplink | None) -> Change | None:
         return None
     if before is None or before.way != now.way:
         return Change.WAY
-    return Change.ADDRESSES
+    # A bridge for containers, say: what was open stays so.
+    return Change.MORE if before.addresses < now.addresses else Change.ADDRESSES

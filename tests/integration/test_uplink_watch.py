@@ -96,7 +96,7 @@ async def test_another_address_is_told_but_of_the_tunnel(lab: NatLab, ip) -> Non
         await asyncio.sleep(NOTHING_S)
         assert told.empty()
         ip("addr", "add", "192.168.1.77/24", "dev", "eth0")
-        assert await next_of(told) is Change.ADDRESSES
+        assert await next_of(told) is Change.MORE
         ip("addr", "del", "192.168.1.77/24", "dev", "eth0")
         assert await next_of(told) is Change.ADDRESSES
         ip("link", "del", "tun0")

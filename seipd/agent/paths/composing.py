@@ -19,6 +19,7 @@ from seipd.agent.peerlines import SERVER
 from seipd.agent.routes.book import EMPTY
 from seipd.agent.state import MAX_STATUS_BYTES
 from seipd.agent.steady import steadily
+from seipd.agent.uplink import Change
 from services.base.storage.files import read_private
 from services.edge.punch.messages import SignalCode, What
 from services.kernel import canonical
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from seipd.agent.outside import Outside
     from seipd.agent.routes.book import RouteBook
     from seipd.agent.state import AgentState
-    from seipd.agent.uplink import Change
     from services.edge.wireguard.model import Endpoint
     from services.edge.wireguard.service import WireGuardService
     from services.kernel.clock import Clock
@@ -56,6 +56,7 @@ class PathWork:
         wireguard: WireGuardService,
         outside: Outside,
         clock: Clock,
+        keeps_rules: Callable[[], bool],
         book: Callable[[], RouteBook] = lambda: EMPTY,
     ) -> None:
         """Put it together.
@@ -68,6 +69,7 @@ class PathWork:
             wireguard: the tunnel.
             outside: the way out of this machine.
             clock: the clock.
+            keeps_rules: says whether this endpoint holds what comes in to the rules.
             book: who carries which subnet.
         """
         mesh, keys = state.mesh(), state.keys()
@@ -94,7 +96,9 @@ class PathWork:
                 found, is_symmetric=is_symmetric
             ),
         )
-        self._peers = ProvedPeers(state=state, signer_count=signer_count, clock=clock)
+        self._peers = ProvedPeers(
+            state=state, signer_count=signer_count, clock=clock, keeps_rules=keeps_rules
+        )
         self._paths = Paths(
             private_key=keys.wireguard_private,
             port=self._port,
@@ -195,9 +199,11 @@ class PathWork:
     def _on_changed(self, what: What) -> None:
         if what is What.PEERS:
             self._peers.changed()
+        else:
+            self._peers.rules_changed()
 
     async def _on_network(self, change: Change) -> None:
-        self._paths.network_changed()
+        self._paths.network_changed(is_lost=change is not Change.MORE)
 
 
 def left_behind(state: AgentState) -> list[str]:

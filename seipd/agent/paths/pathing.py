@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from services.edge.punch.messages import RelayOffer
     from services.edge.wireguard.model import Endpoint, PeerStatus
 
-
 _NEVER: Final = float("-inf")
 
 
@@ -195,13 +194,14 @@ class PeerPath:
             self._meetings.soon(now_s)
         return self.tick(now_s)
 
-    def network_changed(self, now_s: float) -> list[Effect]:
-        """Take that this machine has other addresses: what is open may be so no more."""
+    def network_changed(self, now_s: float, *, is_lost: bool = True) -> list[Effect]:
+        """Take that this machine has other addresses; not ``is_lost``: only more than before."""
         self._meetings.soon(now_s)
-        self._moved_s = now_s
-        self._book.burst(now_s)
-        if self._is_relayed:
-            self._fall("the network changed", now_s, tells=True)
+        if is_lost:
+            self._moved_s = now_s
+            self._book.burst(now_s)
+            if self._is_relayed:
+                self._fall("the network changed", now_s, tells=True)
         return self.tick(now_s)
 
     def end(self, why: str, now_s: float) -> list[Effect]:

@@ -168,12 +168,19 @@ class Paths:
         if held is not None:
             self._follow(held, held.path.want(self._now_s()))
 
-    def network_changed(self) -> None:
-        """Take that this machine is reached by other addresses now."""
-        self._rendezvous.refresh()
-        self._places.changed()
+    def network_changed(self, *, is_lost: bool = True) -> None:
+        """Take that this machine is reached by other addresses now.
+
+        Args:
+            is_lost: what was open before may be so no more; else there is only more than before.
+        """
+        if is_lost:
+            self._rendezvous.refresh()
+            self._places.changed()
+        else:
+            self._places.hurry()
         for held in list(self._held.values()):
-            self._follow(held, held.path.network_changed(self._now_s()))
+            self._follow(held, held.path.network_changed(self._now_s(), is_lost=is_lost))
 
     def restate(self, addresses: Iterable[str] | None = None) -> None:
         """Take that the subnets of these, or of all, are others than before."""

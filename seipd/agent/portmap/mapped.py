@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 LIFETIME_S: Final = 1200
 MIN_LIFETIME_S: Final = 60
 MAX_LIFETIME_S: Final = 86_400
+RENEW_S: Final = 180.0
+"""A router that was switched off and on has forgotten what it granted, and tells nobody."""
 
 
 class PortMapError(UnavailableError):
@@ -34,8 +36,8 @@ class Mapped:
 
     @property
     def renew_after_s(self) -> float:
-        """When to ask for it again: at half of its time (RFC 6886, 3.3; RFC 6887, 11.2.1)."""
-        return self.lifetime_s / 2
+        """When to ask for it again: by half of its time (RFC 6886, 3.3; RFC 6887, 11.2.1)."""
+        return min(self.lifetime_s / 2, RENEW_S)
 
 
 def checked(mapped: Mapped, mesh_ranges: Collection[IPv4Network | IPv6Network]) -> Mapped:

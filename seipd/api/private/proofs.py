@@ -27,7 +27,7 @@ _Text = Annotated[str, msgspec.Meta(max_length=200)]
 
 
 class ProofsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of which servers and endpoints of the caller's customer to prove what the state holds."""
+    """Of which servers and endpoints to prove what the state holds: those one may talk to."""
 
     servers: Annotated[list[_Text], msgspec.Meta(max_length=MAX_SERVERS)]
     nodes: Annotated[list[_Text], msgspec.Meta(max_length=MAX_NODES)]
@@ -46,11 +46,12 @@ async def _proofs(call: Call) -> Reply:
     facts = [parse_envelope(data) for data in envelopes]
     wanted: list[tuple[str, str]] = [("roster", parse_server_id(text)) for text in body.servers]
     wanted += [("tree", parse_uuid(text)) for text in body.nodes]
+    seen = [(view, key) for view, key in wanted if _may_see(call, state, view, key)]
 
     def make() -> dict[str, Any]:
         return proofs_value(
             state,
-            [(view, key) for view, key in wanted if _may_see(call, state, view, key)],
+            seen,
             chain=shown_chain(ledger.charter),
             roster=naming_records(ledger.charter, word.roster_number),
             envelopes=of_witnesses(ledger.charter, word.roster_number, facts),
@@ -69,7 +70,10 @@ def _may_see(call: Call, state: State, view: str, key: str) -> bool:
         return value is not None
     own_id = call.caller.node_id if call.caller is not None else None
     own = call.services.ledger.state.get("tree", own_id) if own_id else None
-    return own is not None and (key == own_id or value["parent"] == own["parent"])
+    if own_id is None or own is None:
+        return False
+    is_brother = key == own_id or value["parent"] == own["parent"]
+    return is_brother or call.services.acl.may_meet(own_id, key)
 
 
 async def _record(call: Call) -> Reply:

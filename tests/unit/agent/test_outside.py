@@ -30,7 +30,8 @@ class FakeHome:
 
 
 @pytest.mark.parametrize(
-    ("change", "resets_count"), [(Change.WAY, 1), (Change.AWAKE, 1), (Change.ADDRESSES, 0)]
+    ("change", "resets_count"),
+    [(Change.WAY, 1), (Change.AWAKE, 1), (Change.ADDRESSES, 0), (Change.MORE, 0)],
 )
 async def test_the_tunnel_shakes_hands_anew_and_whoever_keeps_paths_is_told(change, resets_count):
     home, told = FakeHome(), []

@@ -62,6 +62,13 @@ def test_direct_paths_are_shown_while_the_server_is_silent():
     assert (peer["name"], peer["path"], peer["latency_ms"]) == ("e2", "direct", 2)
 
 
+def test_a_path_to_one_that_the_server_does_not_list_is_shown_beside_the_others():
+    """Of another customer, say."""
+    beside = {**HELD, "node_id": "n3", "name": "x1", "address": "10.64.0.12"}
+    shown = known_peers([PEER], running(HELD, beside))
+    assert [(one["name"], one["path"]) for one in shown] == [("e2", "direct"), ("x1", "direct")]
+
+
 def test_the_status_says_how_many_paths_there_are_or_why_none():
     assert paths_line(paths_facts(running(HELD))) == "1 direct, 0 by relays"
     assert paths_line(paths_facts(running(why_none="hub mode"))) == "all over the server: hub mode"

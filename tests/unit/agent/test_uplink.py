@@ -21,7 +21,8 @@ def test_another_router_or_address_of_ours_is_another_way() -> None:
 
 def test_one_address_more_is_told_and_the_same_is_no_news() -> None:
     at_home = uplink(HOME, "192.168.1.2")
-    assert changed(at_home, uplink(HOME, "192.168.1.2", "2001:db8::2")) is Change.ADDRESSES
+    assert changed(at_home, uplink(HOME, "192.168.1.2", "2001:db8::2")) is Change.MORE
+    assert changed(uplink(HOME, "192.168.1.2", "172.17.0.1"), at_home) is Change.ADDRESSES
     assert changed(at_home, uplink(HOME, "192.168.1.2")) is None
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from seipd.agent.paths.effects import SetPeer
+from seipd.agent.paths.effects import Ask, Drop, SetPeer
 from seipd.agent.paths.pathing import PeerPath, Phase
 from seipd.agent.paths.probes import Probe, ProbeKind
 from services.edge.wireguard.model import PeerStatus
+from tests.fakes.thoroughness import examples
 from tests.fakes.twopaths import Stage, phases
 
 KINDS = ("open", "cone", "restricted", "symmetric")
@@ -114,6 +115,22 @@ def test_a_relay_is_kept_to_where_the_other_sends_by_another_one():
     )
 
 
+def test_more_addresses_than_before_interrupt_no_relay_and_are_tried_at_once():
+    """Of a bridge for containers, say; others may open a direct way."""
+    stage = Stage("symmetric", "symmetric", offers=True)
+    stage.want()
+    stage.play(5.0)
+    assert stage.paths == ("relay", "relay")
+    left = stage.sides[0]
+    effects = left.path.network_changed(stage.now_s, is_lost=False)
+    assert [type(one) for one in effects] == [Ask]
+    assert left.path.path == "relay"
+    stage._follow(left, effects)
+    effects = left.path.network_changed(stage.now_s)
+    assert Drop() in effects
+    assert left.path.path == "server"
+
+
 def test_a_relay_that_dies_is_left_for_the_server():
     stage = Stage("symmetric", "symmetric", offers=True)
     stage.want()
@@ -172,7 +189,7 @@ def test_a_replayed_ping_is_not_answered():
     assert left.path.path == "direct"
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     kinds=st.tuples(st.sampled_from(KINDS), st.sampled_from(KINDS)),
     offers=st.booleans(),

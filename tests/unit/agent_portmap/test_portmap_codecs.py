@@ -140,4 +140,8 @@ def test_a_lifetime_is_neither_an_instant_nor_for_ever() -> None:
     with pytest.raises(PortMapError, match="for 5 s only"):
         checked(Mapped(by="PCP", host="203.0.113.7", port=5000, lifetime_s=5), ())
     long = Mapped(by="PCP", host="203.0.113.7", port=5000, lifetime_s=2**32 - 1)
-    assert checked(long, ()).renew_after_s == 43_200
+    assert checked(long, ()).lifetime_s == 86_400
+    # A router that was switched off and on tells nobody that it has forgotten.
+    assert checked(long, ()).renew_after_s == 180
+    short = Mapped(by="PCP", host="203.0.113.7", port=5000, lifetime_s=120)
+    assert checked(short, ()).renew_after_s == 60
