@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import dnslib
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.edge.dns.asking import ask, ask_texts
@@ -17,6 +17,7 @@ from services.edge.dns.replies import Question, mixed_case, parse_reply, read_na
 from services.edge.dns.wire import Type
 from services.kernel.dnsnames import name_of
 from services.kernel.errors import UnreachableError, WireError
+from tests.fakes.thoroughness import examples
 from tests.unit.edge_dns.dns_kit import DOMAIN, STRANGER, STREAM, Small
 
 NAME = f"_acme-challenge.www.{DOMAIN}"
@@ -216,7 +217,7 @@ def test_records_of_other_names_and_types_are_left_out() -> None:
     assert parse_reply(record.pack(), QUESTION).texts() == (b"mine",)
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(st.binary(max_size=200), st.booleans())
 def test_any_bytes_are_an_answer_or_a_wire_error(data: bytes, begins_well: bool) -> None:
     head = b"\x12\x34\x84\0\0\1\0\3\0\0\0\0" + QUESTION.section if begins_well else b""

@@ -7,12 +7,13 @@ import random
 
 import dnslib
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.edge.dns.wire import QueryError, Rcode, parse_query
 from services.kernel.dnsnames import is_below, name_of, parents_of, text_of
 from services.kernel.errors import InputError
+from tests.fakes.thoroughness import examples
 from tests.unit.edge_dns.dns_kit import DOMAIN, INSIDE, STRANGER, STREAM, Small, opt, query
 
 FORMERR, NOTIMP, REFUSED = 1, 4, 5
@@ -189,7 +190,7 @@ def test_every_answer_can_be_read_by_the_oracle_and_repeats_the_question(made) -
         assert answer[12 : 12 + len(parse_query(data).question)] == parse_query(data).question
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.binary(max_size=300))
 @example(b"\0" * 12)
 def test_any_bytes_give_a_query_or_one_error(data: bytes) -> None:
@@ -197,7 +198,7 @@ def test_any_bytes_give_a_query_or_one_error(data: bytes) -> None:
         parse_query(data)
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.integers(0, 2**32), queries())
 def test_a_query_changed_anywhere_gives_an_answer_that_can_be_read_or_none(seed, made) -> None:
     data = bytearray(made[0])

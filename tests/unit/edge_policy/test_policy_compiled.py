@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.authority.policy.deciding import VIEW
@@ -13,6 +13,7 @@ from services.edge.policy.compiling import deeper, table_name, whole_table
 from services.kernel.addr import default_ranges
 from tests.fakes.nftmodel import Model, Packet
 from tests.fakes.policies import StillState
+from tests.fakes.thoroughness import examples
 from tests.unit.edge_policy.policy_kit import (
     CHANGES,
     ENDPOINTS,
@@ -34,7 +35,7 @@ def table_of(book: PolicyBook) -> Model:
     return Model(whole_table(book, interface="seip0", ranges=default_ranges(), mesh_id=MESH))
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(RULES, st.data())
 def test_a_packet_gets_through_where_the_acl_says_so(rules, data) -> None:
     state = StillState(TREE, rules)
@@ -53,7 +54,7 @@ def test_a_packet_gets_through_where_the_acl_says_so(rules, data) -> None:
             assert packet.registers == {"mark": 0, "priority": 0}
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(RULES, st.data())
 def test_tcp_in_the_middle_passes_where_either_direction_is_open(rules, data) -> None:
     state = StillState(TREE, rules)
@@ -73,7 +74,7 @@ def test_tcp_in_the_middle_passes_where_either_direction_is_open(rules, data) ->
     assert table.passes(packet) is (one or other)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(RULES, CHANGES)
 def test_changes_lead_where_a_table_made_anew_is(rules, changes) -> None:
     state = StillState(TREE, rules)
@@ -132,7 +133,7 @@ def test_strangers_servers_and_subnets_are_told_apart() -> None:
     assert table.passes(other)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(RULES, st.data())
 def test_an_answer_passes_where_what_it_answers_to_does(rules, data) -> None:
     """And where it might begin itself; a connection whose rule went is not answered either."""

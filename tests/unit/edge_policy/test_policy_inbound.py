@@ -6,7 +6,7 @@ import base64
 from ipaddress import IPv4Address
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.authority.policy.deciding import VIEW
@@ -17,6 +17,7 @@ from services.kernel.addr import default_ranges
 from services.kernel.errors import WireError
 from tests.fakes.nftmodel import Model, Packet
 from tests.fakes.policies import StillState
+from tests.fakes.thoroughness import examples
 from tests.unit.edge_policy.policy_kit import (
     CHANGES,
     ENDPOINTS,
@@ -44,7 +45,7 @@ def lets_in(table: Model, state: StillState, source: str, probe, *, six: bool = 
     return table.passes(packet, "input_hook")
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(RULES, RULES, st.sampled_from(ENDPOINTS), PROBES, st.booleans())
 def test_an_agent_lets_in_what_the_acl_says(rules, later, target, probe, six) -> None:
     state = StillState(TREE, rules)
@@ -63,7 +64,7 @@ def test_an_agent_lets_in_what_the_acl_says(rules, later, target, probe, six) ->
         assert lets_in(table, state, source, probe) is expected(state, source, target, probe)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(RULES, CHANGES)
 def test_whoever_may_be_reached_by_others_is_told(rules, changes) -> None:
     state = StillState(TREE, rules)
@@ -94,7 +95,7 @@ def test_servers_and_what_is_behind_subnets_are_let_in() -> None:
     assert table.passes(stranger, "input_hook")
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(RULES, st.sampled_from(ENDPOINTS), PROBES.filter(lambda one: one[0] in (6, 17)))
 def test_a_port_that_leads_into_a_container_is_held_to_the_rules_by_its_own_number(
     rules, target, probe
