@@ -43,6 +43,13 @@ class Ledger(Protocol):
     def without_effect(self, kinds: Collection[str]) -> list[Item]:
         """Return the entries of these kinds that are remembered and have no effect."""
 
+    def require_writable(self) -> None:
+        """Refuse where records would not be taken now.
+
+        Raises:
+            UnavailableError: ``read_only`` or ``clock_off``.
+        """
+
     async def submit(self, records: Sequence[Record]) -> list[Receipt]:
         """Append records, all or none."""
 

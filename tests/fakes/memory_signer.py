@@ -9,14 +9,15 @@ from services.runtime.clock import SystemClock
 
 
 class ShiftedClock:
-    """The real clock, set forward by a test."""
+    """The real clock; a test lets time pass (``shift_ms``), or sets it wrong (``set_by_ms``)."""
 
     def __init__(self) -> None:
         self._real = SystemClock()
         self.shift_ms = 0
+        self.set_by_ms = 0
 
     def now_ms(self) -> int:
-        return self._real.now_ms() + self.shift_ms
+        return self._real.now_ms() + self.shift_ms + self.set_by_ms
 
     def monotonic_s(self) -> float:
         return self._real.monotonic_s() + self.shift_ms / 1000

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from services.authority.rootkeys import rotating
 from services.authority.rootkeys.service import key_id_of
+from services.authority.rootkeys.steadiness import Steadiness
 from services.base.ledger.author import sign_by_root
 from services.base.ledger.changes import CHANGE_KIND
 from services.base.ledger.rootchain import ROTATE_KIND
@@ -76,6 +77,7 @@ class RotationService:
         self._trouble = ""
         self._disk_trouble = ""
         self._elsewhere: tuple[bytes, float] | None = None
+        self._steadiness = Steadiness()
         self._tasks = TaskOwner("root-rotation")
 
     async def start(self) -> None:
@@ -121,7 +123,7 @@ class RotationService:
             ConflictError: ``rotation_in_progress``; ``root_fork``; ``not_rotated``: something else
                 took the place.
             NotFoundError: ``no_root_key``: the signer here has another one.
-            UnavailableError: ``signer_unavailable``.
+            UnavailableError: ``signer_unavailable``; ``read_only`` or ``clock_off``.
         """
         self._root_keys.require_signer()
         async with self._root_keys.turn():
@@ -131,6 +133,8 @@ class RotationService:
         signer, charter = self._root_keys.require_signer(), self._ledger.charter
         now_ms, newest = self._clock.now_ms(), self._ledger.charter.chain.newest
         rotating.require_rotatable(charter, now_ms=now_ms, overlap_ms=overlap_ms)
+        # Before the signer opens a window: what can't be told until it closes loses the root.
+        self._ledger.require_writable()
         old_id = await key_id_of(signer, newest)
         new_id = rotating.root_key_id(newest.generation + 1)
         made = await self._require_rotator().rotate(
@@ -192,6 +196,8 @@ class RotationService:
             await asyncio.sleep(RETRY_S if self._trouble else self._look_s)
             newest = self._ledger.charter.chain.newest
             self._remember()
+            now_ms, monotonic_s = self._clock.now_ms(), self._clock.monotonic_s()
+            self._steadiness.look(now_ms=now_ms, monotonic_s=monotonic_s)
             if not self._root_keys.holds_root or self._is_elsewhere(newest.public_key):
                 continue
             try:
@@ -201,7 +207,8 @@ class RotationService:
                     asked = newest.public_key
                 while await self.go_on():
                     pass
-                if self._clock.now_ms() >= rotating.due_ms(newest, self._interval_ms()):
+                if now_ms >= rotating.due_ms(newest, self._interval_ms()):
+                    self._require_steady(monotonic_s)
                     await self.rotate()
             except NotFoundError:
                 self._trouble = ""  # the signer has another key: it is in force elsewhere
@@ -212,6 +219,14 @@ class RotationService:
             else:
                 self._trouble = ""
                 self._root_keys.say_here()
+
+    def _require_steady(self, monotonic_s: float) -> None:
+        if trouble := self._steadiness.trouble(monotonic_s=monotonic_s):
+            raise UnavailableError(
+                trouble,
+                code="clock_jumped",
+                mend="look at the clock; seipd root rotate does it now",
+            )
 
     def _is_elsewhere(self, root_key: bytes) -> bool:
         """Say whether the signer did not have this key a moment ago: each look is a call, too."""

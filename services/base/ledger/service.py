@@ -254,6 +254,10 @@ class LedgerService(LedgerReader):
         """Append records to this server's feed, all or none; see ``Writer.submit``."""
         return await self._writer.submit(records)
 
+    def require_writable(self) -> None:
+        """Refuse where records would not be taken now; see ``Writer.require_writable``."""
+        self._writer.require_writable()
+
     def subscribe(self, views: Sequence[str], subscriber: Subscriber) -> None:
         """Tell ``subscriber`` of every change in these views, after it has effect."""
         self._watch.subscribe(views, subscriber)

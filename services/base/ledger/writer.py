@@ -134,7 +134,7 @@ class Writer:
         Raises:
             UnavailableError: the queue is full, or this server takes no writes now.
         """
-        self._require_writable()
+        self.require_writable()
         future: asyncio.Future[list[Receipt]] = asyncio.get_running_loop().create_future()
         try:
             self._queue.put_nowait(_Transaction(tuple(records), future))
@@ -150,7 +150,12 @@ class Writer:
         is_gone = self.fold.charter.removal(self._server_id) is not None
         return "this server was revoked" if is_gone else ""
 
-    def _require_writable(self) -> None:
+    def require_writable(self) -> None:
+        """Refuse where records would not be taken now.
+
+        Raises:
+            UnavailableError: ``read_only`` or ``clock_off``.
+        """
         why = self.refuses() or self._disk_trouble()
         if why:
             raise UnavailableError(why, code="read_only")
@@ -307,7 +312,7 @@ class Writer:
     def _accept(self, transaction: _Transaction) -> tuple[list[Receipt], list[bytes]]:
         if transaction.error is not None:
             raise transaction.error
-        self._require_writable()
+        self.require_writable()
         receipts: list[Receipt] = []
         encoded: list[bytes] = []
         items: list[Item] = []

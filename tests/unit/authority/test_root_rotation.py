@@ -8,6 +8,7 @@ import pytest
 
 from seipd.client.trust import KnownRoot, UntrustedServerError, trust_server
 from seipd.daemon.genesis import verify_charter
+from services.authority.rootkeys import rotation
 from services.authority.rootkeys.rotating import DAY_MS, due_ms
 from services.authority.rootkeys.rotation import RotationService
 from services.authority.rootkeys.seen import RootSeen
@@ -21,7 +22,7 @@ from services.kernel.errors import (
 )
 from services.kernel.invitations import decode_token
 from services.kernel.service import HealthState
-from tests.fakes.one_server import OneServer
+from tests.fakes.one_server import LOOK_S, OneServer
 
 MINUTE_MS = 60_000
 
@@ -90,6 +91,39 @@ async def test_it_rotates_by_itself_when_the_interval_is_over(server) -> None:
     server.clock.shift_ms += MINUTE_MS + 1000
     await until(lambda: chain_of(server).generations[0].is_closed)
     assert [row["state"] for row in server.root_keys.describe()] == ["retired", "active"]
+
+
+async def test_a_clock_that_jumps_rotates_nothing_by_itself_until_it_went_evenly(
+    server, monkeypatch
+) -> None:
+    monkeypatch.setattr(rotation, "RETRY_S", LOOK_S)
+    await server.rotation.start()
+    looks = looks_of(server.rotation)
+    await until(lambda: len(looks) > 3)
+    server.clock.set_by_ms = 400 * 86_400_000
+    await until(lambda: "clock jumped" in server.rotation.health().detail)
+    assert list(server.signer.keys) == ["root-1"]
+    # Set right again: that is a jump, too, and nothing is due.
+    server.clock.set_by_ms = 0
+    await until(lambda: server.rotation.health().state is HealthState.OK)
+    assert list(server.signer.keys) == ["root-1"]
+    server.clock.shift_ms = 86_400_000 + 1000
+    await until(lambda: chain_of(server).newest.generation == 2)
+
+
+async def test_who_says_so_rotates_at_once_though_the_clock_was_set(server) -> None:
+    await server.rotation.start()
+    server.clock.set_by_ms = 2 * 86_400_000
+    await server.rotation.rotate()
+    assert chain_of(server).newest.generation == 2
+
+
+async def test_no_window_opens_where_the_mesh_can_not_be_told(server) -> None:
+    server.ledger.mind_clock(lambda: "this server's clock is off")
+    with pytest.raises(UnavailableError) as refused:
+        await server.rotation.rotate()
+    assert refused.value.code == "clock_off"
+    assert (list(server.signer.keys), server.signer.windows) == (["root-1"], {})
 
 
 async def test_a_longer_interval_that_was_voted_lets_no_key_expire(server) -> None:
