@@ -8,6 +8,7 @@ Where nothing was ever told, or the kernel takes no table, what the servers let 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -37,7 +38,7 @@ SOON_S: Final = 2.0
 FEWEST_S: Final = 0.25
 """Between two questions: a server answers 300 a minute."""
 LOOK_S: Final = 5.0
-"""Another's firewall may flush every table."""
+"""Another's firewall may flush every table, and people edit."""
 
 
 class Home(Protocol):
@@ -69,6 +70,7 @@ class AgentPolicy:
         self._tasks = TaskOwner("agent-policy")
         self._api: PrivateApi | None = None
         self._at: dict[str, Any] = {}
+        self._look_s = 0.0
 
     async def begin(self, home: Home) -> None:
         """Have what was told last, in the place of what a killed agent left; follow the server."""
@@ -115,14 +117,18 @@ class AgentPolicy:
             await self._close()
 
     async def _rest(self, pause_s: float) -> None:
-        """Wait for news, and see meanwhile that the table stays."""
-        while pause_s > 0 and not self._news.is_set():
-            try:
-                async with asyncio.timeout(min(pause_s, LOOK_S)):
-                    await self._news.wait()
-            except TimeoutError:
-                pause_s -= LOOK_S
+        """Wait for news, and see meanwhile that the table stays: also where news never ends."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + pause_s
+        while True:
+            if loop.time() >= self._look_s:
                 await self._look()
+                self._look_s = loop.time() + LOOK_S
+            if self._news.is_set() or loop.time() >= until_s:
+                break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(min(until_s, self._look_s)):
+                    await self._news.wait()
         self._news.clear()
 
     async def _ask(self, home: Home) -> None:
@@ -177,11 +183,11 @@ class AgentPolicy:
         if not self._version:
             return
         try:
-            is_there = not self._trouble and await asyncio.to_thread(self._table.is_there)
+            is_intact = not self._trouble and await asyncio.to_thread(self._table.is_intact)
         except SeipdError as error:
             self._trouble = str(error)
             return
-        if not is_there:
+        if not is_intact:
             await self._replace()
 
     async def _replace(self) -> None:

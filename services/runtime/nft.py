@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from services.kernel.errors import SeipdError, UnavailableError
+from services.runtime.nftrules import RuleReader, Rules
 
 LIBRARY = "libnftables.so.1"
 MAX_ERROR_CHARACTERS = 400
@@ -56,6 +57,7 @@ class Nft:
             raise UnavailableError("nftables gives no context", code="nft_unavailable")
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
+        self._rules = RuleReader()
 
     def run(self, commands: str) -> str:
         """Run commands as one transaction; return what they print.
@@ -77,9 +79,19 @@ class Nft:
         objects: list[dict[str, Any]] = listed["nftables"]
         return objects
 
+    def rules_of(self, table: str) -> Rules:
+        """Return which rules a table of the family inet has, without a look at its elements.
+
+        Raises:
+            UnavailableError: ``nft_unavailable``: closed, or the kernel does not tell.
+        """
+        with self._lock:
+            return self._rules.rules(table)
+
     def close(self) -> None:
         """Release the context; may be called twice."""
         with self._lock:
+            self._rules.close()
             context, self._context = self._context, None
             if context is not None:
                 self._library.nft_ctx_free(context)

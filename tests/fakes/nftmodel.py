@@ -234,7 +234,7 @@ class WrittenTable:
             raise NftError("there is no such table", code="nft_missing")
         self.model.run(commands)
 
-    def is_there(self) -> bool:
+    def is_intact(self) -> bool:
         """Say whether there is a table."""
         return self.model is not None
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.edge.policy.compiling import table_name, whole_table
+from services.edge.policy.compiling import deeper, table_name, whole_table
+from services.edge.policy.table import KernelTable
 from services.kernel.addr import default_ranges, tunnel_range6
+from tests.fakes.hosts import Host
 from tests.fakes.policies import StillState
 from tests.unit.edge_policy.policy_kit import ENDPOINTS, MESH, TREE, address, book_of, expected
 
@@ -220,3 +222,32 @@ def test_the_kernel_answers_as_the_acl_does(router: tuple[str, str]) -> None:
             assert wrong == []
     listed = run("ip", "netns", "exec", one, "nft", "list", "tables")
     assert listed == f"table inet {table_name('seip0')}\n"
+
+
+def test_a_table_that_somebody_edited_is_told_from_one_that_was_left_alone(
+    router: tuple[str, str],
+) -> None:
+    book = book_of(StillState(TREE))
+    name = f"inet {table_name('seip0')}"
+    text = whole_table(book, interface="seip0", ranges=default_ranges(), mesh_id=MESH)
+    host = Host(name=router[0], address="", wireguard="seip0")
+    table = KernelTable(table_name("seip0"))
+    with host.entered():
+        table.replace(text)
+        assert table.is_intact()
+        table.run(f"add element {name} ported {{ 0:1 . 2 . 6-6 . 80-80 : goto pass }}\n")
+        table.run(deeper(book, interface="seip0"))
+        run("nft", "add table inet another")
+        assert table.is_intact()
+        for edit in (
+            f"flush chain {name} forward_hook",
+            f"insert rule {name} forward_hook accept",
+            f"flush table {name}",
+            f"delete table {name}",
+            "flush ruleset",
+        ):
+            run("nft", edit)
+            assert not table.is_intact()
+            table.replace(text)
+            assert table.is_intact()
+        table.close()

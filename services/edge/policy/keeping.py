@@ -102,12 +102,17 @@ class KeptTable(ABC):
         self._news.set()
 
     async def _apply_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + LOOK_EVERY_S
         while True:
+            # Also where there is always news, which may change nothing here.
+            if loop.time() >= due_s:
+                await self._look()
+                due_s = loop.time() + LOOK_EVERY_S
             try:
-                async with asyncio.timeout(LOOK_EVERY_S):
+                async with asyncio.timeout_at(due_s):
                     await self._news.wait()
             except TimeoutError:
-                await self._look()
                 continue
             self._news.clear()
             await self._apply()
@@ -129,15 +134,17 @@ class KeptTable(ABC):
         self._trouble = f"{task} ended: {error!r}"
 
     async def _look(self) -> None:
-        """Put the table anew where it is missing, or was refused."""
+        """Put the table anew where it is missing, was changed by others, or was refused."""
         try:
-            if not self._trouble and await asyncio.to_thread(self._table.is_there):
+            if not self._trouble and await asyncio.to_thread(self._table.is_intact):
                 return
         except SeipdError as error:
             self._trouble = str(error)
             return
         if not self._trouble:
-            logger.warning("the table %s was removed by somebody, it comes back", self._full_name)
+            logger.warning(
+                "the table %s was removed or changed by somebody, it comes back", self._full_name
+            )
         await self._replace()
 
     async def _replace(self) -> None:

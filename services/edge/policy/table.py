@@ -15,6 +15,8 @@ from services.runtime.nft import Nft
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from services.runtime.nftrules import Rules
+
 
 class KernelTable:
     """One table, by its name."""
@@ -23,6 +25,7 @@ class KernelTable:
         self.name = name
         self._make_nft = nft
         self._nft: Nft | None = None
+        self._rules: Rules | None = None
 
     def replace(self, transaction: str) -> None:
         """Put the table in the place of one of before, in one transaction.
@@ -39,6 +42,7 @@ class KernelTable:
                 mend=f"see whose it is; nft delete table {FAMILY} {self.name} removes it",
             )
         self._open().run(transaction)
+        self._rules = self._open().rules_of(self.name)
 
     def run(self, commands: str) -> None:
         """Change it by one transaction.
@@ -47,6 +51,17 @@ class KernelTable:
             NftError: refused; nothing has changed.
         """
         self._open().run(commands)
+        if "add rule" in commands:
+            self._rules = self._open().rules_of(self.name)
+
+    def is_intact(self) -> bool:
+        """Say whether our table is there with the rules that it was put with.
+
+        Raises:
+            NftError: the kernel does not tell.
+            UnavailableError: there is no nftables.
+        """
+        return self.is_there() and self._open().rules_of(self.name) == self._rules
 
     def is_there(self) -> bool:
         """Say whether our table is there: another's firewall may flush everything.

@@ -84,6 +84,24 @@ async def test_what_somebody_flushed_comes_back(running) -> None:
     await until(lambda: reaches(ledger, table, "a1", "b2"))
 
 
+async def test_what_somebody_flushed_comes_back_in_the_midst_of_news_that_changes_nothing(
+    running,
+) -> None:
+    ledger, table, service = running
+    await service.start()
+    ledger.allow("acme", "b1", "tcp/443")
+    await until(lambda: reaches(ledger, table, "a1", "b1"))
+    table.model = None
+    node = ledger.state.tree["a2"]
+
+    def comes_back() -> bool:
+        moved = {**node, "at": "server-1"}
+        ledger.tell([Change(view="tree", key="a2", old=node, new=moved)])
+        return reaches(ledger, table, "a1", "b1")
+
+    await until(comes_back)
+
+
 async def test_where_the_kernel_refuses_the_health_says_so_and_it_is_tried_again(running) -> None:
     ledger, table, service = running
     table.refuses = "nftables: Operation not permitted"
@@ -126,6 +144,9 @@ class Kernel:
         chains = [(table, name) for table, held in self.tables.items() for name in held]
         return [{"chain": {**inet, "table": table, "name": name}} for table, name in chains]
 
+    def rules_of(self, table: str) -> frozenset[tuple[str, int]]:
+        return frozenset({("input", 4 + len(self.ran))} if table in self.tables else ())
+
     def close(self) -> None:
         pass
 
@@ -140,6 +161,10 @@ def test_cli_04_another_s_table_of_that_name_stays() -> None:
     assert kernel.ran == []
     kernel.tables["ours"].add("made_by_seipd")
     table.replace("add table inet ours\n")
+    assert table.is_intact()
+    kernel.ran.append("# somebody else's change")
+    assert not table.is_intact()
+    del kernel.ran[1:]
     assert table.remove()
     assert kernel.ran == ["add table inet ours\n", "delete table inet ours\n"]
 
