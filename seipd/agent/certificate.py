@@ -36,6 +36,8 @@ async def issue_certificate(
         SeipdError: what the server refuses with, or the tunnel is down.
     """
     files, clock = CertificateFiles(state.folder / "certs"), SystemClock()
+    # First: where there is no mesh nothing is left behind.
+    mesh, keys = state.mesh(), state.keys()
     held = _held(files, name)
     if held is not None and not force:
         standing = standing_of(held.leaf, files.advice(name), clock.now_ms())
@@ -44,7 +46,7 @@ async def issue_certificate(
     key = _key(files, name, held)
     public_key = public_key_of(key)
     body = {"name": name, "request": b64u_encode(request_of(key, name))}
-    async with PrivateApi(state.mesh(), state.keys()) as api:
+    async with PrivateApi(mesh, keys) as api:
         shown = await api.call("POST", "/api/certs/issue", body)
         try:
             async with asyncio.timeout(wait_s):
