@@ -51,6 +51,9 @@ _ANY_DATA: Final = b"\x07RFC8482\0"
 _REFUSED_TYPES: Final = frozenset(
     {Type.OPT, Type.TKEY, Type.TSIG, Type.IXFR, Type.AXFR, Type.MAILB, Type.MAILA}
 )
+# What stands beside an alias (RFC 4034 sections 3 and 4).
+_OF_DNSSEC: Final = frozenset({Type.RRSIG, Type.NSEC})
+_OWN_TYPES: Final = frozenset({Type.CNAME, Type.ANY})
 # What is kept ready. No octet of these types is a letter, so that a question can be looked up in
 # lower case as it stands.
 # Not NS: the addresses that go with it change under other names.
@@ -76,7 +79,8 @@ class Asker:
 
     address: bytes
     """Packed, 4 or 16 octets."""
-    network: str
+    network: bytes
+    """What of it stands for its network."""
     inside: bool
     stream: bool = False
 
@@ -152,7 +156,7 @@ class Answerer:
         self._tails: dict[frozenset[bytes], frozenset[bytes]] = {}
         self.counts = Counts()
 
-    def quick(self, data: bytes, network: str, *, inside: bool, now_s: float) -> bytes | None:
+    def quick(self, data: bytes, network: bytes, *, inside: bool, now_s: float) -> bytes | None:
         """Return the answer if it lies ready for such a query over UDP, else None."""
         which = _PLAIN.get(data[2:12])
         if which is not None:
@@ -282,11 +286,12 @@ class Answerer:
     def _look_up(self, query: Query, zone: Zone, asker: Asker, signing: Signing | None) -> Reply:
         """Follow the name to its records, over aliases within the zone, at most so many."""
         body, count = SignedBody(query.name, signing), 0
+        own = _OWN_TYPES if signing is None else _OWN_TYPES | _OF_DNSSEC
         name, seen = query.name, {query.name}
         while True:
             sets = self._sets(zone, name, inside=asker.inside)
             alias = sets.get(Type.CNAME) if sets else None
-            if alias is None or query.qtype in (Type.CNAME, Type.ANY):
+            if alias is None or query.qtype in own:
                 break
             count += body.add(name, alias)
             name = alias.rdatas[0].lower()
@@ -379,7 +384,7 @@ def _asked(
     """Return what is told of a name to one who asks for a type."""
     if qtype == Type.ANY and sets:
         return RecordSet(rtype=Type.HINFO, ttl_s=ANY_TTL_S, rdatas=(_ANY_DATA,))
-    return body.links(name, sets) if qtype == Type.NSEC else sets.get(qtype)
+    return body.own(qtype, name, sets) if qtype in _OF_DNSSEC else sets.get(qtype)
 
 
 def _whole(rcode: Rcode, body: SignedBody, count: int, *, subject: bytes) -> Reply:

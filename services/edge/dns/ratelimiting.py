@@ -32,13 +32,13 @@ class ResponseRates:
     def __init__(self, *, per_second: int) -> None:
         self._rate = per_second
         self._ends_s = 0.0
-        self._by_network: dict[str, int] = {}
-        self._by_answer: dict[tuple[str, bytes], int] = {}
+        self._by_network: dict[bytes, int] = {}
+        self._by_answer: dict[tuple[bytes, bytes], int] = {}
         self._uncounted = 0
         self.slipped_count = 0
         self.dropped_count = 0
 
-    def passes(self, network: str, *, now_s: float) -> bool:
+    def passes(self, network: bytes, *, now_s: float) -> bool:
         """Say whether a network is within its rate whatever is answered; cheap."""
         if not self._rate:
             return True
@@ -52,7 +52,7 @@ class ResponseRates:
         self._by_network[network] = count
         return True
 
-    def verdict(self, network: str, answer: bytes, *, now_s: float) -> Verdict:
+    def verdict(self, network: bytes, answer: bytes, *, now_s: float) -> Verdict:
         """Say what becomes of one response; ``answer`` names what is the same in many."""
         if self.passes(network, now_s=now_s):
             return Verdict.SEND

@@ -20,8 +20,9 @@ from services.edge.dns.answering import Asker
 from services.edge.dns.streams import SWEEP_S, Streams
 from services.kernel.errors import ConflictError, SeipdError
 from services.kernel.service import Health, HealthState
+from services.runtime.batches import AnsweringSocket
 from services.runtime.tasks import TaskOwner
-from services.runtime.udp import ArrivalSocket, UdpSocket, bound_socket
+from services.runtime.udp import ArrivalSocket, bound_socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from services.edge.dns.publishing import Publisher
     from services.edge.dns.serials import Serials
     from services.kernel.clock import Clock
-    from services.runtime.udp import Address
+    from services.runtime.udp import Address, UdpSocket
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,11 @@ LOOK_APART_S: Final = 0.1
 RETRY_S: Final = 5.0
 ANY4: Final = "0.0.0.0"  # noqa: S104 (a name server is for everybody)
 ANY6: Final = "::"
+NETWORK4: Final = slice(3)
+"""A /24 of an IPv4 address."""
+NETWORK6: Final = slice(7)
+"""A /56 of an IPv6 address."""
+IPV4_BYTES: Final = 4
 _LOOPBACK: Final = "lo"
 _PORT_TRIES: Final = 8
 
@@ -219,9 +225,7 @@ class DnsService:
         if host == ANY4 and public and ":" not in public and public != host:
             hosts.append(public)
         for one in hosts:
-            sock = UdpSocket(lambda data, address: None)
-            self._take(sock, one)
-            sock.on_datagram = self._stranger(sock, network6_of if ":" in one else network4_of)
+            self._take(AnsweringSocket(self._stranger(NETWORK6 if ":" in one else NETWORK4)), one)
 
     def _take(self, sock: UdpSocket, host: str) -> None:
         try:
@@ -237,28 +241,22 @@ class DnsService:
         if self._settings.bind_address != ANY4:
             await self._listen(host, self.port, shared=True)
 
-    def _stranger(
-        self, sock: UdpSocket, network_of: Callable[[str], str]
-    ) -> Callable[[bytes, Address], None]:
-        quick, send, now_s = self._answerer.quick, sock.send, self._clock.monotonic_s
+    def _stranger(self, network: slice) -> Callable[[bytes, bytes], bytes | None]:
+        quick, now_s = self._answerer.quick, self._clock.monotonic_s
 
-        def on_datagram(data: bytes, address: Address) -> None:
-            network = network_of(address[0])
-            answer = quick(data, network, inside=False, now_s=now_s())
-            if answer is None:
-                answer = self._answer(data, address[0], inside=False)
-            if answer is not None:
-                send(answer, address)
+        def on_question(data: bytes, host: bytes) -> bytes | None:
+            answer = quick(data, host[network], inside=False, now_s=now_s())
+            return self._answer(data, host, inside=False) if answer is None else answer
 
-        return on_datagram
+        return on_question
 
     def _arrived(self, sock: UdpSocket) -> Callable[[bytes, Address, int], None]:
         def on_arrival(data: bytes, address: Address, interface: int) -> None:
             inside = self._is_inside(address[0], interface)
-            now_s = self._clock.monotonic_s()
-            answer = self._answerer.quick(data, network_of(address[0]), inside=inside, now_s=now_s)
+            now_s, host = self._clock.monotonic_s(), packed_of(address[0])
+            answer = self._answerer.quick(data, network_in(host), inside=inside, now_s=now_s)
             if answer is None:
-                answer = self._answer(data, address[0], inside=inside)
+                answer = self._answer(data, host, inside=inside)
             if answer is None:
                 return
             whole = self._complete(data, answer, address[0]) if inside else answer
@@ -292,20 +290,15 @@ class DnsService:
         # A connection that stands was answered through the tunnel, since its address lies there.
         here = local in self._settings.inner_addresses
         inside = here and (source == local or self._settings.is_inner(source))
-        answer = self._answer(data, source, inside=inside, stream=True)
+        answer = self._answer(data, packed_of(source), inside=inside, stream=True)
         if answer is None or not inside:
             return answer
         return self._complete(data, answer, source, stream=True)
 
     def _answer(
-        self, data: bytes, source: str, *, inside: bool, stream: bool = False
+        self, data: bytes, host: bytes, *, inside: bool, stream: bool = False
     ) -> bytes | None:
-        asker = Asker(
-            address=ip_address(source.partition("%")[0]).packed,
-            network=network_of(source),
-            inside=inside,
-            stream=stream,
-        )
+        asker = Asker(address=host, network=network_in(host), inside=inside, stream=stream)
         return self._answerer.answer(
             data,
             asker,
@@ -348,19 +341,14 @@ def _send_late(sock: UdpSocket, address: Address, answer: asyncio.Future[bytes])
         sock.send(answer.result(), address)
 
 
-def network_of(address: str) -> str:
+def packed_of(address: str) -> bytes:
+    """Return the 4 or 16 octets of an address."""
+    return ip_address(address.partition("%")[0]).packed
+
+
+def network_in(host: bytes) -> bytes:
     """Return what stands for the network of an address: its /24, its /56."""
-    return network6_of(address) if ":" in address else network4_of(address)
-
-
-def network4_of(address: str) -> str:
-    """Return the /24 of an IPv4 address."""
-    return address.rpartition(".")[0]
-
-
-def network6_of(address: str) -> str:
-    """Return the /56 of an IPv6 address."""
-    return ip_address(address.partition("%")[0]).packed[:7].hex()
+    return host[NETWORK4] if len(host) == IPV4_BYTES else host[NETWORK6]
 
 
 def _refused(host: str, port: int, kind: str, error: BaseException | None) -> ConflictError:

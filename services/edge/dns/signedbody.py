@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from services.edge.dns.building import Body
 from services.edge.dns.denial import no_such_name, no_such_type
+from services.edge.dns.wire import Type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -27,7 +28,7 @@ class SignedBody(Body):
     def add(self, name: bytes, records: RecordSet) -> int:
         """Write a record set; return how many records that took."""
         count = super().add(name, records)
-        if self._signing is not None:
+        if self._signing is not None and records.rtype != Type.RRSIG:
             count += super().add(name, self._signing.rrsig(name, records))
         return count
 
@@ -45,8 +46,12 @@ class SignedBody(Body):
             return self.add(name, no_such_type(name, apex, sets))
         return sum(self.add(owner, nsec) for owner, nsec in no_such_name(name, apex, types_at))
 
-    def links(self, name: bytes, sets: Mapping[int, RecordSet]) -> RecordSet | None:
-        """Return the NSEC that a name has for those who ask for just that."""
+    def own(self, qtype: int, name: bytes, sets: Mapping[int, RecordSet]) -> RecordSet | None:
+        """Return what DNSSEC has at a name for those who ask for just that: the NSEC, a signature.
+
+        Of the signatures one, as with ANY.
+        """
         if self._signing is None:
             return None
-        return no_such_type(name, self._signing.apex, sets)
+        link = no_such_type(name, self._signing.apex, sets)
+        return link if qtype == Type.NSEC else self._signing.rrsig(name, link)

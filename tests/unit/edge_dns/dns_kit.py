@@ -25,9 +25,11 @@ DOMAIN = "mesh.example.org"
 LONG = "server-0123456789abcdef.eu-west.seip"
 NOW_S = 1_000_000
 
-STRANGER = Asker(address=bytes([203, 0, 113, 7]), network="203.0.113", inside=False)
-STREAM = Asker(address=bytes([203, 0, 113, 7]), network="203.0.113", inside=False, stream=True)
-INSIDE = Asker(address=bytes([10, 64, 0, 10]), network="10.64.0", inside=True)
+STRANGER = Asker(address=bytes([203, 0, 113, 7]), network=bytes([203, 0, 113]), inside=False)
+STREAM = Asker(
+    address=bytes([203, 0, 113, 7]), network=bytes([203, 0, 113]), inside=False, stream=True
+)
+INSIDE = Asker(address=bytes([10, 64, 0, 10]), network=bytes([10, 64, 0]), inside=True)
 
 
 class Inner:

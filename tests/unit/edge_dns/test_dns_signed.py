@@ -262,3 +262,16 @@ def test_names_that_are_made_up_take_no_more_room_than_is_set(signed: Signed) ->
         signed.ask(f"n{number}", "A")
     kept = signed.keys.signer._denials
     assert len(kept) == MAX_KEPT_DENIALS
+
+
+@pytest.mark.parametrize("name", ["", LONG, "alias", "eu-west.seip", "seip"])
+def test_a_signature_that_is_asked_for_is_told_and_no_denial_contradicts_itself(
+    signed: Signed, name: str
+) -> None:
+    owner = dns.name.from_text(f"{name}.{DOMAIN}" if name else DOMAIN)
+    answer = signed.ask(name, "RRSIG")
+    assert kinds(answer.answer) == [(RRSIG, NSEC)]
+    link = signed.checked(name, "NSEC")
+    assert kinds(link.answer) == [NSEC, (RRSIG, NSEC)]
+    assert {one.name for one in (*answer.answer, *link.answer)} == {owner}
+    assert answer.authority == link.authority == []
