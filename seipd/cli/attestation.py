@@ -13,7 +13,13 @@ from seipd.cli.daemon_client import ask
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table, utc
 from services.kernel import canonical
-from services.kernel.errors import ConfigError, ConflictError, NotFoundError, TooLargeError
+from services.kernel.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    TooLargeError,
+    WireError,
+)
 
 MAX_FILE_BYTES = 32 * 1024
 SHORT_ID_CHARS = 12
@@ -213,7 +219,10 @@ def _read(file: Path) -> bytes:
 def _device_in(file: Path) -> dict[str, Any]:
     data = _read(file)
     if data.lstrip().startswith(b"{"):
-        found = canonical.decode_object(data)
+        try:
+            found = canonical.decode_object(data)
+        except WireError as error:
+            raise ConfigError(f"{file}: {error}", code=error.code) from error
         named = {"server": None, "hardware": None, "registers": {}, **found}
         if not isinstance(named.get("platform"), str) or not isinstance(named["registers"], dict):
             raise ConfigError(f"{file} is not what seipd --json attestation key prints")

@@ -50,6 +50,11 @@ def recover(
     The holders' operators look at the fingerprint that it prints, and run it with --approve.
     """
     settings = settings_of(context)
+    if approve is not None and path is not None:
+        raise InputError(
+            "--approve releases this server's share, --file has a recovery file",
+            mend="say one of the two",
+        )
     if approve is not None:
         found = _approved(settings, approve, again=again, yes=yes)
     elif path is not None:

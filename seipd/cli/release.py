@@ -12,7 +12,7 @@ from seipd.cli.exits import NO
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table, utc
 from services.kernel import canonical
-from services.kernel.errors import NotFoundError, TooLargeError
+from services.kernel.errors import InputError, NotFoundError, TooLargeError, WireError
 
 MAX_FILE_BYTES = 16 * 1024
 
@@ -64,7 +64,10 @@ def import_(context: click.Context, *, file: Path) -> None:
         raise NotFoundError(f"{file} can't be read: {error.strerror}") from error
     if len(data) > MAX_FILE_BYTES:
         raise TooLargeError(f"{file} is over {MAX_FILE_BYTES} bytes")
-    manifest = canonical.decode_canonical(data)
+    try:
+        manifest = canonical.decode_canonical(data)
+    except WireError as error:
+        raise InputError(f"{file} is no manifest: {error}", code=error.code) from error
     found = ask(settings_of(context), "POST", "/api/attestation/manifests", manifest)
     if wants_json(context):
         print_json(found)

@@ -172,6 +172,8 @@ async def test_an_operator_enrols_the_hardware_of_a_server_by_its_file(
         (("other.json",), "not of"),
         (("nothing.json",), "can't be read"),
         (("garbage",), "no attestation key"),
+        (("half.json",), "half.json: not JSON"),
+        (("number.json", "--pcr", "7"), "the file has no pcr7"),
     ],
 )
 async def test_what_can_t_be_enrolled_is_refused_with_a_word(
@@ -181,6 +183,8 @@ async def test_what_can_t_be_enrolled_is_refused_with_a_word(
     (tmp_path / "device.json").write_text(json.dumps(device))
     (tmp_path / "other.json").write_text(json.dumps({**device, "server": "server-" + "0" * 16}))
     (tmp_path / "garbage").write_bytes(b"\0\x23\0\x0b\0\0\0\0")
+    (tmp_path / "half.json").write_text('{"platform": ')
+    (tmp_path / "number.json").write_text(json.dumps({**device, "registers": {"pcr7": 5}}))
     file, *rest = words
     own = server.ledger.server_id
     done = await seipd("attestation", "enroll", own, tmp_path / file, *rest)
