@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from seipd.agent.private_api import PrivateApi
 from seipd.agent.proving import Prover, Verdict
 from seipd.agent.reporting import report_lie
 from seipd.agent.routes.book import EMPTY, RouteBook
+from seipd.agent.routes.closing import server_places
 from seipd.agent.routes.firewall import Carried
 from seipd.agent.routes.knowing import Knower, Learnt
 from seipd.agent.routes.planning import side_table
 from seipd.agent.routes.wishes import RoutingWishes, load_wishes
-from seipd.agent.serverlist import load_servers
 from seipd.agent.tunnel import interface_plan
 from services.edge.punch.messages import What
 from services.kernel.errors import SeipdError, UnavailableError
@@ -101,8 +102,7 @@ class Routes:
 
     def plan(self, mesh: dict[str, Any]) -> InterfacePlan:
         """Return the addresses and routes to have now."""
-        servers = [mesh["server"]["endpoint"], *mesh["server"]["addresses"]]
-        servers += [place for one in load_servers(self._state) for place in one.places]
+        servers = server_places(self._state, mesh)
         side = side_table(mesh, self.book, wants_exit=bool(self._wishes.exit_node), servers=servers)
         return interface_plan(mesh, side)
 
@@ -150,6 +150,8 @@ class Routes:
 
     async def _ask(self, home: Home) -> None:
         mesh, lies = home.mesh, dict[str, Verdict]()
+        # What is heard from here on may be newer than the answer: it is asked for once more.
+        self._due_s = math.inf
         keys = self._state.keys()
         judge = Prover(
             state=self._state,
@@ -171,7 +173,7 @@ class Routes:
             await report_lie(mesh, keys, subject=subject, verdict=verdict, now_ms=now_ms)
         self._learnt = learnt
         pause_s = SOON_S if learnt.waiting else AGAIN_S
-        self._due_s = self._clock.monotonic_s() + pause_s
+        self._due_s = min(self._due_s, self._clock.monotonic_s() + pause_s)
 
     async def _apply(self, home: Home, interface: Interface) -> None:
         book = self._book(home.mesh)

@@ -135,6 +135,27 @@ async def test_a_subnet_from_its_offer_to_its_withdrawal(server, endpoint) -> No
     assert (user.subnets, user.into(), router.carried.subnets) == ((), [], ())
 
 
+async def test_an_approval_that_comes_while_it_asks_is_not_lost(server, endpoint) -> None:
+    router = await endpoint("router", advertise=LAN)
+    await router.look()
+    await agree(server)
+    asked = []
+
+    def approved_just_now(path, value):
+        if "/mesh/routes/" in path and not asked:
+            # The answer is on its way; what is heard now is newer than it.
+            router.routes.heard(What.PEERS)
+            asked.append(path)
+        return value
+
+    router.lie = approved_just_now
+    await router.look()
+    await approve(server, router, LAN)
+    assert router.carried.subnets == ()
+    await router.routes.look(router, router)
+    assert router.carried.subnets == (LAN,)
+
+
 async def test_the_firewall_is_looked_after_while_nothing_changes(server, endpoint) -> None:
     router = await endpoint("router", advertise=LAN)
     await router.look()
