@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from seipd.agent.options import tunnel_of, tunnel_options
+from seipd.agent.options import refuse_other_options, tunnel_of, tunnel_options
 from seipd.agent.routes.options import routes_lines, routing_options, said_of
 from seipd.agent.trustlines import REVOKED, trust_lines
 from seipd.cli.completion import completion_command
@@ -93,7 +93,10 @@ def up(context: click.Context, /, **wanted: Any) -> None:  # noqa: ANN401 (tunne
 
     state = _state(context)
     mesh, tunnel = state.mesh(), tunnel_of(context, wanted)
-    wishes, running = remember(state, said_of(wanted)), read_status(state)
+    running = read_status(state)
+    if running is not None:
+        refuse_other_options(context, tunnel, running)
+    wishes = remember(state, said_of(wanted))
     if running is not None and running["routes"]["mode"] != wishes.mode:
         # Who is reached directly is settled when the agent starts.
         stop_agent(state)

@@ -54,6 +54,31 @@ def tunnel_options(command: Command) -> Command:
     return command
 
 
+def refuse_other_options(
+    context: click.Context, tunnel: Tunnel, running: Mapping[str, Any]
+) -> None:
+    """Refuse what a running agent would not follow.
+
+    Raises:
+        ConflictError: ``other_options``: it was begun with others than are given now.
+    """
+    from click.core import ParameterSource
+
+    from services.kernel.errors import ConflictError
+
+    given = [
+        name
+        for name in ("interface", "backend", "no_dns", "domains")
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    if given and running.get("options", tunnel.words()) != tunnel.words():
+        raise ConflictError(
+            "the agent runs already, with other options",
+            code="other_options",
+            mend="seip down first; or, where systemd starts it, seip service install with these",
+        )
+
+
 def tunnel_of(context: click.Context, wanted: Mapping[str, Any]) -> Tunnel:
     """Return how the tunnel is wanted.
 

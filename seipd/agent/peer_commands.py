@@ -43,7 +43,9 @@ def peers(context: click.Context) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("-c", "count", default=3, show_default=True, help="how many")
+@click.option(
+    "-c", "count", type=click.IntRange(1, 100_000), default=3, show_default=True, help="how many"
+)
 @click.pass_context
 def ping(context: click.Context, *, name: str, count: int) -> int:
     """Ping another endpoint by NAME or address, and say by which path.

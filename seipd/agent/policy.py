@@ -67,10 +67,11 @@ class AgentPolicy:
         self._version = ""
         self._trouble = ""
         self._news = asyncio.Event()
+        self._touched = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._tasks = TaskOwner("agent-policy")
         self._api: PrivateApi | None = None
         self._at: dict[str, Any] = {}
-        self._look_s = 0.0
 
     async def begin(self, home: Home) -> None:
         """Have what was told last, in the place of what a killed agent left; follow the server."""
@@ -81,6 +82,9 @@ class AgentPolicy:
             await self._have(held)
         self._tasks.spawn(
             steadily(lambda: self._follow(home), "following the rules"), name="agent-policy-follow"
+        )
+        self._tasks.spawn(
+            steadily(self._guard, "guarding the table of rules"), name="agent-policy-guard"
         )
 
     async def end(self) -> None:
@@ -93,6 +97,10 @@ class AgentPolicy:
         """Take what the server says has changed."""
         if what is What.POLICY:
             self._news.set()
+
+    def touched(self) -> None:
+        """Take that the firewall was changed, by whomever: the table is looked at now."""
+        self._touched.set()
 
     def facts(self) -> dict[str, Any]:
         """Return what the status shows."""
@@ -117,19 +125,21 @@ class AgentPolicy:
             await self._close()
 
     async def _rest(self, pause_s: float) -> None:
-        """Wait for news, and see meanwhile that the table stays: also where news never ends."""
-        loop = asyncio.get_running_loop()
-        until_s = loop.time() + pause_s
-        while True:
-            if loop.time() >= self._look_s:
-                await self._look()
-                self._look_s = loop.time() + LOOK_S
-            if self._news.is_set() or loop.time() >= until_s:
-                break
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(min(until_s, self._look_s)):
-                    await self._news.wait()
+        """Wait for news."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._news.wait()
         self._news.clear()
+
+    async def _guard(self) -> None:
+        """See that the table stays, whatever the server says meanwhile, or does not."""
+        while True:
+            self._touched.clear()
+            async with self._turn:
+                await self._look()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._touched.wait()
 
     async def _ask(self, home: Home) -> None:
         mesh = home.mesh
@@ -166,9 +176,13 @@ class AgentPolicy:
             WireError: it makes no sense; what was before stays.
         """
         inbound: Inbound = inbound_from(told)
+        async with self._turn:
+            await self._put(inbound, str(told["version"]))
+
+    async def _put(self, inbound: Inbound, version: str) -> None:
         is_first = not self._version
         self._book.put(inbound)
-        self._version = str(told["version"])
+        self._version = version
         commands = self._book.take_changes() if not is_first and not self._trouble else ""
         if commands:
             try:

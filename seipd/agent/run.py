@@ -27,6 +27,7 @@ from seipd.agent.roaming import Roaming
 from seipd.agent.routes.carrying import SubnetCarrier, clear_leftovers
 from seipd.agent.routes.service import Routes
 from seipd.agent.steady import steadily
+from seipd.agent.tablewatch import FirewallWatch
 from services.base.storage.files import write_atomic
 from services.edge.wireguard.service import WireGuardService
 from services.kernel import canonical
@@ -133,6 +134,8 @@ async def _run(state: AgentState, tunnel: Tunnel) -> list[str]:
     await wireguard.start()
     try:
         await policy.begin(home)
+        watch = FirewallWatch(policy.touched)
+        tasks.spawn(steadily(watch.run, "watching the firewall"), name="agent-firewall")
         await home.begin()
         tasks.spawn(steadily(roaming.run, "roaming"), name="agent-roaming")
         tasks.spawn(steadily(renewing_of(state, clock).run, "renewing"), name="agent-certificates")
@@ -149,7 +152,7 @@ async def _run(state: AgentState, tunnel: Tunnel) -> list[str]:
             roaming,
             keeper,
             Told(outside=outside, paths=paths, routes=routes, policy=policy),
-            tunnel.interface,
+            tunnel,
             stop,
         )
     finally:
@@ -248,7 +251,7 @@ async def _watch(
     roaming: Roaming,
     keeper: ResolverKeeper | None,
     told: Told,
-    interface: str,
+    tunnel: Tunnel,
     stop: asyncio.Event,
 ) -> None:
     """Look at the handshake, ask for a new one where it is missing, write the status file."""
@@ -261,7 +264,8 @@ async def _watch(
         home.watch.note_tunnel(connected=connected)
         value = {
             **_tunnel_facts(home, peer, age_s),
-            "interface": interface,
+            "interface": tunnel.interface,
+            "options": tunnel.words(),
             "dns": keeper.facts() if keeper is not None else None,
             **told.facts(),
             "moved_because": roaming.moved_because,

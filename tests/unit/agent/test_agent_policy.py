@@ -167,6 +167,27 @@ async def test_what_somebody_flushed_comes_back(server, begun) -> None:
     await until(lambda: lets_in(table, still, "a2", 22))
 
 
+async def test_what_is_flushed_comes_back_at_once_where_the_kernel_tells_of_it(
+    server, begun, monkeypatch
+) -> None:
+    """Also while the server is asked and does not answer."""
+    monkeypatch.setattr(policy_module, "LOOK_S", 600.0)
+    policy, table = await begun()
+    await until(lambda: lets_in(table, server.state, "a2", 22))
+
+    async def silence(method: str, path: str) -> dict:
+        server.calls.append("silence")
+        await asyncio.sleep(600)
+        return {}
+
+    server.call = silence
+    policy.heard(What.POLICY)
+    await until(lambda: "silence" in server.calls)
+    table.model = None
+    policy.touched()
+    await until(lambda: lets_in(table, server.state, "a2", 22))
+
+
 async def test_where_the_kernel_refuses_the_status_says_so(server, begun, monkeypatch) -> None:
     def refused(self, transaction: str) -> None:
         raise NftError("nftables: Operation not permitted")
