@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from seipd.cli.daemon_client import ask
+from seipd.cli.exits import NO
 from seipd.cli.invite import parse_duration
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
@@ -25,14 +26,24 @@ root.add_command(recover)
 
 @root.command()
 @click.pass_context
-def chain(context: click.Context) -> None:
-    """List the generations of the root key."""
-    found = ask(settings_of(context), "GET", "/api/root/chain")["chain"]
+def chain(context: click.Context) -> int:
+    """List the generations of the root key; exit 1 where two keys follow the same one."""
+    answer = ask(settings_of(context), "GET", "/api/root/chain")
+    found, fork = answer["chain"], answer["fork"]
     if wants_json(context):
         print_json(found)
-        return
-    columns = ("generation", "public_key", "state", "activated_at", "expires_at", "closes_at")
-    print_table(columns, [[one[column] or "-" for column in columns] for one in found])
+    else:
+        columns = ("generation", "public_key", "state", "activated_at", "expires_at", "closes_at")
+        print_table(columns, [[one[column] or "-" for column in columns] for one in found])
+    if fork is None:
+        return 0
+    both = " and ".join(one["actor"] for one in fork["records"])
+    click.echo(
+        f"ROOT_FORK: {both} both follow generation {fork['generation']}: nothing of the root "
+        "counts until seipd root recover brings a new one",
+        err=True,
+    )
+    return NO
 
 
 @root.command()
