@@ -74,7 +74,9 @@ class ResolverKeeper:
         """Point the resolver at a gateway that answers, and back from one that does not."""
         if await self._gateway.answers():
             self._missed_count = 0
-            if not await self._resolver.is_set():
+            if await self._resolver.is_set():
+                self._state, self._why = SET, ""
+            else:
                 await self._point()
             return
         self._missed_count += 1
@@ -82,6 +84,8 @@ class ResolverKeeper:
             return
         if self._state == SET:
             logger.warning("the gateway answers no questions: names go to others again")
+        # Also what could not be taken back the last time.
+        if self._state == SET or await self._resolver.is_set():
             await self._take_back()
         self._state, self._why = FAILED, "the server answers no questions about names"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -58,17 +59,20 @@ def host_resolver(wish: Wish, folder: Path) -> HostResolver:
 
 
 class Resolved:
-    """systemd-resolved: the mesh's domains alone go to the gateway."""
+    """systemd-resolved: the mesh's domains alone go to the gateway.
+
+    It forgets them with the interface: another one of the same name is told anew.
+    """
 
     way = Way.RESOLVED
 
     def __init__(self, wish: Wish) -> None:
         self._wish = wish
-        self._is_set = False
+        self._index: int | None = None
 
     async def is_set(self) -> bool:
         """See HostResolver."""
-        return self._is_set
+        return self._index is not None and self._index == _index_of(self._wish.interface)
 
     async def point(self) -> None:
         """See HostResolver.
@@ -76,13 +80,14 @@ class Resolved:
         Raises:
             UnavailableError: ``resolver_refuses``.
         """
+        index = _index_of(self._wish.interface)
         for words in resolved_commands(self._wish):
             await asyncio.to_thread(run_program, words)
-        self._is_set = True
+        self._index = index
 
     async def take_back(self) -> None:
         """See HostResolver."""
-        self._is_set = False
+        self._index = None
         try:
             await asyncio.to_thread(run_program, ["resolvectl", "revert", self._wish.interface])
         except UnavailableError:
@@ -169,6 +174,13 @@ def run_program(words: list[str]) -> None:
     if done.returncode:
         said = done.stderr.strip()
         raise UnavailableError(f"{' '.join(words[:2])}: {said}", code="resolver_refuses")
+
+
+def _index_of(interface: str) -> int | None:
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        return None
 
 
 def _write(path: Path, text: str) -> None:

@@ -112,22 +112,25 @@ def test_resolved_is_told_and_told_back(tmp_path: Path, monkeypatch: pytest.Monk
     program.write_text(f'#!/bin/sh\necho "$@" >> {said}\n[ "$1" != revert ]\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    index = 7
+    monkeypatch.setattr("socket.if_nametoindex", lambda _: index)
     resolver = Resolved(Wish(gateway=GATEWAY, interface="seip1", domains=("mesh.example",)))
 
     async def work() -> list[bool]:
-        before = await resolver.is_set()
+        nonlocal index
+        found = [await resolver.is_set()]
         await resolver.point()
-        between = await resolver.is_set()
+        found.append(await resolver.is_set())
+        index = 8  # The interface went, and another one came.
+        found.append(await resolver.is_set())
+        await resolver.point()
+        found.append(await resolver.is_set())
         await resolver.take_back()
-        return [before, between, await resolver.is_set()]
+        return [*found, await resolver.is_set()]
 
-    assert asyncio.run(work()) == [False, True, False]
-    assert said.read_text().splitlines() == [
-        f"dns seip1 {GATEWAY}",
-        "domain seip1 ~mesh.example",
-        "default-route seip1 no",
-        "revert seip1",
-    ]
+    assert asyncio.run(work()) == [False, True, False, True, False]
+    pointed = [f"dns seip1 {GATEWAY}", "domain seip1 ~mesh.example", "default-route seip1 no"]
+    assert said.read_text().splitlines() == [*pointed, *pointed, "revert seip1"]
 
 
 def resolv_conf(tmp_path: Path, text: str = PLAIN) -> tuple[Path, ResolvConf]:
@@ -224,6 +227,35 @@ def test_a_gateway_that_falls_silent_is_left_and_taken_again_when_it_answers(
     asyncio.run(keeper.end())
     assert path.read_text() == "nameserver 192.0.2.99\n"
     assert keeper.facts()["state"] == "off"
+
+
+def test_what_could_not_be_taken_back_is_taken_back_as_soon_as_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, resolver = resolv_conf(tmp_path)
+    gateway = Gateway()
+    keeper = ResolverKeeper(resolver=resolver, gateway=gateway)
+    asyncio.run(keeper.look())
+
+    async def refuses() -> None:
+        raise UnavailableError("read-only", code="resolver_refuses")
+
+    gateway.is_up = False
+    with monkeypatch.context() as patched:
+        patched.setattr(resolver, "take_back", refuses)
+        for _ in range(MISSED_COUNT):
+            asyncio.run(keeper.look())
+    assert path.read_text() == plan(PLAIN)
+    asyncio.run(keeper.look())
+    assert path.read_text() == PLAIN
+
+
+def test_one_that_is_set_already_is_told_to_be(tmp_path: Path) -> None:
+    path, resolver = resolv_conf(tmp_path)
+    path.write_text(plan(PLAIN))
+    keeper = ResolverKeeper(resolver=resolver, gateway=Gateway())
+    asyncio.run(keeper.look())
+    assert keeper.facts()["state"] == "set"
 
 
 def test_before_the_gateway_answers_nothing_is_touched(tmp_path: Path) -> None:
