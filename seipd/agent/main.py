@@ -20,6 +20,10 @@ COMMANDS: Commands = {
         "seipd.agent.service_command:service",
         "install|remove: the agent as a service that starts at boot",
     ),
+    "close": (
+        "seipd.agent.service_command:close",
+        "let nothing out before the agent is up, where an exit node is wished; for systemd",
+    ),
     "status": ("seipd.agent.commands:status", "how the tunnel does"),
     "peers": ("seipd.agent.peer_commands:peers", "the other endpoints of the mesh"),
     "ping": ("seipd.agent.peer_commands:ping", "ping another endpoint by name; says by which path"),

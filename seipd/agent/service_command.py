@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from seipd.agent.options import tunnel_of, tunnel_options
-from seipd.agent.unit import NAME, unit_text
+from seipd.agent.unit import EARLY_NAME, NAME, early_text, unit_text
 from seipd.cli.output import print_json
-from services.kernel.errors import ConfigError, ForbiddenError, UnavailableError
+from services.kernel.errors import ConfigError, ConflictError, ForbiddenError, UnavailableError
 
 if TYPE_CHECKING:
     from seipd.agent.state import AgentState
@@ -22,6 +22,29 @@ if TYPE_CHECKING:
 UNITS: Final = Path("/etc/systemd/system")
 RUNNING: Final = Path("/run/systemd/system")
 PROGRAM_TIMEOUT_S: Final = 60
+
+
+@click.command()
+@click.option("--wireguard-interface", "interface", default="seip1", show_default=True)
+@click.pass_context
+def close(context: click.Context, *, interface: str) -> None:
+    """Let nothing out before the agent is up, where an exit node is wished; for systemd, at boot.
+
+    It ends as the agent gets its exit, with `seip up --exit-node none`, or `seip down`.
+    """
+    import asyncio
+
+    from seipd.agent.background import read_status
+    from seipd.agent.routes.closing import close_early
+
+    state = _state(context)
+    if read_status(state) is not None:
+        raise ConflictError("the agent runs: it closes what has to be", code="agent_runs")
+    is_closed = asyncio.run(close_early(state, interface))
+    if context.find_root().obj["json"]:
+        print_json({"closed": is_closed})
+    else:
+        click.echo("closed until the agent has its exit" if is_closed else "no exit is wished")
 
 
 @click.group()
@@ -45,10 +68,9 @@ def install(context: click.Context, /, **wanted: Any) -> None:  # noqa: ANN401 (
     folder = PurePosixPath(state.folder.absolute())
     words = ["--state", str(folder), "--signers", str(tunnel.signer_count), "run"]
     text = unit_text(program=_program(), words=[*words, *tunnel.words()], state=folder)
-    unit = UNITS / NAME
-    if not (unit.is_file() and unit.read_text(encoding="utf-8") == text):
-        unit.write_text(text, encoding="utf-8")
-        unit.chmod(0o644)
+    early = ["--state", str(folder), "close", "--wireguard-interface", tunnel.interface]
+    _write(UNITS / EARLY_NAME, early_text(program=_program(), words=early, state=folder))
+    _write(UNITS / NAME, text)
     _systemctl("daemon-reload")
     _systemctl("stop", NAME)
     stop_agent(state)
@@ -66,8 +88,15 @@ def remove(context: click.Context) -> None:
     if is_there:
         _systemctl("disable", "--now", NAME)
         unit.unlink()
+        (UNITS / EARLY_NAME).unlink(missing_ok=True)
         _systemctl("daemon-reload")
     _say(context, "removed", "removed" if is_there else "it was not installed")
+
+
+def _write(unit: Path, text: str) -> None:
+    if not (unit.is_file() and unit.read_text(encoding="utf-8") == text):
+        unit.write_text(text, encoding="utf-8")
+        unit.chmod(0o644)
 
 
 def _state(context: click.Context) -> AgentState:

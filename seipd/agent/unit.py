@@ -1,4 +1,4 @@
-"""The unit of the agent as text: what `systemd/seip.service` is, for any state and options. Pure.
+"""The agent's units as text: what `systemd/seip*.service` are, for any state and options. Pure.
 
 It may do what keeping tunnels takes (interfaces, routes, filters, packets from WireGuard's own
 port), and next to nothing else.
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAME: Final = "seip.service"
+EARLY_NAME: Final = "seip-closed.service"
 DEFAULT_STATE: Final = PurePosixPath("/var/lib/seip")
 _STATES: Final = PurePosixPath("/var/lib")
 _HIDDEN: Final = tuple(map(PurePosixPath, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108 (named, not used)
@@ -70,6 +71,55 @@ KeyringMode=private
 
 [Install]
 WantedBy=multi-user.target
+Also=seip-closed.service
+"""
+
+_EARLY_TEXT: Final = """\
+[Unit]
+Description=Nothing goes out before seip has its exit, where one is wished
+Documentation=man:seip(1)
+DefaultDependencies=no
+After=systemd-sysctl.service
+Before=network-pre.target shutdown.target
+Wants=network-pre.target
+Conflicts=shutdown.target
+RequiresMountsFor={state}
+ConditionPathExists={state}/mesh.json
+ConditionPathExists={state}/routing.json
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={command}
+UMask=0077
+
+CapabilityBoundingSet=CAP_NET_ADMIN
+NoNewPrivileges=yes
+PrivateDevices=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectProc=invisible
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+KeyringMode=private
+
+[Install]
+WantedBy=sysinit.target
 """
 
 
@@ -84,17 +134,33 @@ def unit_text(*, program: Sequence[str], words: Sequence[str], state: PurePosixP
     Raises:
         InputError: the unit would not see the program or the state, or a word has no place in it.
     """
+    _check_visible(program, state)
+    return _TEXT.format(
+        command=_command(program, words), state=_specified(str(state)), keeps=_keeps(state)
+    )
+
+
+def early_text(*, program: Sequence[str], words: Sequence[str], state: PurePosixPath) -> str:
+    """Return the file of the unit that closes the way out at boot; see ``unit_text``.
+
+    Raises:
+        InputError: as there.
+    """
+    _check_visible(program, state)
+    return _EARLY_TEXT.format(command=_command(program, words), state=_specified(str(state)))
+
+
+def _check_visible(program: Sequence[str], state: PurePosixPath) -> None:
     for path in (PurePosixPath(program[0]), state):
         if any(path.is_relative_to(hidden) for hidden in _HIDDEN):
             raise InputError(
                 f"a service of the system does not see {path}",
                 mend="install by scripts/up --programs, and keep the state in /var/lib/seip",
             )
-    return _TEXT.format(
-        command=" ".join(_argument(word) for word in (*program, *words)),
-        state=_specified(str(state)),
-        keeps=_keeps(state),
-    )
+
+
+def _command(program: Sequence[str], words: Sequence[str]) -> str:
+    return " ".join(_argument(word) for word in (*program, *words))
 
 
 def _keeps(state: PurePosixPath) -> str:

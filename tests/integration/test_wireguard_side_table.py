@@ -7,11 +7,16 @@ from dataclasses import replace
 
 import pytest
 
+from seipd.agent.routes.closing import close_early
+from seipd.agent.routes.wishes import Said, remember
+from seipd.agent.state import AgentState
 from services.base.crypto.agreement import generate_x25519
+from services.base.storage.files import write_atomic
 from services.edge.wireguard.choose import remove_leftover
 from services.edge.wireguard.model import InterfacePlan, Route, SideTable
 from services.edge.wireguard.service import WireGuardService
 from services.edge.wireguard.sidetable import table_of
+from services.kernel import canonical
 from services.runtime.clock import SystemClock
 from services.runtime.tasks import TaskOwner
 from tests.fakes.hosts import two_hosts
@@ -109,6 +114,26 @@ async def test_everything_goes_into_the_tunnel_save_what_is_marked_excepted_or_n
     assert "dev eth0" in way_to(host, "203.0.113.9")
 
 
+async def test_a_default_route_in_pieces_leads_no_more_past_the_tunnel_than_one_piece(
+    host, service
+):
+    """As other VPNs, and whoever answers for addresses in the local network, set them."""
+    host.run("ip", "addr", "add", "192.0.2.10/24", "dev", "eth0")
+    for piece in ("0.0.0.0/1", "128.0.0.0/1", "192.0.0.0/7"):
+        host.run("ip", "route", "add", piece, "via", "192.0.2.1")
+    host.run("ip", "route", "add", "10.0.0.0/8", "via", "192.0.2.2")
+    host.run("ip", "route", "add", "2000::/3", "dev", "eth0")
+    side = SideTable(routes=EVERYTHING, past_mark=MARK, closed=("0.0.0.0/0", "::/0"))
+    await service.set_plan(replace(PLAN, side=side))
+    for address in ("203.0.113.9", "9.9.9.9", "192.0.1.9", "2001:db8::9"):
+        assert f"dev {host.wireguard}" in way_to(host, address)
+        assert "dev eth0" in way_to(host, address, "mark", str(MARK))
+    assert "via 192.0.2.2" in way_to(host, "10.9.0.9")  # a network of one's own, by its router
+    await service.set_plan(replace(PLAN, side=SideTable(past_mark=MARK)))
+    assert left_of(host) == ""
+    assert "dev eth0" in way_to(host, "203.0.113.9")
+
+
 async def test_a_servers_table_is_for_what_comes_in_by_the_tunnel(host, service):
     side = SideTable(routes=(Route(destination="192.168.7.0/24"),))
     await service.set_plan(replace(PLAN, side=side, forwarding=True))
@@ -119,6 +144,40 @@ async def test_a_servers_table_is_for_what_comes_in_by_the_tunnel(host, service)
     assert "192.168.7.0" in left_of(host)  # nobody looked after it
     await service.set_plan(PLAN)
     assert "iif" not in left_of(host)
+
+
+async def test_at_boot_nothing_goes_out_before_the_agent_is_up(host, tmp_path):
+    state = AgentState(tmp_path / "state")
+    state.folder.mkdir(mode=0o700)
+    server = {"endpoint": "198.51.100.7:51940", "addresses": ["198.51.100.8:9100"]}
+    mesh = {"tunnel_address": OURS, "tunnel_address6": "fd00::a", "server": server}
+    write_atomic(state.folder / "mesh.json", canonical.encode(mesh))
+    assert not await close_early(state, host.wireguard)  # no exit is wished
+    assert left_of(host) == ""
+    remember(state, Said(exit_node="gate"))
+    assert await close_early(state, host.wireguard)
+    # The network comes later than this.
+    host.run("ip", "addr", "add", "192.0.2.10/24", "dev", "eth0")
+    host.run("ip", "route", "add", "default", "via", "192.0.2.1")
+    assert way_to(host, "203.0.113.9") == ""
+    assert "dev eth0" in way_to(host, "192.0.2.77")
+    assert "dev eth0" in way_to(host, "198.51.100.8")
+    assert "dev eth0" in way_to(host, "203.0.113.9", "mark", str(MARK))
+    # The agent takes it from there, and opens what is wished no more.
+    service = WireGuardService(
+        interface=host.wireguard,
+        listen_port=0,
+        private_key=KEYS[0],
+        run_dir=tmp_path / "run",
+        clock=SystemClock(),
+        tasks=TaskOwner("test"),
+        plan=replace(PLAN, side=SideTable(past_mark=MARK)),
+        fwmark=MARK,
+    )
+    await service.start()
+    assert "dev eth0" in way_to(host, "203.0.113.9")
+    await service.stop(down=True)
+    assert left_of(host) == ""
 
 
 async def test_cli_02_rules_that_a_killed_run_left_are_removed_later(host, service, tmp_path):

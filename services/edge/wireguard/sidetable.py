@@ -1,10 +1,13 @@
 """The table beside the main one: its routes and the rules by which it is asked, kept as planned.
 
-    priority P      main, without its default route     (only where there is a mark to pass by)
+    priority P      main, without its default routes    (only where there is a mark to pass by)
     priority P + 1  the table, for all but that mark; or only for what came in by the interface
 
 Number and priorities follow from the interface's name, and what is ours carries the protocol
 number of our routes: so what a killed run left is found, and nothing else is touched.
+
+A default route may stand in main in pieces (0.0.0.0/1 and 128.0.0.0/1, 2000::/3): whatever is
+shorter than a subnet may be is left out like the one in one piece.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pyroute2.netlink.exceptions import NetlinkError
 
+from services.authority.tree.prefixes import SHORTEST
 from services.edge.wireguard.links import netlink
 
 if TYPE_CHECKING:
@@ -31,6 +35,10 @@ PROTOCOL: Final = 94
 """Of routes and rules alike; see ``network.ROUTE_PROTOCOL``."""
 
 _FAMILIES: Final = ((sockets.AF_INET, "0.0.0.0"), (sockets.AF_INET6, "::"))  # noqa: S104
+_LONGEST_DEFAULT: Final = {
+    sockets.AF_INET: SHORTEST[4] - 1,
+    sockets.AF_INET6: SHORTEST[6] - 1,
+}
 _FIRST_TABLE: Final = 24_000
 _FIRST_PRIORITY: Final = 10_000
 _TABLES: Final = 1_000
@@ -53,7 +61,8 @@ class _Rule:
     table: int
     mark: int | None = None
     incoming: str | None = None
-    skips_default: bool = False
+    longest_skipped: int | None = None
+    """Of what the table has, prefixes up to this length do not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +77,13 @@ def table_of(interface: str) -> int:
     return _FIRST_TABLE + zlib.crc32(interface.encode()) % _TABLES
 
 
-async def ensure(interface: str, index: int, side: SideTable) -> int:
+async def ensure(interface: str, index: int | None, side: SideTable) -> int:
     """Make table and rules as planned; return how much had to be changed.
+
+    Args:
+        interface: the interface's name.
+        index: its number; None while there is none, and nothing is to go by it.
+        side: the plan.
 
     Raises:
         SeipdError: what the kernel refused.
@@ -122,7 +136,8 @@ def _rules(interface: str, side: SideTable) -> set[_Rule]:
             asked = _Rule(family=family, priority=first + 1, table=table, incoming=interface)
             rules.add(asked)
             continue
-        rules.add(_Rule(family=family, priority=first, table=_MAIN, skips_default=True))
+        longest = _LONGEST_DEFAULT[family]
+        rules.add(_Rule(family=family, priority=first, table=_MAIN, longest_skipped=longest))
         rules.add(_Rule(family=family, priority=first + 1, table=table, mark=side.past_mark))
     return rules
 
@@ -142,7 +157,7 @@ async def _read_rules(socket: AsyncIPRoute, table: int) -> set[_Rule]:
                     table=message.get("table") or message["table"],
                     mark=message.get("fwmark") or None,
                     incoming=message.get("iifname"),
-                    skips_default=message.get("suppress_prefixlen") == 0,
+                    longest_skipped=message.get("suppress_prefixlen"),
                 )
             )
     return found
@@ -160,8 +175,8 @@ def _rule_message(rule: _Rule) -> dict[str, Any]:
         message |= {"fwmark": rule.mark, "fwmask": _ANY, "flags": _INVERT}
     if rule.incoming is not None:
         message["iifname"] = rule.incoming
-    if rule.skips_default:
-        message["suppress_prefixlen"] = 0
+    if rule.longest_skipped is not None:
+        message["suppress_prefixlen"] = rule.longest_skipped
     return message
 
 

@@ -12,8 +12,15 @@ from click.testing import CliRunner
 
 from seipd.agent import background, service_command
 from seipd.agent.main import seip_group
-from seipd.agent.unit import DEFAULT_STATE, unit_text
-from services.kernel.errors import ConfigError, ForbiddenError, InputError, UnavailableError
+from seipd.agent.routes import closing
+from seipd.agent.unit import DEFAULT_STATE, early_text, unit_text
+from services.kernel.errors import (
+    ConfigError,
+    ConflictError,
+    ForbiddenError,
+    InputError,
+    UnavailableError,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = ["/opt/seipd/venv/bin/seip"]
@@ -51,6 +58,36 @@ def seip(*words: str):
 def test_the_unit_of_the_package_is_the_one_that_is_installed() -> None:
     made = unit_text(program=PROGRAM, words=["run"], state=DEFAULT_STATE)
     assert made == (ROOT / "systemd" / "seip.service").read_text(encoding="utf-8")
+    made = early_text(program=PROGRAM, words=["close"], state=DEFAULT_STATE)
+    assert made == (ROOT / "systemd" / "seip-closed.service").read_text(encoding="utf-8")
+
+
+def test_what_closes_the_way_out_at_boot_comes_before_the_network_and_with_the_agent() -> None:
+    early = early_text(program=PROGRAM, words=["close"], state=DEFAULT_STATE)
+    assert "Before=network-pre.target" in early
+    assert "Wants=network-pre.target" in early
+    assert "DefaultDependencies=no" in early
+    assert "ConditionPathExists=/var/lib/seip/routing.json\n" in early
+    assert "Also=seip-closed.service\n" in unit_text(
+        program=PROGRAM, words=["run"], state=DEFAULT_STATE
+    )
+
+
+def test_close_says_what_it_did_and_leaves_a_running_agent_alone(tmp_path, monkeypatch) -> None:
+    closed: list[str] = []
+
+    async def close_early(state, interface):
+        closed.append(interface)
+        return True
+
+    monkeypatch.setattr(closing, "close_early", close_early)
+    words = ["--state", str(tmp_path), "close", "--wireguard-interface", "wg7"]
+    done = CliRunner().invoke(seip_group(), words, catch_exceptions=False)
+    assert (done.output, closed) == ("closed until the agent has its exit\n", ["wg7"])
+    monkeypatch.setattr(background, "read_status", lambda state: {"pid": 1})
+    with pytest.raises(ConflictError, match="the agent runs"):
+        CliRunner().invoke(seip_group(), words, catch_exceptions=False)
+    assert closed == ["wg7"]
 
 
 def test_the_agent_may_use_raw_sockets_and_no_other_power_beside_the_network_s() -> None:
@@ -69,6 +106,8 @@ def test_install_writes_the_options_and_starts_it(machine) -> None:
     assert "--wireguard-interface wg7" in line
     assert "--no-dns" in line
     assert unit.stat().st_mode & 0o777 == 0o644
+    early = unit.with_name("seip-closed.service").read_text()
+    assert "--state /var/lib/seip close --wireguard-interface wg7\n" in early
     assert told.read_text().splitlines() == [
         "daemon-reload",
         "stop seip.service",
@@ -83,6 +122,7 @@ def test_remove_stops_it_and_takes_the_unit_away(machine) -> None:
     told.unlink()
     assert seip("service", "remove").output == "removed\n"
     assert not unit.exists()
+    assert not unit.with_name("seip-closed.service").exists()
     assert told.read_text().splitlines() == ["disable --now seip.service", "daemon-reload"]
     assert seip("service", "remove").output == "it was not installed\n"
 
