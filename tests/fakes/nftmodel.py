@@ -220,6 +220,7 @@ class WrittenTable:
         self.name = name
         self.model: Model | None = None
         self.refuses = ""
+        self.others = ""
         self.transactions = 0
 
     def replace(self, transaction: str) -> None:
@@ -237,6 +238,10 @@ class WrittenTable:
     def is_intact(self) -> bool:
         """Say whether there is a table."""
         return self.model is not None
+
+    def dropped_by(self, interface: str) -> str:
+        """Say which other firewall is in the way."""
+        return self.others
 
     def remove(self) -> bool:
         """Have none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from typing_extensions import override
@@ -13,7 +15,8 @@ from services.edge.policy.concerned import concerned
 from services.edge.policy.inbound import inbound_of
 from services.edge.policy.keeping import KeptTable
 from services.edge.policy.table import KernelTable
-from services.kernel.errors import NotFoundError
+from services.kernel.errors import NotFoundError, SeipdError
+from services.kernel.service import Health, HealthState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     from services.edge.policy.inbound import Inbound
     from services.kernel.ids import MeshId
 
+logger = logging.getLogger(__name__)
+
+LOOK_AROUND_S: Final = 60.0
+"""Others' rules may be many, and all are read."""
 MANY: Final = 64
 """Of so many changes at once it is not worked out whom they concern: all are told."""
 
@@ -49,6 +56,25 @@ class PolicyService(KeptTable):
         self._levels = 0
         self._tell: list[Callable[[Collection[str] | None], None]] = []
         self._inbound: dict[str, Inbound] = {}
+        self._dropped_by = ""
+        self._looked_s = 0.0
+
+    @override
+    async def start(self) -> None:
+        await super().start()
+        await self._look_around()
+
+    @override
+    def health(self) -> Health:
+        found = super().health()
+        if found.state is not HealthState.OK or not self._dropped_by:
+            return found
+        name = self._interface
+        detail = (
+            f"{self._dropped_by} of another firewall drops what goes from endpoint to endpoint:"
+            f" let through there what comes in and goes out by {name}"
+        )
+        return Health(state=HealthState.DEGRADED, detail=detail)
 
     def subscribe(self, tell: Callable[[Collection[str] | None], None]) -> None:
         """Tell of the endpoints that something else may reach now; None stands for all."""
@@ -68,6 +94,22 @@ class PolicyService(KeptTable):
         if key not in self._inbound:
             self._inbound[key] = inbound_of(self._book, node_id)
         return self._inbound[key]
+
+    @override
+    async def _look(self) -> None:
+        await super()._look()
+        if asyncio.get_running_loop().time() >= self._looked_s + LOOK_AROUND_S:
+            await self._look_around()
+
+    async def _look_around(self) -> None:
+        self._looked_s = asyncio.get_running_loop().time()
+        try:
+            found = await asyncio.to_thread(self._table.dropped_by, self._interface)
+        except SeipdError:
+            found = ""
+        if found and found != self._dropped_by:
+            logger.warning("%s of another firewall drops what is forwarded here", found)
+        self._dropped_by = found
 
     @override
     def _begin(self) -> None:

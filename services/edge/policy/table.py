@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from services.edge.policy.compiling import FAMILY, MARKER
 from services.kernel.errors import ConflictError, UnavailableError
 from services.runtime.nft import Nft
+from services.runtime.nftothers import dropped_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +74,15 @@ class KernelTable:
         ours = {"family": FAMILY, "table": self.name, "name": MARKER}
         listed = _bodies(self._open().read("list chains"), "chain")
         return any(ours.items() <= one.items() for one in listed)
+
+    def dropped_by(self, interface: str) -> str:
+        """Return which other firewall drops what an interface hands on, or nothing.
+
+        Raises:
+            NftError: the kernel does not tell.
+            UnavailableError: there is no nftables.
+        """
+        return dropped_by(self._open(), interface)
 
     def remove(self) -> bool:
         """Remove our table; say whether it was there.

@@ -10,6 +10,7 @@ import pytest
 from services.authority.policy.deciding import VIEW
 from services.base.ledger.watching import Change
 from services.edge.policy import keeping
+from services.edge.policy import service as service_module
 from services.edge.policy.service import PolicyService
 from services.edge.policy.table import KernelTable
 from services.kernel.addr import default_ranges
@@ -113,6 +114,21 @@ async def test_where_the_kernel_refuses_the_health_says_so_and_it_is_tried_again
     ledger.allow("acme", "b1", "tcp/443")
     table.refuses = ""
     await until(lambda: reaches(ledger, table, "a1", "b1"))
+    await until(lambda: service.health().state is HealthState.OK)
+
+
+async def test_another_firewall_that_drops_what_is_forwarded_is_told_until_it_does_not(
+    running, monkeypatch
+) -> None:
+    monkeypatch.setattr(service_module, "LOOK_AROUND_S", 0.02)
+    _, table, service = running
+    table.others = "ip filter FORWARD"
+    await service.start()
+    health = service.health()
+    assert health.state is HealthState.DEGRADED
+    assert "ip filter FORWARD" in health.detail
+    assert "seip0" in health.detail
+    table.others = ""
     await until(lambda: service.health().state is HealthState.OK)
 
 
