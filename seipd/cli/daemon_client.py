@@ -17,7 +17,12 @@ from typing_extensions import override
 from seipd.client.problems import error_of
 from seipd.config.paths import Paths
 from services.kernel import canonical
-from services.kernel.errors import TooLargeError, UnavailableError, UnreachableError
+from services.kernel.errors import (
+    ForbiddenError,
+    TooLargeError,
+    UnavailableError,
+    UnreachableError,
+)
 
 if TYPE_CHECKING:
     from seipd.config.model import Settings
@@ -49,6 +54,7 @@ def ask(settings: Settings, method: str, path: str, body: Any = None) -> Any:  #
 
     Raises:
         UnreachableError: no daemon answers there.
+        ForbiddenError: ``not_permitted``: this user may not reach it.
         UnavailableError: ``timeout``: it says nothing for a minute.
         TooLargeError: it says more than any command asks for.
         SeipdError: what the daemon refused with.
@@ -57,6 +63,12 @@ def ask(settings: Settings, method: str, path: str, body: Any = None) -> Any:  #
         answer = _exchange(str(Paths(settings.data_root).socket), method, path, body)
     except TimeoutError:
         raise UnavailableError(f"{path}: no answer in time", code="timeout") from None
+    except PermissionError as error:
+        raise ForbiddenError(
+            f"the daemon of {settings.data_root} answers its own user and root alone",
+            code="not_permitted",
+            mend="say it with sudo",
+        ) from error
     except (OSError, HTTPException) as error:
         raise UnreachableError(
             f"the daemon of {settings.data_root} can't be reached",

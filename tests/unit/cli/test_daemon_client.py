@@ -143,3 +143,16 @@ def test_a_daemon_that_ends_in_the_middle_of_its_answer_is_told(tmp_path):
         with pytest.raises(UnreachableError):
             ask(Settings(data_root=tmp_path), "GET", "/")
         cutting.join()
+
+
+async def test_whoever_may_not_reach_the_daemon_is_told_that_and_not_to_start_it(
+    daemon, monkeypatch
+):
+    def closed(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("socket.socket.connect", closed)
+    with pytest.raises(ForbiddenError) as refused:
+        await daemon.ask("GET", "/api/status")
+    assert (refused.value.code, exit_status_of(refused.value)) == ("not_permitted", 4)
+    assert "sudo" in refused.value.mend
