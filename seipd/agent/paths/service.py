@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final, Protocol
 
 from seipd.agent.paths.effects import Ask, Drop, LeaveRelay, SeekRelay, Send, SetPeer, Tell
+from seipd.agent.paths.held import Held
 from seipd.agent.paths.pathing import PeerPath, Phase
 from seipd.agent.paths.peers import TunnelPeers
 from seipd.agent.paths.probes import NONCE_BYTES, ProbeBox
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_PATHS: Final = 256
-MAX_EXCLUDED: Final = 4
+MEETING_S: Final = 5.0
+"""After so long the other has stopped to send to where it was told."""
 TICK_FAST_S: Final = 0.05
 TICK_S: Final = 0.25
 
@@ -67,22 +68,6 @@ class Relays(Protocol):
 
     async def run(self) -> None:
         """Work until cancelled."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Held:
-    """One path, and what is known beside it."""
-
-    peer: Peer
-    path: PeerPath
-    excluded: list[bytes] = field(default_factory=list)
-    near: tuple[Network, ...] = ()
-    """Private networks that the two have in common, by where the servers see them."""
-    is_hopeless: bool = False
-    """Whether the routers on both sides pick a port for each destination."""
-    status: PeerStatus | None = None
-    echo_ms: float | None = None
-    echo_path: str = ""
 
 
 class Paths:
@@ -128,7 +113,7 @@ class Paths:
         self._tunnels = TunnelPeers(device=device, prefixes_of=prefixes_of, on_read=self._read)
         self._held: dict[str, Held] = {}
         self._by_key: dict[bytes, Held] = {}
-        self._meetings: dict[str, Meet] = {}
+        self._meetings: dict[str, tuple[Meet, float]] = {}
         self._news = asyncio.Event()
         self._tasks = TaskOwner("paths")
 
@@ -180,6 +165,8 @@ class Paths:
         else:
             self._places.hurry()
         for held in list(self._held.values()):
+            if is_lost:
+                held.excluded_s.clear()
             self._follow(held, held.path.network_changed(self._now_s(), is_lost=is_lost))
 
     def restate(self, addresses: Iterable[str] | None = None) -> None:
@@ -196,7 +183,7 @@ class Paths:
         """Another endpoint is to be met."""
         peer = self._peers.find(meet.peer_address)
         if peer is None:
-            self._meetings[meet.peer_address] = meet
+            self._meetings[meet.peer_address] = meet, self._now_s()
             while len(self._meetings) > MAX_PATHS:
                 del self._meetings[next(iter(self._meetings))]
             self._peers.want(meet.peer_address, now=True)
@@ -237,9 +224,13 @@ class Paths:
 
     def peer_proved(self, peer: Peer) -> None:
         """A peer may have a tunnel now."""
-        meet = self._meetings.pop(peer.address, None)
-        if meet is not None:
+        meet, told_s = self._meetings.pop(peer.address, (None, 0.0))
+        if meet is None:
+            return
+        if self._now_s() - told_s < MEETING_S:
             self.meet(meet)
+        elif (held := self._path_of(peer)) is not None:
+            self._follow(held, held.path.want(self._now_s()))
 
     def peer_gone(self, peer: Peer) -> None:
         """A peer is none any more, or another than before."""
@@ -260,8 +251,7 @@ class Paths:
         """No relay carries for the two any more."""
         held = self._by_key.get(peer_key)
         if held is not None:
-            held.excluded = [*(one for one in held.excluded if one != relay_id), relay_id]
-            held.excluded = held.excluded[-MAX_EXCLUDED:]
+            held.exclude(relay_id, self._now_s())
             self._follow(held, held.path.relay_lost(f"the relay: {why}", self._now_s()))
 
     def relay_usage(self, peer_key: bytes, relay_id: bytes, statement: bytes) -> None:
@@ -285,7 +275,7 @@ class Paths:
         held = self._held.get(peer.address)
         if held is not None:
             return held
-        if len(self._held) >= MAX_PATHS:
+        if len(self._held) >= MAX_PATHS and not self._make_room():
             logger.debug("no path to %s: there are too many", peer.name)
             return None
         try:
@@ -296,6 +286,14 @@ class Paths:
         self._held[peer.address] = self._by_key[peer.key] = held
         self._news.set()
         return held
+
+    def _make_room(self) -> bool:
+        """Forget the oldest of those that came to nothing: others may call as many as they like."""
+        idle = (one for one in self._held.values() if one.path.phase is Phase.IDLE)
+        found = next(idle, None)
+        if found is not None:
+            self._forget(found)
+        return found is not None
 
     def _forget(self, held: Held) -> None:
         self._box.forget(held.peer.key)
@@ -345,7 +343,7 @@ class Paths:
                 logger.info("%s: %s %s", peer.name, held.path.path, held.path.endpoint or "")
                 self._tunnels.order(peer, effect)
             case Ask():
-                self._rendezvous.call(peer.address, held.excluded)
+                self._rendezvous.call(peer.address, held.excluded(self._now_s()))
             case Tell(code):
                 self._rendezvous.signal(peer.address, code)
             case SeekRelay(offers) if self._relays is not None:

@@ -14,9 +14,10 @@ from services.runtime.tasks import TaskOwner
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from seipd.agent.paths.held import Held
     from seipd.agent.paths.proved import ProvedPeers
     from seipd.agent.paths.rendezvous import Rendezvous
-    from seipd.agent.paths.service import Held, Paths
+    from seipd.agent.paths.service import Paths
     from seipd.agent.paths.talking import Talkers
     from seipd.agent.routes.book import RouteBook
     from services.kernel.clock import Clock

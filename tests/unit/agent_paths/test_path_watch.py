@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from seipd.agent.paths.held import Held
 from seipd.agent.paths.pathing import PeerPath
 from seipd.agent.paths.proved import Peer
-from seipd.agent.paths.service import Held
 from seipd.agent.paths.watching import PathWatch
 from seipd.agent.routes.book import RouteBook, Router
 from services.edge.wireguard.model import PeerStatus

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ipaddress import ip_interface
 
+import msgspec
 import pytest
 
+from seipd.agent.paths import service
 from seipd.agent.paths.effects import Drop, SetPeer
 from seipd.agent.paths.probes import Probe, ProbeBox, ProbeKind
 from seipd.agent.paths.proved import Peer
@@ -65,10 +67,19 @@ class Rendezvous:
     def signal(self, peer, code) -> None:
         self.signals.append((peer, code))
 
+    def refresh(self) -> None:
+        pass
+
 
 class Places:
     networks = (ip_interface("192.168.1.5/24"),)
     is_symmetric = False
+
+    def changed(self) -> None:
+        pass
+
+    def hurry(self) -> None:
+        pass
 
 
 class Peers:
@@ -270,6 +281,89 @@ def test_rly_06_relays_at_addresses_that_nobody_should_be_sent_to_are_not_used()
     assert stage.ordered[-1][1].is_relayed
     stage.paths.relay_lost(PEER.key, bytes([2]) * 16, "silent")
     assert stage.rendezvous.calls[-1] == (PEER.address, [bytes([2]) * 16])
+
+
+def lose_relay(stage: Stage, number: int) -> None:
+    stage.paths.relay_lost(PEER.key, bytes([number]) * 16 if number else b"", "silent")
+    for _ in range(30):
+        stage.clock.now_s += 0.1
+        for held in stage.paths.held:
+            stage.paths._follow(held, held.path.tick(stage.clock.now_s))
+
+
+def excluded(stage: Stage) -> list[int]:
+    return [one[0] for one in stage.rendezvous.calls[-1][1]]
+
+
+def test_a_relay_that_failed_is_left_out_for_a_minute_and_not_for_ever():
+    """All were out of reach while the router at home began anew, and none is bad for that."""
+    stage = Stage(PEER)
+    stage.paths.want(PEER.address)
+    for number in (1, 2, 3, 4, 5, 1):
+        lose_relay(stage, number)
+    assert excluded(stage) == [3, 4, 5, 1]
+    stage.clock.now_s += 61
+    for held in stage.paths.held:
+        stage.paths._follow(held, held.path.tick(stage.clock.now_s))
+    assert excluded(stage) == []
+
+
+def test_in_another_network_all_relays_are_worth_a_try():
+    stage = Stage(PEER)
+    stage.paths.want(PEER.address)
+    lose_relay(stage, 1)
+    assert excluded(stage) == [1]
+    stage.paths.network_changed(is_lost=False)
+    assert excluded(stage) == [1]
+    stage.paths.network_changed()
+    assert excluded(stage) == []
+
+
+def test_a_relay_that_there_never_was_is_not_left_out():
+    """A call that names it would be dropped as malformed."""
+    stage = Stage(PEER)
+    stage.paths.want(PEER.address)
+    lose_relay(stage, 0)
+    assert excluded(stage) == []
+
+
+def test_a_meeting_of_long_ago_is_asked_for_anew_once_the_other_is_proved():
+    stage = Stage()
+    stage.paths.meet(meeting(THERE))
+    stage.clock.now_s += 30
+    stage.peers.proved[PEER.address] = PEER
+    stage.paths.peer_proved(PEER)
+    assert stage.port.sent == []
+    assert stage.rendezvous.calls == [(PEER.address, [])]
+
+
+def test_calls_that_came_to_nothing_take_nobody_s_place(monkeypatch):
+    """However many endpoints call: who is talked to then gets a path."""
+    monkeypatch.setattr(service, "MAX_PATHS", 4)
+    callers = [
+        Peer(
+            node_id=f"c{number}",
+            name=f"c{number}",
+            address=f"10.64.1.{number + 10}",
+            address6=f"fd00::{number + 10:x}",
+            key=generate_x25519()[1],
+        )
+        for number in range(6)
+    ]
+    stage = Stage(PEER, *callers)
+    for one in callers:
+        told = meeting(("198.51.100.9", 40_000), key=one.key)
+        stage.paths.meet(msgspec.structs.replace(told, peer=tunnel_bytes(one.address)))
+    assert len(stage.paths.held) == 4
+    stage.paths.want(PEER.address)
+    assert stage.rendezvous.calls == [], "all are being looked for just now"
+    for _ in range(40):
+        stage.clock.now_s += 0.1
+        for held in stage.paths.held:
+            stage.paths._follow(held, held.path.tick(stage.clock.now_s))
+    stage.paths.want(PEER.address)
+    assert stage.rendezvous.calls[-1] == (PEER.address, [])
+    assert len(stage.paths.held) == 4
 
 
 def test_why_there_is_no_path_is_told():
