@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+from itertools import accumulate
 
 import dnslib
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.edge.dns.wire import Flag, Rcode, parse_query
+from services.edge.resolver.hints import addresses_in
 from services.edge.resolver.messages import (
     Answer,
     Asked,
@@ -191,3 +194,29 @@ def test_dns_20_any_octets_are_an_answer_or_none(tail: bytes, at: int) -> None:
         return
     if found is not None:
         told(found)
+
+
+@given(st.sampled_from([1, 16, 28, 64, 65]), st.binary(max_size=80))
+def test_any_data_of_a_record_gives_addresses_or_one_error(rtype: int, rdata: bytes) -> None:
+    try:
+        found = addresses_in(rtype, rdata)
+    except WireError:
+        return
+    assert rtype != 16 or found == []
+    assert all(isinstance(one, (IPv4Address, IPv6Address)) for one in found)
+
+
+def test_the_hints_of_a_service_are_read_behind_its_name_and_whatever_else_it_says() -> None:
+    head = b"\0\1" + name_of("alt.example.com")
+    four, six = bytes([192, 0, 2, 1, 192, 0, 2, 2]), bytes(10) + b"\xff\xff" + bytes([10, 64, 0, 7])
+    parts = [(1, b"\2h2"), (3, b"\x20\xfb"), (4, four), (6, six), (7, b"/dns{?dns}")]
+    written = [
+        key.to_bytes(2, "big") + len(value).to_bytes(2, "big") + value for key, value in parts
+    ]
+    rdata = head + b"".join(written)
+    found = ["192.0.2.1", "192.0.2.2", "10.64.0.7"]
+    assert [str(one) for one in addresses_in(65, rdata)] == found
+    ends = set(accumulate(map(len, written), initial=len(head)))
+    for cut in set(range(3, len(rdata))) - ends:
+        with pytest.raises(WireError):
+            addresses_in(65, rdata[:cut])
