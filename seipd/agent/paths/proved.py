@@ -34,12 +34,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-AGAIN_S: Final = (1.5,) * 8 + (5.0,) * 10 + (60.0,)
+AGAIN_S: Final = (0.5,) * 8 + (4.0,) * 10 + (60.0,)
 """Without a proof after a minute, somebody's clock or the witnesses are the reason."""
 AT_ONCE: Final = 48
 """So many peers are proved before anything goes to them."""
 STALE_S: Final = 600.0
-UNLISTED_S: Final = 20.0
+UNLISTED_S: Final = (2.0, 5.0, 20.0)
+"""Who joined elsewhere just now is known here in a moment."""
+FEWEST_S: Final = 1.0
+"""Between two visits: a server answers 300 questions a minute."""
 UNLISTED_GAP_S: Final = 5.0
 MAX_UNLISTED: Final = 1024
 LOOKUPS_AT_ONCE: Final = 64
@@ -99,7 +102,7 @@ class ProvedPeers:
         self._asked: dict[str, None] = {}
         self._proved: dict[str, Peer] = {}
         self._why: dict[str, str] = {}
-        self._unlisted_s: dict[str, float] = {}
+        self._unlisted_s: dict[str, list[float]] = {}
         self._listed_s = self._gap_s = 0.0
         self._wanted: set[str] = set()
         self._is_stale = True
@@ -121,19 +124,27 @@ class ProvedPeers:
         found = self._address4(address)
         if found is None or self._known(found) is not None:
             return found
-        now_s = self._clock.monotonic_s()
-        if len(self._unlisted_s) >= MAX_UNLISTED:
-            self._unlisted_s = {one: at_s for one, at_s in self._unlisted_s.items() if at_s > now_s}
-        if now_s < self._unlisted_s.get(found, 0.0) or len(self._unlisted_s) >= MAX_UNLISTED:
-            return None
         if self._keeps_rules():
-            self._unlisted_s[found] = now_s + UNLISTED_S
-            self._look_up(found)
-        elif now_s >= self._gap_s:
-            self._unlisted_s[found] = now_s + UNLISTED_S
-            self._gap_s = now_s + UNLISTED_GAP_S
+            if self._is_due(found):
+                self._look_up(found)
+        elif self._clock.monotonic_s() >= self._gap_s and self._is_due(found):
+            self._gap_s = self._clock.monotonic_s() + UNLISTED_GAP_S
             self.changed()
         return None
+
+    def _is_due(self, address: str) -> bool:
+        """Say whether it is time to ask for an address that is not known, and note that it is."""
+        now_s = self._clock.monotonic_s()
+        if len(self._unlisted_s) >= MAX_UNLISTED:
+            last_s = now_s - UNLISTED_S[-1]
+            self._unlisted_s = {one: at for one, at in self._unlisted_s.items() if at[-1] > last_s}
+        asked_s = self._unlisted_s.get(address, [])
+        if asked_s and now_s < asked_s[-1] + UNLISTED_S[min(len(asked_s), len(UNLISTED_S)) - 1]:
+            return False
+        if not asked_s and len(self._unlisted_s) >= MAX_UNLISTED:
+            return False
+        self._unlisted_s[address] = [*asked_s, now_s][-len(UNLISTED_S) :]
+        return True
 
     @property
     def counts(self) -> dict[str, int]:
@@ -182,6 +193,7 @@ class ProvedPeers:
                     await self._work()
                 except SeipdError as error:
                     logger.info("no peers are proved: %s", error)
+                await asyncio.sleep(FEWEST_S)
             is_waiting = bool(self._wanted or self._asked) or self._is_stale
             tries_count = tries_count + 1 if is_waiting else 0
             pause_s = AGAIN_S[min(tries_count, len(AGAIN_S)) - 1] if is_waiting else STALE_S

@@ -147,13 +147,29 @@ async def test_an_address_that_is_not_listed_is_asked_for_now_and_then(stage):
         assert peers.address_of(address) is None
     await peers._work()
     assert (server.lists, server.lookups, server.proofs) == (1, [["10.64.0.99"]], 2)
-    assert peers.address_of("10.64.0.99") is None
+    # Soon again, for it may have joined elsewhere just now; then less and less often.
+    counts = []
+    for _ in range(60):
+        assert peers.address_of("10.64.0.99") is None
+        await peers._work()
+        counts.append(len(server.lookups))
+        clock.now_s += 1.0
+    assert [counts.index(number) for number in (1, 2, 3, 4, 5)] == [0, 2, 7, 27, 47]
+
+
+async def test_addresses_without_end_are_asked_for_in_turn(stage):
+    """Somebody on this machine looks for all of the mesh."""
+    server, _, clock, peers = stage
     await peers._work()
-    assert len(server.lookups) == 1
+    for number in range(3000):
+        assert peers.address_of(f"10.64.{16 + number // 200}.{20 + number % 200}") is None
+    assert len(peers._unlisted_s) <= proved.MAX_UNLISTED
+    assert len(peers._asked) <= proved.MAX_LOOKED_UP
+    await peers._work()
+    assert [len(one) for one in server.lookups] == [proved.LOOKUPS_AT_ONCE]
     clock.now_s += 21
-    assert peers.address_of("10.64.0.99") is None
-    await peers._work()
-    assert len(server.lookups) == 2
+    assert peers.address_of("10.64.40.20") is None
+    assert "10.64.40.20" in peers._unlisted_s
 
 
 async def test_who_keeps_no_rules_has_the_list_fetched_instead(stage):
