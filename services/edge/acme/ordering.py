@@ -134,7 +134,7 @@ class Ordering:
 
     async def _begun(self, talk: Talk, request: Request) -> Order:
         """Begin an order, as a renewal where the CA agrees that it is one."""
-        if request.replaces is not None:
+        if request.replaces is not None and await talk.call(lambda ca: ca.tells_renewal):
             # The certificate may be another CA's or another account's, or have been replaced by an
             # order that came to nothing: a CA refuses that by any code (RFC 9773, 5).
             with contextlib.suppress(RejectedError):

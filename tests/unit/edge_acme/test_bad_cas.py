@@ -317,6 +317,25 @@ class TestRenewalInfo:
             assert job.error_code == "ca_refused"
             assert server.installed[0].name == PUBLIC_NAME
 
+    async def test_acm_13_a_ca_that_says_nothing_of_renewals_is_asked_once(
+        self, ca: FakeCa, tmp_path: Path
+    ) -> None:
+        server = server_of(ca, tmp_path)
+        ca.directory()
+        orders: list[dict[str, Any]] = []
+
+        def order(path: str, data: bytes) -> Any:
+            orders.append(payload_in(data))
+            return ca.problem("rejectedIdentifier")(path, data)
+
+        ca.handlers["/order"] = order
+        key, chain = TestAuthority().issue(PUBLIC_NAME, days=(-30, 1))
+        server.files.install(PUBLIC_NAME, chain, key)
+        async with server.running():
+            await server.failed(PUBLIC_NAME)
+        own = [one for one in orders if one["identifiers"][0]["value"] == PUBLIC_NAME]
+        assert ["replaces" in one for one in own] == [False]
+
     async def test_an_endpoint_is_told_the_window_of_its_own_certificate_the_next_time(
         self, ca: FakeCa, tmp_path: Path
     ) -> None:
