@@ -43,7 +43,7 @@ MAX_LOOKED_AT: Final = 16
 MAX_REGIONS: Final = 32
 AT_ONCE: Final = 8
 KNOCKS: Final = 3
-TRIES_S: Final = (1.5, 4.0)
+TRIES_S: Final = (1.5, 3.0)
 """How long each name server is waited for: a resolver that has nothing yet has a long way to go."""
 HEALTH_TIMEOUT_S: Final = 3.0
 MAX_HEALTH_BYTES: Final = 1 << 16
