@@ -134,6 +134,7 @@ class BallotService:
 
     async def _open(self, newcomer: Json) -> None:
         try:
+            await self._ledger.name_roster()
             await self._ledger.submit([self._author.record(BALLOT_KIND, newcomer)])
         except RejectedError as error:
             # Two requests of one newcomer: the other one has opened it.

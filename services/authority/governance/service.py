@@ -116,7 +116,8 @@ class GovernanceService:
 
         Raises:
             RejectedError: ``unknown_parameter``, ``out_of_range``, ``stale_value``, ``no_change``,
-                ``bad_expiry``, ``limit_exceeded`` or ``rejected_not_eligible``.
+                ``bad_expiry``, ``limit_exceeded``, ``rejected_stale`` or
+                ``rejected_not_eligible``.
         """
         current = parameters.value(self._ledger.state, wish.parameter)
         body = {
@@ -127,6 +128,7 @@ class GovernanceService:
             "reason": wish.reason,
         }
         record = self._author.record(PROPOSE_KIND, body)
+        await self._ledger.name_roster()
         await self._ledger.submit([record])
         return self._shown(record.id, self._ledger.state.get(VIEW, record.id))
 

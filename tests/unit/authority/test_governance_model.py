@@ -72,6 +72,7 @@ class Count:
 
     days: int = 7
     changes: int = 0
+    roster: int = 0
     proposals: dict[str, dict[str, Any]] = field(default_factory=dict)
     early: dict[str, dict[str, tuple[bool, int]]] = field(default_factory=dict)
 
@@ -83,9 +84,11 @@ class Count:
             or body["new_value"] == self.days
             or body["expires_ms"] <= now_ms
             or self.open_of(item.author, now_ms) >= 8
+            or item.roster_number < self.roster
         )
         if wrong:
             return False
+        self.roster = item.roster_number
         early = self.early.pop(item.record.id, {})
         votes = {
             one: early[one][0]

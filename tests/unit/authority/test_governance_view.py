@@ -16,6 +16,7 @@ from services.authority.governance.view import (
     standing_of,
     tally_of,
 )
+from services.kernel.addr import default_ranges
 from services.kernel.errors import InputError, WireError
 from services.kernel.ids import parse_key
 from services.kernel.records import record_from_value
@@ -163,6 +164,46 @@ def test_gov_02_a_server_that_joined_after_the_proposal_has_no_vote_on_it() -> N
     assert len(world.folded().state.get("proposal", proposal)["votes"]) == 2
     # It has one on what is proposed from now on.
     assert refusal(world, vote(world, 2, propose(world, 2, new_value=14))) is None
+
+
+def test_gov_02_who_names_an_old_roster_is_no_majority_by_itself() -> None:
+    world = World(1)
+    alone = world.servers[0]
+    for number in range(1, 3):
+        server = Server(f"server {number}")
+        slices = (str(default_ranges().slice_at(4 * number)),)
+        world.write(alone, world.add_server(server, slices))
+        world.servers.append(server)
+        newest_first(world, server)
+        world.name_roster(server)
+    # Who was alone goes on naming the roster of that day.
+    assert refusal(world, propose(world, 1, new_value=20)) is None
+    own = propose(world, 0)
+    vote(world, 0, own)
+    assert refusal(world, own) == "rejected_stale"
+    assert rotation_days(world) == 7
+    world.name_roster(alone)
+    later = propose(world, 0)
+    assert refusal(world, later) is None
+    vote(world, 0, later)
+    assert rotation_days(world) == 7
+    vote(world, 1, later)
+    assert rotation_days(world) == 30
+
+
+def test_gov_02_a_verdict_under_a_later_roster_ends_the_polls_of_an_older_one() -> None:
+    world = World(1)
+    alone, other = world.servers[0], Server("server 1")
+    world.write(alone, world.add_server(other, (str(default_ranges().slice_at(4)),)))
+    world.servers.append(other)
+    newest_first(world, other)
+    world.name_roster(other)
+    world.change(alone, witnesses=[other.id])
+    world.name_roster(other)
+    seen = {"checks": 0, "uptime_permille": None, "platform": None, "release": None}
+    words = {"server": alone.id, "tier": 1, "reasons": [], "evidence": seen}
+    world.write(other, world.signed(other.key, "trust.verdict", words))
+    assert refusal(world, propose(world, 0)) == "rejected_stale"
 
 
 def test_gov_02_a_revoked_server_s_later_vote_does_not_count() -> None:
