@@ -14,8 +14,9 @@ from seipd.client.pinning import pinned_context
 from seipd.client.trust import trust_server
 from seipd.relayd.home import KnownMesh
 from services.edge.relaying.lifesigns import signed_lifesign
-from services.kernel.errors import SeipdError, UnreachableError, WireError
+from services.kernel.errors import InputError, SeipdError, UnreachableError, WireError
 from services.kernel.ids import parse_key
+from services.kernel.places import parse_place
 from services.runtime.outbound import HttpClient
 
 if TYPE_CHECKING:
@@ -149,18 +150,48 @@ class Follower:
         if answer.status != 200:
             raise WireError(f"a sign of life is refused: {value.get('code')}")
         self.state = str(value.get("state"))
-        gone = frozenset(parse_key(str(text)) for text in value.get("gone", ()))
+        gone = gone_in(value)
         for key in gone & self.doubted:
             carrier.revoked(key)
         self.doubted = gone - self.doubted
 
     async def _learn_servers(self, client: HttpClient, base: str) -> None:
         value = await _get(client, f"{base}/api/servers")
-        told = [one.get("address") for one in value.get("servers", ()) if isinstance(one, dict)]
-        found = [one for one in told if isinstance(one, str) and one not in self._servers]
+        found = [one for one in places_in(value) if one not in self._servers]
         if found:
             self._servers = [*self._servers, *found][:MAX_SERVERS]
             self._home.save_mesh(KnownMesh(mesh_id=self._mesh_id, servers=tuple(self._servers)))
+
+
+def gone_in(value: dict[str, Any]) -> frozenset[bytes]:
+    """Return the keys that a server says are not in the mesh. Pure.
+
+    Raises:
+        WireError: it says nothing of the kind.
+    """
+    told = value.get("gone", [])
+    if not isinstance(told, list):
+        raise WireError("no list of who left")
+    try:
+        return frozenset(parse_key(str(text)) for text in told)
+    except InputError as error:
+        raise WireError(f"who left: {error}") from error
+
+
+def places_in(value: dict[str, Any]) -> list[str]:
+    """Return where a server says that servers are, each once; what is no place is passed over."""
+    told = value.get("servers", [])
+    listed = told if isinstance(told, list) else []
+    named = (one.get("address") for one in listed if isinstance(one, dict))
+    return list(dict.fromkeys(one for one in named if isinstance(one, str) and _is_place(one)))
+
+
+def _is_place(text: str) -> bool:
+    try:
+        parse_place(text)
+    except InputError:
+        return False
+    return True
 
 
 def _anyone() -> ssl.SSLContext:

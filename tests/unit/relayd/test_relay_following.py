@@ -12,12 +12,18 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from seipd.api.tls import issue_leaf, server_context
-from seipd.relayd.following import Follower
+from seipd.relayd.following import Follower, gone_in, places_in
 from seipd.relayd.home import KnownMesh, RelayHome, Where
 from seipd.relayd.roster import MeshRoster
 from services.authority.relays.introductions import introduction_from_text
-from services.kernel.errors import ConfigError, CorruptError, UnauthenticatedError, UnreachableError
-from services.kernel.ids import MeshId, b64u_decode
+from services.kernel.errors import (
+    ConfigError,
+    CorruptError,
+    UnauthenticatedError,
+    UnreachableError,
+    WireError,
+)
+from services.kernel.ids import MeshId, b64u_decode, b64u_encode
 from tests.fakes.neighbour import Neighbour
 from tests.fakes.one_server import OneServer
 from tests.unit.api.callers_kit import joined
@@ -176,6 +182,32 @@ async def test_after_a_restart_without_a_network_it_knows_the_servers(server, re
     again = MeshRoster(server.ledger.mesh_id)
     assert again.take(relay.home.charter())
     assert again.is_server(server.identity.public_key)
+
+
+KEY = b64u_encode(bytes(range(32)))
+
+
+@pytest.mark.parametrize("gone", [None, 7, "x", {"a": 1}, [7], [None], ["short"], [KEY, []]])
+def test_a_server_that_says_nonsense_of_who_left_ends_nothing_and_nobody(gone) -> None:
+    with pytest.raises(WireError):
+        gone_in({"gone": gone})
+
+
+def test_who_left_is_told_by_keys() -> None:
+    assert gone_in({"gone": [KEY, KEY]}) == {bytes(range(32))}
+    assert gone_in({}) == frozenset()
+
+
+@pytest.mark.parametrize("servers", [None, 7, "x", {"a": 1}, [7], [{}], [{"address": 7}]])
+def test_a_server_that_says_nonsense_of_servers_is_not_followed(servers) -> None:
+    assert places_in({"servers": servers}) == []
+
+
+def test_what_is_no_place_is_asked_by_no_relay() -> None:
+    good = ["198.51.100.1:9100", "[2001:db8::1]:9100"]
+    bad = ["evil.example:9100", "198.51.100.1", "198.51.100.1:0", "user@198.51.100.1:9100", ""]
+    told = [{"address": one} for one in (*good, *bad, *good)]
+    assert places_in({"servers": told}) == good
 
 
 def test_the_introduction_stays_until_something_in_it_changes(tmp_path) -> None:
