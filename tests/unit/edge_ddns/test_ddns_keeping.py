@@ -123,6 +123,19 @@ async def test_another_address_does_not_wait_for_the_failure_of_the_one_before(t
     assert one.provider.told == ["198.51.100.3"]
 
 
+async def test_addresses_that_come_and_go_do_not_make_it_hurry(tmp_path) -> None:
+    one = Kept(tmp_path)
+    one.provider.error = UnreachableError("away")
+    for second in range(3600):
+        one.address = f"198.51.100.{2 + second // 10 % 2}"
+        await one.service.look()
+        one.clock.now_s += 1
+    assert one.provider.asked_count < 12
+    one.provider.error, one.address = None, "198.51.100.99"
+    await one.service.look()
+    assert one.provider.told == ["198.51.100.99"]
+
+
 async def test_without_its_secret_nobody_is_asked_and_it_goes_on_at_once_when_it_is_there(
     tmp_path,
 ) -> None:
