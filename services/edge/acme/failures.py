@@ -49,6 +49,7 @@ _BY_PERSON: Final = {
     "unsupportedContact": ("acme_bad_contact", "mend acme_email"),
     "invalidEmail": ("acme_bad_contact", "mend acme_email"),
 }
+_CAA_HINT: Final = "; dig DOMAIN CAA shows which CAs may, seipd dns set @ CAA says so"
 _OF_ORDER: Final = frozenset(
     {"caa", "connection", "dns", "dnssec", "incorrectResponse", "tls", "unknownHost", "compound"}
 )
@@ -82,7 +83,8 @@ def error_of_problem(kind: str, detail: str) -> RejectedError | CaAnswerError:
     if code in ("accountDoesNotExist", "unauthorized"):
         return AccountGoneError(f"the CA refuses: {said}")
     if code in _OF_ORDER:
-        return OrderInvalidError(f"the CA refuses ({code}): {said}")
+        hint = _CAA_HINT if code == "caa" else ""
+        return OrderInvalidError(f"the CA refuses ({code}): {said}{hint}")
     if code == "serverInternal":
         return CaAnswerError(f"the CA fails: {said}", code="ca_failed")
     return RejectedError(f"the CA refuses ({_plain(code)}): {said}", code="ca_refused")

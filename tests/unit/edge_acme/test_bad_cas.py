@@ -220,6 +220,7 @@ class TestLimits:
         async with server_of(ca, tmp_path).running() as server:
             job = await server.failed(PUBLIC_NAME)
             assert job.error_code == code
+            assert ("seipd dns set @ CAA" in job.error) == (kind == "caa")
             wait_ms = job.run_at_ms - job.changed_ms
             assert wait_ms > (3_600_000 if is_slow else 5_000)
 
