@@ -27,13 +27,13 @@ from seipd.agent.roaming import Roaming
 from seipd.agent.routes.carrying import SubnetCarrier, clear_leftovers
 from seipd.agent.routes.service import Routes
 from seipd.agent.steady import steadily
-from seipd.agent.tablewatch import FirewallWatch
 from services.base.storage.files import write_atomic
 from services.edge.wireguard.service import WireGuardService
 from services.kernel import canonical
 from services.kernel.errors import SeipdError, UnavailableError
 from services.kernel.ids import MeshId
 from services.runtime.clock import SystemClock
+from services.runtime.nftwatch import FirewallWatch
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ async def _run(state: AgentState, tunnel: Tunnel) -> list[str]:
     await wireguard.start()
     try:
         await policy.begin(home)
-        watch = FirewallWatch(policy.touched)
+        watch = FirewallWatch(policy.touched, routes.touched)
         tasks.spawn(steadily(watch.run, "watching the firewall"), name="agent-firewall")
         await home.begin()
         tasks.spawn(steadily(roaming.run, "roaming"), name="agent-roaming")

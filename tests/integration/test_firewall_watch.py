@@ -8,8 +8,8 @@ import os
 
 import pytest
 
-from seipd.agent.tablewatch import FirewallWatch
 from services.runtime.nft import Nft, is_available
+from services.runtime.nftwatch import FirewallWatch
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 

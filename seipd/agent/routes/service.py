@@ -112,6 +112,11 @@ class Routes:
             self._due_s = 0.0
             self._news.set()
 
+    def touched(self) -> None:
+        """Take that the firewall was changed, by whomever: it is looked at now."""
+        self._kept_s = -KEEP_S
+        self._news.set()
+
     async def run(self, home: Home, interface: Interface) -> None:
         """Look until cancelled."""
         while True:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from services.edge.policy.compiling import FAMILY
 from services.kernel.errors import SeipdError
 from services.kernel.service import Health, HealthState
+from services.runtime.nftwatch import FirewallWatch
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class KeptTable(ABC):
         self._full_name = f"{FAMILY} {table.name}"
         self._waiting: list[Change] = []
         self._news = asyncio.Event()
+        self._is_touched = False
         self._tasks = TaskOwner(self.name, on_crash=self._crashed)
         self._trouble = "not started"
         self._is_running = False
@@ -61,6 +63,7 @@ class KeptTable(ABC):
         await self._replace()
         self._is_running = True
         self._tasks.spawn(self._apply_forever(), name=f"{self.name}-apply")
+        self._tasks.spawn(self._watch(), name=f"{self.name}-watch")
 
     async def stop(self) -> None:
         """Watch no more; the table stays as long as the tunnels do."""
@@ -101,12 +104,24 @@ class KeptTable(ABC):
         self._waiting += changes
         self._news.set()
 
+    async def _watch(self) -> None:
+        try:
+            await FirewallWatch(self._touched).run()
+        except OSError as error:
+            logger.info("%s: changes of the firewall are seen late: %s", self.name, error)
+
+    def _touched(self) -> None:
+        """Take that the firewall was changed, by whomever."""
+        self._is_touched = True
+        self._news.set()
+
     async def _apply_forever(self) -> None:
         loop = asyncio.get_running_loop()
         due_s = loop.time() + LOOK_EVERY_S
         while True:
             # Also where there is always news, which may change nothing here.
-            if loop.time() >= due_s:
+            if self._is_touched or loop.time() >= due_s:
+                self._is_touched = False
                 await self._look()
                 due_s = loop.time() + LOOK_EVERY_S
             try:

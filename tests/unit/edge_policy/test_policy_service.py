@@ -85,6 +85,32 @@ async def test_what_somebody_flushed_comes_back(running) -> None:
     await until(lambda: reaches(ledger, table, "a1", "b2"))
 
 
+async def test_what_somebody_flushed_comes_back_as_soon_as_the_kernel_tells(
+    running, monkeypatch
+) -> None:
+    monkeypatch.setattr(keeping, "LOOK_EVERY_S", 3600.0)
+    made: list[Watch] = []
+
+    class Watch:
+        def __init__(self, *on_change) -> None:
+            self.tell = on_change
+            made.append(self)
+
+        async def run(self) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(keeping, "FirewallWatch", Watch)
+    ledger, table, service = running
+    await service.start()
+    await until(lambda: made)
+    ledger.allow("acme", "b1", "tcp/443")
+    await until(lambda: reaches(ledger, table, "a1", "b1"))
+    table.model = None
+    for tell in made[0].tell:
+        tell()
+    await until(lambda: reaches(ledger, table, "a1", "b1"))
+
+
 async def test_what_somebody_flushed_comes_back_in_the_midst_of_news_that_changes_nothing(
     running,
 ) -> None:

@@ -26,7 +26,7 @@ _MESSAGES_BYTES: Final = 1 << 16
 class FirewallWatch:
     """Looks while it runs."""
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
+    def __init__(self, *on_change: Callable[[], None]) -> None:
         self._on_change = on_change
         self._news = asyncio.Event()
 
@@ -47,7 +47,8 @@ class FirewallWatch:
                     # A transaction is told in several messages, and ours come in pairs.
                     await asyncio.sleep(SETTLE_S)
                     self._news.clear()
-                    self._on_change()
+                    for tell in self._on_change:
+                        tell()
                     await asyncio.sleep(APART_S)
             finally:
                 loop.remove_reader(sock.fileno())
