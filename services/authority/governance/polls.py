@@ -2,16 +2,13 @@
 
     early/<poll>      {voter: [approve, stamp_ms]}
     early_by/<voter>  the polls that this voter's votes wait for, oldest first
-    electorate/newest {roster}: the newest that a poll was opened under
 
 A poll is named by the record that opened it, a voter by its server id without ``server-``. Feeds
 settle one by one, so a vote may stand before its poll in the order though it was cast after it:
 such a vote is kept, and counts where the poll opens, if it came in time and from an elector. Of a
 voter so many are kept as nobody casts in that time; more push out the oldest.
 
-Electors are those of the roster that the opener's feed had named. So none is opened under an older
-one than a poll before it, or than a verdict on one of these electors: who was one of few, and goes
-on naming that day's roster, would be a majority by itself.
+Electors are those of the roster that the opener's feed had named; see ``require_newest_roster``.
 """
 
 from __future__ import annotations
@@ -20,19 +17,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from services.authority.governance.electorate import is_tier1, tier1
-from services.authority.trust.tiers import TIER_VIEW
+from services.authority.trust.tiers import require_newest_roster
 from services.kernel.errors import RejectedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from services.kernel.ids import ServerId
     from services.kernel.views import FoldContext, StateWriter
 
 VIEW: Final = "early"
 VOTER_VIEW: Final = "early_by"
-NEWEST_VIEW: Final = "electorate"
-NEWEST: Final = "newest"
 MAX_EARLY: Final = 64
 PREFIX: Final = "server-"
 
@@ -105,27 +99,13 @@ def open_poll(context: FoldContext, *, closes_ms: int) -> Votes:
     """
     poll = context.record.id
     electors = sorted(tier1(context.state, context.roster))
-    _require_newest(context, electors)
+    require_newest_roster(context)
     votes: Votes = {one.removeprefix(PREFIX): None for one in electors}
     for voter, (approve, stamp_ms) in (context.state.get(VIEW, poll) or {}).items():
         if voter in votes and stamp_ms <= closes_ms:
             votes[voter] = approve
         _forget_early(context.state, poll, voter)
     return votes
-
-
-def _require_newest(context: FoldContext, electors: Iterable[ServerId]) -> None:
-    state, number = context.state, context.roster.number
-    before = state.get(NEWEST_VIEW, NEWEST)
-    judged = (state.get(TIER_VIEW, one) for one in electors)
-    if any(held is not None and number < held["roster"] for held in (before, *judged)):
-        raise RejectedError(
-            "a later roster was voted or judged under",
-            code="rejected_stale",
-            mend="wait until this server has heard of it, and say it again",
-        )
-    if before is None or before["roster"] < number:
-        state.put(NEWEST_VIEW, NEWEST, {"roster": number})
 
 
 def cast(context: FoldContext, votes: Votes, *, approve: bool, closes_ms: int) -> Votes:

@@ -9,7 +9,7 @@ this hardware is that server's, with one of these values in each of these regist
 force from the word on by which more than half of tier 1 hold the same, and stays until more than
 half hold the same other one: neither one server nor silence changes what is believed. Of each
 server its newest word counts, while it is in tier 1; where nobody is, the witnesses speak. Records
-under an older roster than the last one have no effect, as with verdicts.
+under an older roster than a verdict or an enrolment before them have no effect.
 
 ``attestation.withdraw`` {server} is the word that nothing vouches for that server any more, as of a
 machine that was stolen; it is counted like the others.
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
-from services.authority.trust.tiers import Right, may
+from services.authority.trust.tiers import Right, may, require_newest_roster
 from services.base.attestation.verified import Platform
 from services.kernel import canonical
 from services.kernel.errors import InputError, RejectedError
@@ -117,8 +117,7 @@ def _take(
     if roster.server(server_id) is None:
         raise RejectedError(f"{server_id} is no server here", code="rejected_scope")
     held = state.get(VIEW, server_id) or NOTHING
-    if roster.number < held["roster"]:
-        raise RejectedError("a later roster was enrolled under", code="rejected_stale")
+    require_newest_roster(context)
     if not named and not held["entries"]:
         raise RejectedError(f"nothing is enrolled for {server_id}", code="no_change")
     electors = electors_of(state, roster)

@@ -7,6 +7,8 @@ What a server may do follows from records alone, so it is the same on every serv
 - *tier 1*: more than half of the witnesses said so, and not more than half took it back since.
 
 ``RIGHTS`` is the whole of what the tiers differ in.
+
+    electorate/newest   {roster}: the newest that a verdict, an enrolment or a poll stands under
 """
 
 from __future__ import annotations
@@ -15,14 +17,18 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from services.kernel.errors import RejectedError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from services.kernel.ids import ServerId
-    from services.kernel.views import RosterReader, StateReader
+    from services.kernel.views import FoldContext, RosterReader, StateReader
 
 PROOF_VIEW: Final = "trust"
 TIER_VIEW: Final = "tier"
+NEWEST_VIEW: Final = "electorate"
+NEWEST: Final = "newest"
 DEFAULT_CHECKS: Final = 100
 
 
@@ -116,3 +122,24 @@ def tier_of(state: StateReader, roster: RosterReader, server_id: ServerId) -> Ti
 def may(state: StateReader, roster: RosterReader, server_id: ServerId, right: Right) -> bool:
     """Say whether a server may do something."""
     return right in RIGHTS[tier_of(state, roster, server_id)]
+
+
+def require_newest_roster(context: FoldContext) -> None:
+    """Refuse a word that more than half of a roster's servers have to agree on, under an old one.
+
+    Who speaks is counted among those of the roster that its feed had named. One that goes on naming
+    that of a day with few servers would be a majority by itself.
+
+    Raises:
+        RejectedError: ``rejected_stale``: a later roster was spoken under.
+    """
+    number = context.roster.number
+    before = context.state.get(NEWEST_VIEW, NEWEST)
+    if before is not None and number < before["roster"]:
+        raise RejectedError(
+            "a later roster was voted or judged under",
+            code="rejected_stale",
+            mend="wait until this server has heard of it, and say it again",
+        )
+    if before is None or number > before["roster"]:
+        context.state.put(NEWEST_VIEW, NEWEST, {"roster": number})

@@ -7,8 +7,8 @@ it saw itself it holds a server to be of tier 1, or not (any more). What it saw 
 says so is a record. A server's tier changes with the verdict by which more than half of the
 witnesses of that roster hold the same; until then it stays. So neither a minority that lies nor
 silence moves anything. Of each witness its newest verdict counts while it is a witness and is not
-proved to lie. A verdict under an older roster than the last one has no effect: who is a witness no
-more can't go on judging by not naming the new roster.
+proved to lie. A verdict under an older roster than one on any server before it has no effect: who
+is a witness no more can't go on judging by not naming the new roster.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
-from services.authority.trust.tiers import PROOF_VIEW, TIER_VIEW, said_tier
+from services.authority.trust.tiers import (
+    PROOF_VIEW,
+    TIER_VIEW,
+    require_newest_roster,
+    said_tier,
+)
 from services.kernel.errors import InputError, RejectedError
 from services.kernel.ids import ServerId, parse_server_id
 
@@ -63,9 +68,8 @@ def verdict(context: FoldContext, body: dict[str, Any]) -> None:
         raise RejectedError(f"{server_id} is no server here", code="rejected_scope")
     if state.get(PROOF_VIEW, server_id) is not None:
         raise RejectedError(f"{server_id} is untrusted for good", code="already_untrusted")
+    require_newest_roster(context)
     held = state.get(TIER_VIEW, server_id) or {"roster": 0, "verdicts": {}}
-    if roster.number < held["roster"]:
-        raise RejectedError("a later roster was judged under", code="rejected_stale")
     verdicts = {
         name: one
         for name, one in held["verdicts"].items()

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from services.authority.trust.enrolled import digest_of, enrolled_of, entry_in
 from services.base.attestation.verified import Platform
+from services.kernel.addr import default_ranges
 from services.kernel.errors import SeipdError
 from tests.fakes.thoroughness import examples
-from tests.fakes.world import World, shuffled
+from tests.fakes.world import Server, World, shuffled
 
 QUICK = examples(int(os.environ.get("SEIPD_MODEL_EXAMPLES", "100")))
 AKS = [f"000b{number:02x}" + "ab" * 31 for number in range(3)]
@@ -135,6 +136,18 @@ def test_an_entry_that_nobody_holds_any_more_is_forgotten() -> None:
         say(world, 0, 1, entry(ak))
     held = world.folded().state.get("hardware", world.servers[1].id)
     assert list(held["entries"]) == [digest_of(entry(2))]
+
+
+def test_who_names_an_old_roster_enrols_nothing_by_itself() -> None:
+    world = World(1)
+    alone, other = world.servers[0], Server("server 1")
+    world.write(alone, world.add_server(other, (str(default_ranges().slice_at(4)),)))
+    world.servers.append(other)
+    other.hlc = alone.hlc
+    world.name_roster(other)
+    say(world, 1, 1, entry(1))
+    assert refusal(world, say(world, 0, 0, entry(0))) == "rejected_stale"
+    assert in_force(world, 0) is None
 
 
 def withdraw(world: World, by: int, about: int, **more):

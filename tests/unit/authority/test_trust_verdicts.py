@@ -122,6 +122,8 @@ def test_witnesses_of_an_old_roster_can_t_go_on_by_not_naming_the_new_one() -> N
     say(world, 1, 3, 2)
     assert tiers(world)[3] == 2
     assert refusal(world, say(world, 0, 3, 2)) == "rejected_stale"
+    # Nor about others, of whom nobody has said anything under the new one.
+    assert refusal(world, say(world, 0, 2, 2)) == "rejected_stale"
 
 
 def test_a_genesis_that_says_nothing_has_new_servers_begin_in_tier_1() -> None:
