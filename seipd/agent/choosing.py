@@ -7,6 +7,7 @@ two servers of about the same distance do not play ball with it.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,9 @@ BETTER: Final = 0.7
 WORTH_MS: Final = 5.0
 HOLD_MS: Final = 60_000
 SILENT_MS: Final = 10_000
+MOVES: Final = 5
+MOVES_WITHIN_MS: Final = 600_000
+"""After so many moves in so long the next ones are a minute apart."""
 FRESH_MS: Final = 60_000
 TEN_TENTHS: Final = 10.0
 
@@ -65,6 +69,7 @@ class Chooser:
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
         self._moved_ms: int | None = None
+        self._lately_ms: deque[int] = deque(maxlen=MOVES)
 
     def know(self, loads: dict[str, float]) -> None:
         """Choose among exactly these servers; each with its load, in tenths."""
@@ -103,10 +108,20 @@ class Chooser:
     def moved(self, *, now_ms: int) -> None:
         """Note that the endpoint went to another server, or tried to."""
         self._moved_ms = now_ms
+        self._lately_ms.append(now_ms)
 
     def failed(self, server_id: str, *, now_ms: int) -> None:
         """Note that a server answered but did not take the endpoint; not again for a minute."""
         self._seen[server_id].failed_ms = now_ms
+
+    def _is_restless(self, now_ms: int) -> bool:
+        """Say whether it moved so often lately that servers are hardly the reason.
+
+        Each move is a record on every server; two machines with one key would make them for ever.
+        """
+        lately = self._lately_ms
+        is_often = len(lately) == MOVES and now_ms - lately[0] < MOVES_WITHIN_MS
+        return is_often and now_ms - lately[-1] < HOLD_MS
 
     def decide(self, at: str, *, silent_ms: int, now_ms: int) -> Move | None:
         """Return where to go from the server that the endpoint is at.
@@ -117,6 +132,8 @@ class Chooser:
             now_ms: monotonic.
         """
         if silent_ms >= SILENT_MS:
+            if self._is_restless(now_ms):
+                return None
             target = self.best(now_ms=now_ms, but=(at,))
             why = f"{at} was silent for {silent_ms // 1000} s"
             return None if target is None else Move(server_id=target, why=why)

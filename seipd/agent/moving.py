@@ -6,6 +6,7 @@ that the root signed.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from seipd.agent.answer import check_attached
@@ -24,7 +25,12 @@ from services.runtime.outbound import HttpClient
 if TYPE_CHECKING:
     from seipd.agent.state import AgentState
 
+logger = logging.getLogger(__name__)
+
 TIMEOUT_S: Final = 5.0
+STALE: Final = "stale"
+STEPS: Final = (1, 15, 240, 3_840)
+"""By how much more moves are counted where there were some that this machine does not know of."""
 
 
 async def attach(state: AgentState, server_id: str, address: str) -> dict[str, Any]:
@@ -49,20 +55,9 @@ async def attach(state: AgentState, server_id: str, address: str) -> dict[str, A
     trusted = await examine(base, mesh_id=mesh_id, root=root)
     if trusted.certificate.server_id != server_id:
         raise UntrustedServerError(f"{trusted.certificate.server_id} answers at {address}")
-    moves = mesh.get("moves", 0) + 1
-    # Counted before it is said: a word that got lost is never said again with another meaning.
-    state.save_mesh({**mesh, "moves": moves})
     author = Author(key=keys.identity, mesh_id=mesh_id, clock=SystemClock())
-    body = {"node": mesh["node_id"], "server": server_id, "moves": moves}
-    record = author.record("tree.attach", body)
-    context = pinned_context(trusted.authority_pem)
-    async with HttpClient(tls=context) as client:
-        answer = await client.fetch(
-            "POST", f"{base}/api/attach", json={"record": record.value()}, timeout_s=TIMEOUT_S
-        )
-    if answer.status != 200:
-        raise error_of(answer)
-    value: dict[str, Any] = answer.json()
+    async with HttpClient(tls=pinned_context(trusted.authority_pem)) as client:
+        value, moves = await _ask(state, client, f"{base}/api/attach", author, server_id)
     check_attached(value, mesh)
     moved = {
         **mesh,
@@ -75,3 +70,29 @@ async def attach(state: AgentState, server_id: str, address: str) -> dict[str, A
     certified_server(moved)
     state.save_mesh(moved)
     return mesh_at_hand(moved)
+
+
+async def _ask(
+    state: AgentState, client: HttpClient, url: str, author: Author, server_id: str
+) -> tuple[dict[str, Any], int]:
+    """Say the word; return the answer, and how often this endpoint has moved by it."""
+    mesh = state.mesh()
+    moves = mesh.get("moves", 0)
+    for step in STEPS:
+        moves += step
+        # Counted before it is said: a word that got lost is never said again with another meaning.
+        state.save_mesh({**mesh, "moves": moves})
+        body = {"node": mesh["node_id"], "server": server_id, "moves": moves}
+        record = author.record("tree.attach", body).value()
+        answer = await client.fetch("POST", url, json={"record": record}, timeout_s=TIMEOUT_S)
+        if answer.status == 200:
+            value: dict[str, Any] = answer.json()
+            return value, moves
+        error = error_of(answer)
+        if error.code != STALE or step == STEPS[-1]:
+            raise error
+        logger.warning(
+            "this endpoint has moved since without this machine: its state was put back, or another"
+            " machine uses the same keys"
+        )
+    raise AssertionError("the last step returns or raises")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,3 +94,26 @@ def test_it_never_moves_twice_within_a_minute_for_latency(measured, step_ms) -> 
         assert last_ms is None or now_ms - last_ms >= MINUTE_MS
         at, last_ms = move.server_id, now_ms
         made.moved(now_ms=now_ms)
+
+
+def moves_of_one_whose_servers_all_fall_silent(minutes: int) -> list[int]:
+    """Return the seconds at which it moves, ten seconds after each move at the earliest."""
+    made, at, since_s, moves = chooser(one=10.0, two=20.0), "one", 0, []
+    for now_s in range(minutes * 60):
+        now_ms = now_s * 1000
+        for name, latency_ms in (("one", 10.0), ("two", 20.0)):
+            made.measured(name, latency_ms, now_ms=now_ms)
+        move = made.decide(at, silent_ms=now_ms - since_s * 1000, now_ms=now_ms)
+        if move is not None:
+            made.moved(now_ms=now_ms)
+            at, since_s = move.server_id, now_s
+            moves.append(now_s)
+    return moves
+
+
+def test_one_that_moves_over_and_over_does_so_once_a_minute() -> None:
+    """Two machines with the same keys take the tunnel from each other, wherever they go."""
+    moves = moves_of_one_whose_servers_all_fall_silent(30)
+    assert moves[:5] == [10, 20, 30, 40, 50]
+    assert all(later - one >= 60 for one, later in itertools.pairwise(moves[4:]))
+    assert len(moves) <= 5 + 30
