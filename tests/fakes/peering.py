@@ -48,9 +48,14 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def peering_of(ledger):
+async def peering_of(ledger, *, carries_subnets=lambda: True):
     device = Device()
-    peering = PeeringService(ledger=ledger, tunnels=device, endpoint_of=lambda _: ENDPOINT)
+    peering = PeeringService(
+        ledger=ledger,
+        tunnels=device,
+        endpoint_of=lambda _: ENDPOINT,
+        carries_subnets=carries_subnets,
+    )
     await peering.start()
     return peering, device
 

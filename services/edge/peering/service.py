@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+GUARD_LOOK_S = 5.0
 
 
 class Tunnels(Protocol):
@@ -78,6 +79,7 @@ class PeeringService:
         self._guests = Guests(lambda: ledger.charter)
         self._routed = Routed(lambda: ledger.charter)
         self._carries_subnets = carries_subnets
+        self._is_guarded = False
         self._news = asyncio.Event()
         self._tasks = TaskOwner("peering")
         self._peers: set[bytes] = set()
@@ -94,6 +96,7 @@ class PeeringService:
             StartError: WireGuard refused.
         """
         nodes = self._ledger.state.scan("tree")
+        self._is_guarded = self._carries_subnets()
         self._ledger.subscribe(["roster", "tree"], self._on_changes)
         self._early = []
         try:
@@ -177,7 +180,7 @@ class PeeringService:
         return server_peer(self._ledger.mesh_id, certificate, endpoint, carried, guests, subnets)
 
     def _endpoint_peer(self, node: Json) -> PeerConfig:
-        subnets = routes_of(node) if self._carries_subnets() else ()
+        subnets = routes_of(node) if self._is_guarded else ()
         return endpoint_peer(self._ledger.mesh_id, node, subnets)
 
     def _all_peers(self, nodes: Iterable[tuple[str, str, Json]]) -> dict[bytes, PeerConfig]:
@@ -205,6 +208,7 @@ class PeeringService:
         if own is None:
             self._give_up()
             return
+        self._mind_guard()
         for change in changes:
             if change.view == "tree":
                 self._on_node(change)
@@ -216,7 +220,21 @@ class PeeringService:
             self._want_subnets(self._routed.roster_changed())
 
     def _note_subnets(self, node_id: str, node: Json | None) -> set[ServerId]:
-        return self._routed.note(node_id, node if self._carries_subnets() else None)
+        return self._routed.note(node_id, node if self._is_guarded else None)
+
+    def _mind_guard(self) -> None:
+        """Send into subnets, or no more, where their guard came or went since it was looked at."""
+        is_guarded = self._carries_subnets()
+        if is_guarded is self._is_guarded or self._is_revoked:
+            return
+        self._is_guarded = is_guarded
+        moved: set[ServerId] = set()
+        for _, node_id, node in self._ledger.state.scan("tree"):
+            if routes_of(node):
+                moved |= self._note_subnets(node_id, node)
+                if self._is_here(node):
+                    self._wishes.want(self._endpoint_peer(node))
+        self._want_subnets(moved)
 
     def _want_subnets(self, moved: AbstractSet[ServerId]) -> None:
         """Send the subnets of these servers' endpoints where they are now."""
@@ -284,6 +302,7 @@ class PeeringService:
     async def _apply_forever(self) -> None:
         while True:
             await self._news_or_retry()
+            self._mind_guard()
             while (wish := self._wishes.take()) is not None:
                 try:
                     await self._apply(wish)
@@ -294,7 +313,8 @@ class PeeringService:
 
     async def _news_or_retry(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RETRY_S if self._wishes.put_off_count else None):
+            pause_s = RETRY_S if self._wishes.put_off_count else GUARD_LOOK_S
+            async with asyncio.timeout(pause_s):
                 await self._news.wait()
         self._news.clear()
         self._wishes.try_again()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from services.base.ledger.author import Author
+from services.edge.peering import service as peering_service
 from services.edge.peering.plan import interface_plan
 from services.kernel.ids import node_id_of, parse_key
 from services.kernel.records import record_from_value
@@ -83,6 +85,32 @@ async def test_what_was_approved_before_a_start_is_there_after_it(one, others) -
     assert holders(device, LAN) == [laptop]
     assert holders(far_device, LAN) == [wireguard_key_of(one)]
     assert routes(device) == routes(far_device) == [LAN]
+    for one_peering in (peering, far):
+        await one_peering.stop()
+
+
+async def test_nothing_goes_into_a_subnet_while_its_guard_is_away(one, others, monkeypatch) -> None:
+    monkeypatch.setattr(peering_service, "GUARD_LOOK_S", 0.01)
+    laptop = await endpoint(one)
+    await say(one, "tree.approve", LAN)
+    await hand_over(one.ledger, others[0].ledger)
+    guarded = [False]
+    peering, device = await peering_of(one.ledger, carries_subnets=lambda: guarded[0])
+    far, far_device = await peering_of(others[0].ledger, carries_subnets=lambda: guarded[0])
+    assert holders(device, LAN) == holders(far_device, LAN) == []
+    assert laptop in device.peers
+    for is_there in (True, False, True):
+        guarded[0] = is_there
+        wanted = ([laptop], [wireguard_key_of(one)], [LAN]) if is_there else ([], [], [])
+        async with asyncio.timeout(10):
+            while (holders(device, LAN), holders(far_device, LAN), routes(device)) != wanted:
+                await asyncio.sleep(0.01)
+    # A change that comes with the guard's end goes by it at once, looked at or not.
+    monkeypatch.setattr(peering_service, "GUARD_LOOK_S", 3600)
+    guarded[0] = False
+    await say(one, "tree.approve", OTHER)
+    await settled()
+    assert holders(device, LAN) == holders(device, OTHER) == []
     for one_peering in (peering, far):
         await one_peering.stop()
 
