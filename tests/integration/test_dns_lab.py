@@ -32,7 +32,7 @@ def lab():
         built.prepare()
         built.start_servers(lambda line: None, server_count=2)
         built.join_endpoint(built.plan.endpoints[0], built.plan.servers[0])
-        until(lambda: all(one["dns"] for one in known(built)), 30)
+        until(lambda: all(one["dns"] for one in known(built)), 60)
         yield built
 
 
@@ -235,10 +235,10 @@ def test_what_an_operator_sets_is_answered_at_once_and_everywhere(lab: Lab) -> N
         assert dig(lab, "s3", first, name) == [f"192.0.2.{number}"]
         assert serial(lab, first) > before
         before = serial(lab, first)
-    until(lambda: dig(lab, "s3", second, name) == ["192.0.2.3"], 10)
+    until(lambda: dig(lab, "s3", second, name) == ["192.0.2.3"], 40)
     lab.seipd(second, "dns", "set", "alias", "CNAME", f"www.{DOMAIN}", "--ttl", "60")
-    until(lambda: dig(lab, "s3", first, f"alias.{DOMAIN}") == ["192.0.2.3", f"www.{DOMAIN}."], 10)
-    until(lambda: serial(lab, first) == serial(lab, second), 20)
+    until(lambda: dig(lab, "s3", first, f"alias.{DOMAIN}") == ["192.0.2.3", f"www.{DOMAIN}."], 40)
+    until(lambda: serial(lab, first) == serial(lab, second), 40)
     rows = lab.seipd_json(first, "dns", "ls")
     assert [(row["name"], row["type"], row["ttl"]) for row in rows] == [
         (f"alias.{DOMAIN}", "CNAME", 60),
@@ -260,7 +260,7 @@ def test_a_resolver_resolves_through_us(lab: Lab, tmp_path) -> None:
     try:
         name = f"eu-central.seip.{DOMAIN}"
         both = [one.address for one in lab.plan.servers[:2]]
-        until(lambda: dig(lab, "s3", "127.0.0.1", name, "-p", "5353") == both, 10)
+        until(lambda: dig(lab, "s3", "127.0.0.1", name, "-p", "5353") == both, 40)
         gone = header(lab, "s3", "127.0.0.1", f"nope.{DOMAIN}", "-p", "5353")
         assert gone["status"] == "NXDOMAIN"
         own = ids(lab)[0]
@@ -302,7 +302,7 @@ def test_dns_09_one_host_holds_a_few_connections_and_the_others_are_served(lab: 
         assert dig(lab, "s2", server, name, "+tcp") == [server.address]
         assert dig(lab, "s3", server, name) == [server.address]
         holder.stdin.close()
-    until(lambda: dig(lab, "s3", server, name, "+tcp") == [server.address], 15)
+    until(lambda: dig(lab, "s3", server, name, "+tcp") == [server.address], 40)
 
 
 def test_the_status_and_the_metrics_tell_of_it(lab: Lab) -> None:
@@ -353,7 +353,7 @@ def test_dns_19_a_region_has_no_dead_server_and_a_port_that_is_taken_stops_nothi
     finally:
         holder.kill()
         holder.wait(10)
-    until(lambda: dig(lab, "s3", second, name) == [second.address], 30)
+    until(lambda: dig(lab, "s3", second, name) == [second.address], 60)
     until(lambda: dig(lab, "s3", first, region) == [first.address, second.address], 60)
     with contextlib.suppress(StopIteration):
         assert next(

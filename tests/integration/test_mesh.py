@@ -34,7 +34,7 @@ def address_of(lab: Lab, name: str) -> str:
     return {row["host"]: row["tunnel_address"] for row in lab.overview()}[name]
 
 
-def until(probe, seconds: float = 20.0):
+def until(probe, seconds: float = 40.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := probe():

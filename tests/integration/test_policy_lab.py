@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
-SOON_S = 20.0
+SOON_S = 40.0
 WAIT_S = 3.0
 SERVE = """
 import socket, threading

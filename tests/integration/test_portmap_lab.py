@@ -25,7 +25,7 @@ pytestmark = [
 
 PORT = 40_123
 WAIT_S = 0.3
-READY_S = 10.0
+READY_S = 30.0
 
 
 @pytest.fixture(scope="module")

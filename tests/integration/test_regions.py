@@ -65,7 +65,7 @@ def write(lab: Lab, host, name: str) -> None:
 
 
 def test_five_servers_agree_and_have_five_witnesses(lab: Lab) -> None:
-    until(lambda: len(hashes(lab, servers(lab))) == 1, 20)
+    until(lambda: len(hashes(lab, servers(lab))) == 1, 60)
     chain = lab.seipd_json(servers(lab)[0], "server", "ls")
     assert len(chain["servers"] if isinstance(chain, dict) else chain) == 5
 
@@ -89,7 +89,7 @@ def test_two_sides_of_a_cut_work_on_one_dies_and_all_agree_within_ten_seconds(
     net.heal(lab.plan.hosts)
     took_s = until(lambda: len(hashes(lab, servers(lab))) == 1, 10)
     # They go on writing while one is asked after the other: equal once is enough.
-    until(lambda: len({lab.status(host)["records"] for host in servers(lab)}) == 1, 20)
+    until(lambda: len({lab.status(host)["records"] for host in servers(lab)}) == 1, 60)
     record_property("seconds_to_agree", round(took_s, 1))
     record_property("writes_during_the_cut", 2 * number)
 
@@ -105,8 +105,8 @@ def test_a_server_that_joins_late_comes_to_the_same_state(lab: Lab, name, option
     wanted = "the first record, as asked" if options else "the state that the witnesses agree on"
     assert joined["begins_with"].startswith(wanted)
     lab.start_server(host)
-    until(lambda: len(hashes(lab, [first, host])) == 1, 20)
-    until(lambda: lab.status(host)["feeds"] == lab.status(first)["feeds"], 20)
+    until(lambda: len(hashes(lab, [first, host])) == 1, 60)
+    until(lambda: lab.status(host)["feeds"] == lab.status(first)["feeds"], 60)
 
 
 def agreed(lab: Lab, host) -> bool:
@@ -120,7 +120,7 @@ def test_a_server_that_tells_two_stories_is_untrusted_everywhere_within_five_sec
     others = servers(lab, "s1", "s2", "s3", "s4")
     liar_id = lab.status(liar)["server_id"]
     write(lab, liar, "thefirststory")
-    until(lambda: len(hashes(lab, [*others, liar])) == 1, 20)
+    until(lambda: len(hashes(lab, [*others, liar])) == 1, 60)
     lab.stop_server(liar)
     tell_another_story(lab, liar)
     begun = time.monotonic()
@@ -134,7 +134,7 @@ def test_a_server_that_tells_two_stories_is_untrusted_everywhere_within_five_sec
             if row["server_id"] == liar_id
         ]
 
-    until(lambda: states() == ["untrusted"] * 4, 15)
+    until(lambda: states() == ["untrusted"] * 4, 30)
     record_property("seconds_to_untrusted", round(time.monotonic() - begun, 1))
     proof = tmp_path / "proof.json"
     with contextlib.suppress(UnavailableError):  # it answers that the peer is not trusted
@@ -143,7 +143,7 @@ def test_a_server_that_tells_two_stories_is_untrusted_everywhere_within_five_sec
     judged = subprocess.run(program, capture_output=True, text=True, check=False)
     assert judged.returncode == 0
     assert json.loads(judged.stdout)["server_id"] == liar_id
-    until(lambda: len(hashes(lab, others)) == 1, 10)
+    until(lambda: len(hashes(lab, others)) == 1, 40)
 
 
 def tell_another_story(lab: Lab, liar) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(240)]
 
 LAN, LAN_GATE, LAN_HOST = "192.168.77.0/24", "192.168.77.1", "192.168.77.9"
-OUT_GATE, OUT_HOST = "203.0.113.1", "203.0.113.9"
+OUT_GATE, OUT_HOST = "203.0.113.1", "198.51.100.9"
+"""Not in one network: an exit is no way into those that it is in itself."""
 PORT = 8080
 PROVED_S = 75.0
 """What changed is signed by the servers within half a minute, and asked for again soon."""
@@ -48,6 +49,7 @@ class Beside:
         for enter, link, own in ((near, name, gate), (self._ip, "eth0", address)):
             net.run(*enter, "addr", "add", f"{own}/24", "dev", link)
             net.run(*enter, "link", "set", link, "up")
+        net.run(*self._ip, "route", "add", "default", "dev", "eth0")
         enter = ("ip", "netns", "exec", self.namespace)
         self.server = subprocess.Popen([*enter, sys.executable, "-c", SAYS_WHO])
 
@@ -141,10 +143,10 @@ def stock(lab: Lab, name: str):
 
 def test_a_subnet_that_nobody_approved_is_not_reached(lab: Lab) -> None:
     up(lab, "e1", "--advertise-routes", LAN, "--advertise-exit-node")
-    until(lambda: offered(lab) == {LAN: False, "exit": False}, 20)
+    until(lambda: offered(lab) == {LAN: False, "exit": False}, 40)
     assert not pings(lab, "e2", LAN_HOST)
     assert routes(lab, "e2")["subnets"] == []
-    assert "seip_routes" not in inside(lab, "e1", "nft", "list", "tables")
+    assert inside(lab, "e1", "cat", "/proc/sys/net/ipv4/conf/lan/forwarding") == "0"
 
 
 def test_an_approved_subnet_is_reached_by_the_agent_and_a_stock_client(
@@ -157,7 +159,7 @@ def test_an_approved_subnet_is_reached_by_the_agent_and_a_stock_client(
     assert seen_as(lab, "e2", LAN_HOST) == LAN_GATE
     until(lambda: routes(lab, "e3")["subnets"], PROVED_S)
     with stock(lab, "e3"):
-        until(lambda: pings(lab, "e3", LAN_HOST), 10)
+        until(lambda: pings(lab, "e3", LAN_HOST), 40)
         assert seen_as(lab, "e3", LAN_HOST) == LAN_GATE
         # A stock client goes over its server, e2 mostly not: they reach each other all the same.
         assert pings(lab, "e3", address_of(lab, "e2"))
@@ -187,7 +189,7 @@ def test_with_an_exit_node_everything_goes_out_there(lab: Lab) -> None:
     assert seen_as(lab, "e2", OUT_HOST) == ""
     up(lab, "e2", "--exit-node", "e1")
     until(lambda: (routes(lab, "e2")["exit"] or {}).get("address"), PROVED_S)
-    until(lambda: pings(lab, "e2", OUT_HOST), 20)
+    until(lambda: pings(lab, "e2", OUT_HOST), 40)
     assert seen_as(lab, "e2", OUT_HOST) == OUT_GATE
     # What is near stays near: no detour over the tunnel.
     assert "dev eth0" in inside(lab, "e2", "ip", "route", "get", lab.plan.host("s1").address)
@@ -204,15 +206,15 @@ def test_without_the_exit_nothing_goes_out_until_that_is_wished(lab: Lab) -> Non
     assert host.interface in inside(lab, "e2", "ip", "route", "get", OUT_HOST)
     assert seen_as(lab, "e2", OUT_HOST) == ""
     up(lab, "e2", "--exit-node", "none")
-    until(lambda: "dev eth0" in inside(lab, "e2", "ip", "route", "get", OUT_HOST), 10)
+    until(lambda: "dev eth0" in inside(lab, "e2", "ip", "route", "get", OUT_HOST), 40)
     up(lab, "e1")
     until(lambda: pings(lab, "e2", LAN_HOST), PROVED_S)
 
 
 def test_a_withdrawn_subnet_is_reached_no_more(lab: Lab) -> None:
     with stock(lab, "e3"):
-        until(lambda: pings(lab, "e3", LAN_HOST), 10)
+        until(lambda: pings(lab, "e3", LAN_HOST), 40)
         route(lab, "withdraw", LAN)
-        until(lambda: not pings(lab, "e3", LAN_HOST), 10)
-        until(lambda: routes(lab, "e2")["subnets"] == [], 10)
+        until(lambda: not pings(lab, "e3", LAN_HOST), 40)
+        until(lambda: routes(lab, "e2")["subnets"] == [], 40)
         assert not pings(lab, "e2", LAN_HOST)
