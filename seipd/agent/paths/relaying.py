@@ -165,10 +165,12 @@ class Relaying:
         """Take what may be a relay's word."""
         now_s = self._clock.monotonic_s()
         for peer in list(self._peers.values()):
-            for client in peer.clients:
-                if client.is_from(address):
-                    self._send(client.receive(data, address, now_s))
-            self._review(peer, now_s)
+            spoken = [client for client in peer.clients if client.is_from(address)]
+            for client in spoken:
+                self._send(client.receive(data, address, now_s))
+            # A stranger's datagrams are to cost next to nothing.
+            if spoken:
+                self._review(peer, now_s)
 
     def latency_ms(self, peer_key: bytes) -> int | None:
         """Return how long the relay takes to answer; None while none carries."""

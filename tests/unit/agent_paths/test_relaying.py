@@ -196,6 +196,18 @@ def test_a_relay_that_is_offered_no_more_carries_until_another_does(world):
     assert [len(relay.book) for relay in world.relays.values()] == [0, 1]
 
 
+def test_rly_05_what_strangers_say_has_nobody_looked_over(world, monkeypatch):
+    """Else each datagram of a flood would cost as much as there are peers."""
+    world.meet(NEAR)
+    looked = []
+    monkeypatch.setattr(world.a.relaying, "_review", lambda *_: looked.append(1))
+    for number in range(100):
+        world.a.relaying.received(b"seiR" + bytes(100), ("203.0.113.66", 1024 + number))
+    assert looked == []
+    world.a.relaying.received(b"seiR" + bytes(100), (NEAR, CONTROL_PORT))
+    assert looked == [1]
+
+
 def test_who_stays_alone_at_a_relay_is_told(world):
     world.a.relaying.begin(B[1], world.offers(NEAR))
     world.run(30)
