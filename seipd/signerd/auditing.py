@@ -38,7 +38,7 @@ class Asked:
     """One call: by whom, and for what. ``digest`` is SHA-256 of the bytes to sign.
 
     ``more`` has digest and size of each further message that the same call asked the same key to
-    sign, where it ended the same way.
+    sign, where it ended the same way. ``times`` is how many calls of strangers an entry stands for.
     """
 
     call: str
@@ -48,6 +48,8 @@ class Asked:
     digest: str = ""
     size_bytes: int = 0
     more: Sequence[tuple[str, int]] = ()
+    is_known: bool = True
+    times: int = 1
 
 
 def entry_of(asked: Asked, *, at_ms: int, refusal: SeipdError | None = None) -> bytes:
@@ -64,13 +66,14 @@ def entry_of(asked: Asked, *, at_ms: int, refusal: SeipdError | None = None) -> 
         asked.scope[:MAX_NAME_CHARS],
     )
     more = b",".join([b'["%b",%d]' % (digest.encode(), size) for digest, size in asked.more])
-    return b'{"at_ms":%d,%b,%b%b,"sha256":"%b","size_bytes":%d,"v":%d}' % (
+    return b'{"at_ms":%d,%b,%b%b,"sha256":"%b","size_bytes":%d,%b"v":%d}' % (
         at_ms,
         who,
         b'"more":[%b],' % more if more else b"",
         ended,
         asked.digest.encode(),
         asked.size_bytes,
+        b'"times":%d,' % asked.times if asked.times > 1 else b"",
         ENTRY_VERSION,
     )
 

@@ -12,11 +12,13 @@ import hashlib
 import logging
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from seipd.signerd.auditing import Asked, entry_of
 from seipd.signerd.providers.base import require_length
+from seipd.signerd.strangers import Strangers
 from services.base.crypto.signatures import verify
 from services.kernel.errors import ForbiddenError, SeipdError, UnavailableError
 from services.kernel.signing import parse_scope
@@ -118,6 +120,7 @@ class Desk:
         self._timeout_s = provider_timeout_s
         self._threads = asyncio.Semaphore(PROVIDER_THREADS)
         self._in_flight: Counter[str] = Counter()
+        self._strangers = Strangers()
 
     async def sign(self, caller: Caller, data: bytes, *, scope: str, key_id: str) -> bytes:
         """Return a signature over exactly these bytes, if caller and key may.
@@ -156,13 +159,21 @@ class Desk:
         finally:
             for refusal in (one for one in answers if isinstance(one, SeipdError)):
                 logger.warning("refused: sign", extra={"code": refusal.code})
-            at_ms = self._clock.now_ms()
-            entries = [
-                entry_of(asked, at_ms=at_ms, refusal=refusal)
-                for asked, refusal in _ends(caller, wanted, answers)
-            ]
-            await self._audit.write(entries, at_ms=at_ms)
+            await self._write(_ends(caller, wanted, answers), is_known=caller.known)
         return answers
+
+    async def _write(
+        self, ends: Iterator[tuple[Asked, SeipdError | None]], *, is_known: bool
+    ) -> None:
+        """Write down how calls ended; of strangers so many a second."""
+        at_ms = self._clock.now_ms()
+        if not is_known:
+            times = self._strangers.told(now_ms=at_ms)
+            if not times:
+                return
+            ends = ((replace(asked, times=times), why) for asked, why in islice(ends, 1))
+        entries = [entry_of(asked, at_ms=at_ms, refusal=refusal) for asked, refusal in ends]
+        await self._audit.write(entries, at_ms=at_ms)
 
     def _sign_here(
         self, caller: Caller, wanted: Sequence[Wanted], answers: list[bytes | SeipdError]
@@ -229,7 +240,13 @@ class Desk:
             NotFoundError: ``key_unknown``.
             UnavailableError: ``audit_unavailable`` or ``caller_busy``.
         """
-        asked = Asked(call="public_key", caller=caller.name, scope=scope, key_id=key_id)
+        asked = Asked(
+            call="public_key",
+            caller=caller.name,
+            scope=scope,
+            key_id=key_id,
+            is_known=caller.known,
+        )
 
         async def found() -> KeyRow:
             caller.require(scope)
@@ -256,9 +273,7 @@ class Desk:
             refusal = None
             return result
         finally:
-            at_ms = self._clock.now_ms()
-            entry = entry_of(asked, at_ms=at_ms, refusal=refusal)
-            await self._audit.write((entry,), at_ms=at_ms)
+            await self._write(iter([(asked, refusal)]), is_known=asked.is_known)
 
     @contextlib.contextmanager
     def _room(self, caller: str, count: int) -> Iterator[None]:

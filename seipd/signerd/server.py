@@ -73,7 +73,9 @@ class SigningServicer(signer_pb2_grpc.SigningServicer):
         requests = (request, *request.more)
         try:
             if len(requests) > MAX_SIGNATURES_PER_CALL or any(one.more for one in request.more):
-                asked = Asked(call="sign", caller=caller.name, scope="", key_id="")
+                asked = Asked(
+                    call="sign", caller=caller.name, scope="", key_id="", is_known=caller.known
+                )
                 await self._desk.audited(asked, lambda: _too_many(caller))
             wanted = [
                 Wanted(data=one.canonical_bytes, scope=one.scope, key_id=one.key_id)

@@ -11,6 +11,7 @@ from seipd.signerd.auditlog import AuditLog, AuditWriter, audit_key
 from seipd.signerd.core import KeyTable
 from seipd.signerd.desk import Caller
 from seipd.signerd.rows import KeyRow, KeyState
+from seipd.signerd.strangers import BURST_COUNT
 from services.base.crypto.signatures import SigningKey
 from services.base.ledger.fsck import verify_log
 from services.kernel import canonical
@@ -329,3 +330,28 @@ async def test_what_waits_when_the_signer_ends_is_written(tmp_path) -> None:
     await asyncio.gather(*waiting)
     verifier = log.verifier(month_of(NOW))
     assert verify_log(tmp_path / "audit" / month_of(NOW), verifier, verifier.name).size == 600
+
+
+async def test_sgn_11_a_flood_of_strangers_fills_no_disk_and_every_call_is_counted() -> None:
+    clock, audit = HandClock(), MemoryAudit()
+    desk = desk_of(table(), Provider(), audit=audit, clock=clock)
+    stranger = Caller(name="spiffe://mesh/b", known=False)
+    count = 4 * BURST_COUNT
+    for number in range(count):
+        if number % 2:
+            call = desk.sign(stranger, bytes(9), scope="platform", key_id=f"k{number}")
+        else:
+            call = desk.public_key(stranger, scope="platform", key_id="root-1")
+        assert await refused(call) == "caller_unknown"
+    assert len(audit.entries) == BURST_COUNT
+    assert await desk.sign(UNIX, MESSAGE, scope="platform", key_id="root-1")
+    assert audit.told()[-1] == ("sign", "granted", "")
+    clock.ms += 1000
+    for _ in range(3):
+        await refused(desk.public_key(stranger, scope="platform", key_id="root-1"))
+    assert len(audit.entries) == BURST_COUNT + 2
+    assert sum(one.get("times", 1) for one in audit.entries) == count + 2
+    clock.ms += 3_600_000
+    await refused(desk.public_key(stranger, scope="platform", key_id="root-1"))
+    assert audit.entries[-1]["times"] == 3
+    assert sum(one.get("times", 1) for one in audit.entries) == count + 5
