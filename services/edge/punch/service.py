@@ -67,6 +67,7 @@ SLICE: Final = 500
 MAX_CHANGES: Final = 1024
 FROM_ONE_PER_MINUTE: Final = 1800
 """Of one endpoint: with 256 paths it has a tenth of that to say, and may say it all at once."""
+FROM_SERVER_PER_MINUTE: Final = 120_000
 
 
 class PeerReader(Protocol):
@@ -137,6 +138,7 @@ class PunchService:
         self._trouble = ""
         self._ignored: Counter[str] = Counter()
         self._by_endpoint = RateLimiter(per_minute=FROM_ONE_PER_MINUTE)
+        self._by_server = RateLimiter(per_minute=FROM_SERVER_PER_MINUTE)
         self.port = settings.public_port
 
     async def start(self) -> None:
@@ -227,6 +229,9 @@ class PunchService:
         return []
 
     def _on_server(self, data: bytes, address: Address, interface: int) -> None:
+        if not self._by_server.spend(address[0], now_s=self._now_s()).allowed:
+            self._ignored["flood"] += 1
+            return
         message = self._read(data, address, interface)
         if message is None:
             return

@@ -8,13 +8,13 @@ import pytest
 
 from services.edge.punch import service as punch_service
 from services.edge.punch.meetings import NoOffers
-from services.edge.punch.messages import PORT, Echo, Here, encode
+from services.edge.punch.messages import PORT, Carry, Echo, Here, SignalCode, encode, tunnel_bytes
 from services.edge.punch.parties import Party
 from services.edge.punch.service import FROM_ONE_PER_MINUTE, PunchService, PunchSettings
 from services.kernel.ids import ServerId
 from tests.fakes.rendezvous import FakeParties, FakePolicy, State
 
-OWN = ServerId("server-" + "1" * 16)
+OWN, OTHER = ServerId("server-" + "1" * 16), ServerId("server-" + "2" * 16)
 
 
 class Clock:
@@ -60,6 +60,7 @@ def stage(monkeypatch):
         answer_stun=lambda *_: None,
         clock=clock,
     )
+    state.servers[OTHER] = "172.16.0.2"
     monkeypatch.setattr(punch_service.socket, "if_indextoname", lambda _: "seip0")
     wire = punch._inner = Wire()
     return punch, wire, clock
@@ -92,3 +93,21 @@ def test_stn_11_a_flood_of_one_endpoint_costs_little_and_stops_nobody_else(stage
     clock.now_s += 10
     punch._on_endpoint(here(10**6), ("10.64.0.10", PORT), 1)
     assert wire.sent["10.64.0.10"] == before + 1
+
+
+def test_stn_11_words_without_end_of_another_server_do_not_reach_endpoints(stage) -> None:
+    punch, wire, _ = stage
+    punch._by_server.allow(50)
+    party = Party(node_id="n12", key=bytes([12]) * 32, carrier=OTHER)
+    punch._parties._state.endpoints["10.64.0.12"] = party
+    punch._on_endpoint(here(1), ("10.64.0.10", PORT), 1)
+    before = wire.sent["10.64.0.10"]
+    for number in range(1000):
+        word = Carry(
+            sender=tunnel_bytes("10.64.0.12"),
+            receiver=tunnel_bytes("10.64.0.10"),
+            counter=number,
+            code=SignalCode.FALL_BACK,
+        )
+        punch._on_server(encode(word), ("172.16.0.2", PORT), 1)
+    assert 0 < wire.sent["10.64.0.10"] - before <= 200
