@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from services.edge.punch.messages import PORT as RENDEZVOUS_PORT
+from services.edge.stun.asking import DEFAULT_PORT as STUN_PORT
 from services.kernel.addr import parse_address
 from services.kernel.errors import InputError, WireError
 from services.kernel.ids import (
@@ -24,7 +26,7 @@ from services.kernel.ids import (
 from services.kernel.places import parse_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 PATHS = ("direct", "relay", "server")
 STAYS = ("node_id", "domain", "tunnel_address", "tunnel_address6", "gateway")
@@ -47,7 +49,7 @@ class _Record(msgspec.Struct, frozen=True):
     certificate: dict[str, Any]
 
 
-class _Attached(msgspec.Struct, frozen=True):
+class _Attached(msgspec.Struct, frozen=True, kw_only=True):
     node_id: str
     hostname: str
     customer: str
@@ -59,9 +61,10 @@ class _Attached(msgspec.Struct, frozen=True):
     gateway: str
     private_port: _Port
     keepalive_seconds: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    stun_ports: Annotated[list[_Port], msgspec.Meta(max_length=4)] = []
 
 
-class _Answer(_Attached, frozen=True):
+class _Answer(_Attached, frozen=True, kw_only=True):
     record: _Record
 
 
@@ -101,6 +104,11 @@ def check_attached(value: Any, mesh: dict[str, Any]) -> None:  # noqa: ANN401 (J
             f"the server's answer to the move is not good: {error}",
             mend="tell whoever runs the server; nothing was changed here",
         ) from error
+
+
+def stun_ports_of(mesh: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the ports at which a server says how it sees who asks, as it told when one joined."""
+    return tuple(mesh.get("stun_ports") or (STUN_PORT, RENDEZVOUS_PORT))
 
 
 class _Peer(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from seipd.agent.answer import stun_ports_of
 from seipd.agent.background import read_status
 from seipd.agent.diagnosis import (
     Finding,
@@ -20,8 +21,6 @@ from seipd.agent.roaming import knock
 from seipd.agent.routes.findings import routes_findings
 from seipd.agent.uplink import way_to
 from seipd.client.pinning import pinned_context
-from services.edge.punch.messages import PORT as RENDEZVOUS_PORT
-from services.edge.stun.asking import DEFAULT_PORT
 from services.edge.stun.client import inquire
 from services.kernel.errors import SeipdError
 from services.kernel.places import parse_place
@@ -65,7 +64,7 @@ async def try_server(mesh: dict[str, Any]) -> Reach:
         way = group.create_task(way_to(host))
         tcp = group.create_task(_answers_tcp(mesh))
         clock = group.create_task(_clock_ahead_ms(mesh))
-        udp = group.create_task(_asked(host))
+        udp = group.create_task(_asked(mesh, host))
     answers_udp, is_symmetric = udp.result()
     return Reach(
         endpoint=endpoint,
@@ -81,10 +80,10 @@ async def _answers_tcp(mesh: dict[str, Any]) -> bool:
     return await knock(*parse_place(mesh["server"]["addresses"][0])) is not None
 
 
-async def _asked(host: str) -> tuple[bool, bool]:
+async def _asked(mesh: dict[str, Any], host: str) -> tuple[bool, bool]:
     """Return whether the server's STUN answers, and whether it sees two ports of one socket."""
     inquiry = await inquire(
-        [(host, port) for port in (DEFAULT_PORT, RENDEZVOUS_PORT)],
+        [(host, port) for port in stun_ports_of(mesh)],
         family=6 if ":" in host else 4,
         deadline_s=UDP_S,
     )

@@ -6,6 +6,7 @@ import logging
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from seipd.agent.answer import stun_ports_of
 from seipd.agent.marks import FWMARK
 from seipd.agent.paths.places import Places
 from seipd.agent.paths.proved import ProvedPeers
@@ -91,6 +92,7 @@ class PathWork:
             port=self._port,
             interface=interface,
             servers=self._servers,
+            ports=lambda: stun_ports_of(state.mesh()),
             mapped=self._mapped,
             told=lambda found, is_symmetric: self.rendezvous.set_candidates(
                 found, is_symmetric=is_symmetric

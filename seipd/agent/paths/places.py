@@ -15,14 +15,13 @@ from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Final
 
 from seipd.agent.paths.rawport import Kind
-from services.edge.punch.messages import PORT as RENDEZVOUS_PORT
 from services.edge.punch.messages import Candidate, CandidateKind, candidate
-from services.edge.stun.asking import DEFAULT_PORT, Inquiry
+from services.edge.stun.asking import Inquiry
 from services.edge.wireguard.links import netlink
 from services.kernel.errors import SeipdError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from ipaddress import IPv4Interface, IPv6Interface
 
     from seipd.agent.paths.rawport import RawPort
@@ -51,6 +50,7 @@ class Places:
         port: RawPort,
         interface: str,
         servers: Callable[[], Iterable[str]],
+        ports: Callable[[], Collection[int]],
         mapped: Callable[[], Endpoint | None],
         told: Callable[[Sequence[Candidate], bool], None],
     ) -> None:
@@ -60,12 +60,14 @@ class Places:
             port: WireGuard's.
             interface: the tunnel's, whose addresses do not count.
             servers: the addresses of servers to ask.
+            ports: where to ask them.
             mapped: what the router opened.
             told: is told the candidates, best first, and whether the router is a symmetric one.
         """
         self._port = port
         self._interface = interface
         self._servers = servers
+        self._ports = ports
         self._mapped = mapped
         self._told = told
         self._inquiries: list[Inquiry] = []
@@ -113,7 +115,7 @@ class Places:
         families = ([one for one in hosts if ":" not in one], [one for one in hosts if ":" in one])
         self._inquiries = [
             Inquiry(
-                [(host, port) for host in listed for port in (DEFAULT_PORT, RENDEZVOUS_PORT)],
+                [(host, port) for host in listed for port in self._ports()],
                 token=secrets.token_bytes,
             )
             for listed in families

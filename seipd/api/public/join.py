@@ -63,6 +63,7 @@ def endpoint_configuration(call: Call, node: dict[str, Any]) -> dict[str, Any]:
     charter = services.ledger.charter
     mesh_id, ranges = services.ledger.mesh_id, charter.genesis.ranges
     own = charter.servers()[services.ledger.server_id]
+    ports = services.mesh.status()["ports"]
     return {
         "node_id": node["node_id"],
         "hostname": node["name"],
@@ -85,7 +86,8 @@ def endpoint_configuration(call: Call, node: dict[str, Any]) -> dict[str, Any]:
             str(backbone_range6(mesh_id)),
         ],
         "gateway": str(ranges.gateway),
-        "private_port": services.mesh.status()["ports"]["private_http"],
+        "private_port": ports["private_http"],
+        "stun_ports": [ports[name] for name in ("stun", "hole_punch") if ports.get(name)],
         "keepalive_seconds": KEEPALIVE_S,
         "authority_pem": services.tls.authority_pem.decode("ascii"),
     }

@@ -6,6 +6,7 @@ from ipaddress import ip_interface
 
 import pytest
 
+from seipd.agent.answer import stun_ports_of
 from seipd.agent.paths import places
 from seipd.agent.paths.places import Places, candidates_of
 from services.edge.stun.messages import (
@@ -54,13 +55,14 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr(places, "QUESTIONS_S", (0, 0))
 
 
-async def found_by(mapped, opened=None):
+async def found_by(mapped, opened=None, ports=(3478, 51941)):
     told = []
     port = Port(mapped)
     found = Places(
         port=port,
         interface="seip1",
         servers=lambda: ["203.0.113.1", "203.0.113.1", "2001:db8::1"],
+        ports=lambda: ports,
         mapped=lambda: opened,
         told=lambda candidates, is_symmetric: told.append((candidates, is_symmetric)),
     )
@@ -78,6 +80,15 @@ async def test_a_router_that_keeps_a_port_is_asked_about_at_two_ports_of_one_ser
     assert addresses == [own6, own4, ("198.51.100.7", 5000), own6]
     assert not is_symmetric
     assert {("203.0.113.1", 3478), ("203.0.113.1", 51941)} <= set(port.asked)
+
+
+async def test_a_server_that_answers_at_other_ports_is_asked_there():
+    _, is_symmetric, port = await found_by(
+        lambda to: ("198.51.100.7", to[1] + 1), ports=stun_ports_of({"stun_ports": [7000, 7001]})
+    )
+    assert {to[1] for to in port.asked} == {7000, 7001}
+    assert is_symmetric
+    assert stun_ports_of({}) == stun_ports_of({"stun_ports": []}) == (3478, 51941)
 
 
 async def test_stn_10_two_ports_of_a_server_that_see_two_ports_tell_a_symmetric_router():
@@ -106,6 +117,7 @@ async def test_a_lost_answer_takes_nothing_back_but_another_network_does():
         port=port,
         interface="seip1",
         servers=lambda: ["203.0.113.1"],
+        ports=lambda: (3478, 51941),
         mapped=lambda: None,
         told=lambda candidates, is_symmetric: told.append([one.endpoint for one in candidates]),
     )
