@@ -93,6 +93,10 @@ class KeptTable(ABC):
         """Take changes; return the commands that they come to, and what tells of them after."""
 
     @abstractmethod
+    def _tell_all(self) -> None:
+        """Tell that everything may be otherwise."""
+
+    @abstractmethod
     def _whole(self) -> str:
         """Return the transaction that puts the whole table; in a thread."""
 
@@ -116,6 +120,28 @@ class KeptTable(ABC):
         self._news.set()
 
     async def _apply_forever(self) -> None:
+        """Follow the state; what fails by a fault of ours begins anew, and freezes no rules."""
+        is_behind = False
+        while True:
+            try:
+                if is_behind:
+                    await self._catch_up()
+                    is_behind = False
+                await self._keep_up()
+            except Exception as error:
+                logger.exception("%s failed, and begins anew", self.name)
+                self._trouble = f"it failed, and begins anew: {error!r}"
+                is_behind = True
+                await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _catch_up(self) -> None:
+        self._waiting = []
+        self._begin()
+        await asyncio.to_thread(self._load, self._ledger.state.scan(*self.views))
+        await self._replace()
+        self._tell_all()
+
+    async def _keep_up(self) -> None:
         loop = asyncio.get_running_loop()
         due_s = loop.time() + LOOK_EVERY_S
         while True:

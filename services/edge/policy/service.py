@@ -135,6 +135,11 @@ class PolicyService(KeptTable):
         return commands, lambda: self._tell_of(told)
 
     @override
+    def _tell_all(self) -> None:
+        self._inbound.clear()
+        self._tell_of([None])
+
+    @override
     def _whole(self) -> str:
         text = whole_table(
             self._book,

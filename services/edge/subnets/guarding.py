@@ -54,7 +54,8 @@ def whole_table(book: SubnetBook, *, interface: str) -> str:
             for ip, number in (("ip", 4), ("ip6", 6))
         },
         "guard": (
-            "ct state established,related accept",
+            "ct state related accept",
+            "ct direction reply ct state established accept",
             "ip daddr @subnet4 goto into4",
             "ip6 daddr @subnet6 goto into6",
             f"ip saddr @subnet4 {REFUSE}",
@@ -108,6 +109,11 @@ class SubnetBook:
         """How many subnets are carried."""
         held = self.elements.held()
         return len(held["subnet4"]) + len(held["subnet6"])
+
+    @property
+    def endpoints(self) -> set[str]:
+        """All endpoints that have an address."""
+        return set(self._customer_of)
 
     def put(self, node_id: str, node: Node | None) -> set[str]:
         """Take a node as it is now; return the endpoints for whom other routes count from now on.

@@ -64,6 +64,10 @@ class SubnetService(KeptTable):
         return commands, lambda: self._tell_of(told)
 
     @override
+    def _tell_all(self) -> None:
+        self._tell_of(self._book.endpoints)
+
+    @override
     def _whole(self) -> str:
         return whole_table(self._book, interface=self._interface)
 

@@ -11,6 +11,7 @@ from services.authority.policy.deciding import VIEW
 from services.base.ledger.watching import Change
 from services.edge.policy import keeping
 from services.edge.policy import service as service_module
+from services.edge.policy.book import PolicyBook
 from services.edge.policy.service import PolicyService
 from services.edge.policy.table import KernelTable
 from services.kernel.addr import default_ranges
@@ -141,6 +142,26 @@ async def test_where_the_kernel_refuses_the_health_says_so_and_it_is_tried_again
     table.refuses = ""
     await until(lambda: reaches(ledger, table, "a1", "b1"))
     await until(lambda: service.health().state is HealthState.OK)
+
+
+async def test_a_fault_freezes_no_rules(running, monkeypatch) -> None:
+    ledger, table, service = running
+    told: list = []
+    await service.start()
+    service.subscribe(told.append)
+    put_pair = PolicyBook.put_pair
+
+    def fails(book, key, held) -> None:
+        monkeypatch.setattr(PolicyBook, "put_pair", put_pair)
+        raise KeyError(key)
+
+    monkeypatch.setattr(PolicyBook, "put_pair", fails)
+    ledger.allow("acme", "b1", "tcp/443")
+    await until(lambda: reaches(ledger, table, "a1", "b1"))
+    await until(lambda: service.health().state is HealthState.OK)
+    assert None in told
+    ledger.allow("acme", "b2", "tcp/443")
+    await until(lambda: reaches(ledger, table, "a1", "b2"))
 
 
 async def test_another_firewall_that_drops_what_is_forwarded_is_told_until_it_does_not(
