@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from hypothesis import HealthCheck, settings
@@ -20,3 +21,9 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("seipd")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector to look at every test again and again: they stay to the end."""
+    gc.collect()
+    gc.freeze()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 from typing import TYPE_CHECKING, ClassVar
 
@@ -119,10 +120,14 @@ def build_app(
     """
     gate = Gate(services, operator=operator, tunnel_only=tunnel_only)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[refuse_unknown])
-    document: dict[str, object] = {}
+
+    # Made for the first who asks: hardly anybody does, and a start need not wait for it.
+    @functools.cache
+    def document() -> dict[str, object]:
+        return openapi_document(title, services.version, table)
 
     async def openapi(call: Call) -> Reply:
-        return document
+        return document()
 
     described = Route(
         method="GET",
@@ -134,7 +139,6 @@ def build_app(
     table = (*routes, described)
     for route in table:
         app.router.add_route(route.method, route.path, gate.wrap(route))
-    document.update(openapi_document(title, services.version, table))
     return app, gate
 
 

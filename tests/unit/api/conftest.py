@@ -6,12 +6,19 @@ import asyncio
 import subprocess
 
 import pytest
-from aiohttp import web
+from aiohttp import web, web_app
 from aiohttp.test_utils import TestClient, TestServer
 
 from tests.fakes.neighbour import Neighbour, hand_over
 from tests.fakes.one_server import OneServer
 from tests.fakes.programs import run_program
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgotten():
+    """Let go of the applications in aiohttp's cache of handlers: a whole server is behind each."""
+    yield
+    web_app._cached_build_middleware.cache_clear()
 
 
 @pytest.fixture
