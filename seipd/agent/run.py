@@ -27,9 +27,8 @@ from seipd.agent.roaming import Roaming
 from seipd.agent.routes.carrying import SubnetCarrier, clear_leftovers
 from seipd.agent.routes.service import Routes
 from seipd.agent.steady import steadily
-from services.base.storage.files import write_atomic
+from seipd.agent.telling import Patience, StatusFile
 from services.edge.wireguard.service import WireGuardService
-from services.kernel import canonical
 from services.kernel.errors import SeipdError, UnavailableError
 from services.kernel.ids import MeshId
 from services.runtime.clock import SystemClock
@@ -44,9 +43,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-POLL_FAST_S = 0.05
-POLL_S = 1.0
-RETRY_HANDSHAKE_S = 1.0
 RENEWED_WITHIN_S = 180.0
 
 
@@ -255,8 +251,8 @@ async def _watch(
     stop: asyncio.Event,
 ) -> None:
     """Look at the handshake, ask for a new one where it is missing, write the status file."""
-    clock = SystemClock()
-    asked_s = clock.monotonic_s()
+    clock, file = SystemClock(), StatusFile(state.run / "status.json")
+    patience = Patience(clock.monotonic_s())
     while not stop.is_set():
         peer = await _peer(home)
         age_s = _age_s(peer, clock.now_ms() // 1000)
@@ -271,16 +267,16 @@ async def _watch(
             "moved_because": roaming.moved_because,
             "latencies_ms": {name: round(ms) for name, ms in roaming.latencies_ms().items()},
         }
-        await asyncio.to_thread(write_atomic, state.run / "status.json", canonical.encode(value))
-        if not connected and clock.monotonic_s() - asked_s > RETRY_HANDSHAKE_S:
+        await asyncio.to_thread(file.write, value)
+        if patience.asks_anew(connected=connected, now_s=clock.monotonic_s()):
             # WireGuard repeats a lost initiation after five seconds; a new peer asks at once.
             with contextlib.suppress(SeipdError):
                 await home.reset()
-            asked_s = clock.monotonic_s()
         with contextlib.suppress(TimeoutError):
             is_settled = connected and (keeper is None or keeper.facts()["state"] != WAITING)
-            quick = not is_settled and not home.watch.is_revoked
-            async with asyncio.timeout(POLL_FAST_S if quick else POLL_S):
+            is_settled |= home.watch.is_revoked
+            pause_s = patience.pause_s(is_settled=is_settled, now_s=clock.monotonic_s())
+            async with asyncio.timeout(pause_s):
                 await stop.wait()
 
 
