@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from seipd.lab.plan import (
     check_prefix,
     plan_from_value,
 )
+from seipd.lab.signer import signer_flags
 from services.kernel import canonical
 from services.kernel.errors import (
     ConflictError,
@@ -37,7 +38,7 @@ FILE_NAME = "lab.json"
 READY_TIMEOUT_S = 30.0
 COMMAND_TIMEOUT_S = 120
 POLL_S = 0.1
-SIGNER_USER = "seipd-signer"
+JOINED_AT_ONCE = 4
 FOUNDING = ("--new-servers", "tier1")
 """A lab is tried out at once: nobody wants to wait until its servers have earned anything."""
 
@@ -83,10 +84,22 @@ class Lab:
         """
         self.prepare()
         self.start_servers(told, server_count=server_count)
-        for number, host in enumerate(self.plan.endpoints):
-            server = self.plan.server_of(number)
-            told(f"{host.name}: joining {server.name}")
-            self.join_endpoint(host, server)
+        self.join_endpoints(told)
+
+    def join_endpoints(self, told: Callable[[str], None]) -> None:
+        """Let every endpoint join, each at its server in turn, several at a time.
+
+        Raises:
+            UnavailableError: one did not come up; the others were waited for.
+        """
+        with ThreadPoolExecutor(JOINED_AT_ONCE, "lab") as joiners:
+            joining = []
+            for number, host in enumerate(self.plan.endpoints):
+                server = self.plan.server_of(number)
+                told(f"{host.name}: joining {server.name}")
+                joining.append(joiners.submit(self.join_endpoint, host, server))
+        for one in joining:
+            one.result()
 
     def prepare(self) -> None:
         """Build the network; nothing runs in it yet.
@@ -126,7 +139,7 @@ class Lab:
         plan = self.plan
         first = plan.servers[0]
         told(f"{first.name}: founding the mesh")
-        self.seipd(first, "init", *founding, *self.address_flags(first), *_signer_flags())
+        self.seipd(first, "init", *founding, *self.address_flags(first), *signer_flags())
         self.start_server(first)
         for host in plan.servers[1:server_count]:
             told(f"{host.name}: joining")
@@ -171,7 +184,7 @@ class Lab:
         command += [*self.address_flags(host), "--wireguard-interface", host.interface]
         with host.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603 (our own program)
-                [*command, *_signer_flags()],
+                [*command, *signer_flags()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -379,20 +392,3 @@ def _require_free(plan: LabPlan) -> None:
         raise ConflictError(
             f"{plan.folder} is not empty", code="folder_in_use", mend="say another --dir"
         )
-
-
-def _signer_flags() -> list[str]:
-    """Return nothing where the signer's own user can run us; else the flag of a trial."""
-    try:
-        user = pwd.getpwnam(SIGNER_USER)
-        done = subprocess.run(
-            [sys.executable, "-c", "import seipd"],
-            user=user.pw_uid,
-            group=user.pw_gid,
-            cwd="/",
-            capture_output=True,
-            check=False,
-        )
-    except (KeyError, OSError):
-        return ["--allow-insecure-same-user"]
-    return [] if done.returncode == 0 else ["--allow-insecure-same-user"]
