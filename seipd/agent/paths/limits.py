@@ -11,6 +11,8 @@ RELAY_AFTER_S: Final = 1.2
 SHAKE_S: Final = 5.0
 SHAKE_AGAIN_S: Final = 1.0
 """WireGuard itself repeats a lost initiation after five seconds."""
+SHAKE_LATER_S: Final = 2.5
+"""Each begins anew, so an answer that takes longer than the pause before is lost."""
 SHAKE_EACH_S: Final = 0.15
 ALONE_S: Final = 1.0
 """Up for so long with no word of the other over a relay, it carries all the same."""

@@ -266,7 +266,7 @@ class PeerPath:
             self._fall("no handshake came through", now_s, tells=True)
             return
         if not self._is_up and now_s >= self._again_s and self.endpoint is not None:
-            self._again_s = now_s + limits.SHAKE_AGAIN_S
+            self._again_s = now_s + limits.SHAKE_LATER_S
             self._set_peer(self.endpoint, carries=False, is_fresh=True)
         if now_s >= self._alive_due_s:
             self._alive_due_s = now_s + limits.SHAKE_EACH_S

@@ -115,6 +115,19 @@ def test_a_relay_is_kept_to_where_the_other_sends_by_another_one():
     )
 
 
+def test_a_handshake_that_takes_two_seconds_is_waited_for():
+    """Over two satellites, say; each initiation from the beginning throws an answer away."""
+    path, now_s = PeerPath(start_ms=0), 1000.0
+    path.meet([("198.51.100.7", 40_000)], (), now_s, hopeless=False)
+    path.relay_bound(("203.0.113.9", 9104), now_s)
+    begun = []
+    while path.phase is Phase.SHAKING:
+        now_s += 0.05
+        told = path.tick(now_s)
+        begun += [now_s - 1000.0 for one in told if isinstance(one, SetPeer) and one.is_fresh]
+    assert begun == pytest.approx([1.0, 3.5], abs=0.2)
+
+
 def test_more_addresses_than_before_interrupt_no_relay_and_are_tried_at_once():
     """Of a bridge for containers, say; others may open a direct way."""
     stage = Stage("symmetric", "symmetric", offers=True)
