@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.runtime.nft import NftError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NUMBERS = {"tcp": 6, "udp": 17}
 PORTS = {"th sport": "sport", "th dport": "dport", "ct original proto-dst": "asked_port"}
@@ -104,15 +108,8 @@ class Model:
 
     def _rule(self, rule: str, packet: Packet) -> str | None:
         """Follow a rule's statements until one does not match; return its verdict."""
-        rest = rule
-        while rest:
-            for pattern, step in self._STEPS:
-                if found := re.match(pattern, rest):
-                    rest = rest[found.end() :].lstrip()
-                    outcome = step(self, packet, *found.groups())
-                    break
-            else:
-                raise AssertionError(f"the model does not know: {rest}")
+        for step, words in _read(rule):
+            outcome = step(self, packet, *words)
             if outcome is False:
                 return None
             if isinstance(outcome, str):
@@ -211,6 +208,21 @@ class Model:
         (r"reject with icmpx admin-prohibited", lambda *_: "reject"),
         (r"(accept|drop|return|(?:jump|goto) \w+)", lambda _, __, verdict: verdict),
     )
+
+
+@functools.cache
+def _read(rule: str) -> tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...]:
+    """Return the statements of a rule: what follows each, and with which words."""
+    steps = []
+    while rule:
+        for pattern, step in Model._STEPS:
+            if found := re.match(pattern, rule):
+                rule = rule[found.end() :].lstrip()
+                steps.append((step, found.groups()))
+                break
+        else:
+            raise AssertionError(f"the model does not know: {rule}")
+    return tuple(steps)
 
 
 class WrittenTable:
