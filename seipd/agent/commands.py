@@ -241,8 +241,9 @@ def leave(context: click.Context, *, interface: str) -> None:
     state = _state(context)
     keys, running = state.keys(), read_status(state)
     is_revoked = running is not None and running["trust"]["server"]["code"] == REVOKED
+    tells = not is_revoked and not _is_damaged(state)
     with progress("leaving"):
-        if not is_revoked:
+        if tells:
             asyncio.run(joining.leave(state))
         stop_agent(state)
         asyncio.run(remove_tunnel(state, interface, keys))
@@ -252,6 +253,18 @@ def leave(context: click.Context, *, interface: str) -> None:
         print_json({"left": True})
     else:
         click.echo("left the mesh")
+
+
+def _is_damaged(state: AgentState) -> bool:
+    """Say whether what the join answered is of no use any more: nobody can be told then."""
+    from services.kernel.errors import CorruptError
+
+    try:
+        state.mesh()
+    except CorruptError as error:
+        click.echo(f"the mesh is not told, and keeps the address: {error}", err=True)
+        return True
+    return False
 
 
 def _seip_group() -> click.Group:

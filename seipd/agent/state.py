@@ -20,7 +20,7 @@ from services.base.crypto.agreement import generate_x25519, x25519_public
 from services.base.crypto.signatures import SigningKey, generate_signing_key
 from services.base.storage.files import make_private_dir, read_private, write_atomic
 from services.kernel import canonical
-from services.kernel.errors import CorruptError, NotFoundError, SeipdError
+from services.kernel.errors import CorruptError, ForbiddenError, NotFoundError, SeipdError
 from services.kernel.ids import b64u_decode, b64u_encode
 
 if TYPE_CHECKING:
@@ -70,18 +70,20 @@ class AgentState:
     @property
     def joined(self) -> bool:
         """Whether this endpoint belongs to a mesh."""
-        return (self.folder / "mesh.json").exists()
+        return _is_there(self.folder / "mesh.json")
 
     def keys(self, *, create: bool = False) -> AgentKeys:
         """Return the keys; with ``create`` make them once.
 
         Raises:
+            ForbiddenError: the folder is somebody else's.
             NotFoundError: there are none.
             CorruptError: the file is damaged.
         """
-        make_private_dir(self.folder)
         path = self.folder / "keys.json"
-        if not path.exists():
+        is_there = _is_there(path)
+        make_private_dir(self.folder)
+        if not is_there:
             if not create:
                 raise _not_joined()
             private, _ = generate_x25519()
@@ -105,11 +107,12 @@ class AgentState:
         """Return what the join answered, with the server's addresses that are of use here now.
 
         Raises:
+            ForbiddenError: the folder is somebody else's.
             NotFoundError: this endpoint has not joined.
             CorruptError: the file is damaged.
         """
         path = self.folder / "mesh.json"
-        if not path.exists():
+        if not _is_there(path):
             raise _not_joined()
         try:
             value = canonical.decode_object(read_private(path, max_bytes=MAX_FILE_BYTES))
@@ -128,6 +131,15 @@ class AgentState:
         """Remove everything, keys last."""
         for name in (*_TOLD, "keys.json"):
             (self.folder / name).unlink(missing_ok=True)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError as error:
+        raise ForbiddenError(
+            f"{path.parent} is not yours to read", mend="use sudo, as for seip up"
+        ) from error
 
 
 def _not_joined() -> NotFoundError:
