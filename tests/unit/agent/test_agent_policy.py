@@ -102,7 +102,7 @@ def lets_in(table: WrittenTable, state: StillState, source: str, port: int) -> b
 
 
 async def until(probe) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not probe():
             await asyncio.sleep(0.005)
 

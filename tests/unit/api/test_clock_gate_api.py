@@ -40,7 +40,7 @@ async def test_led_18_no_word_on_the_state_is_older_than_the_one_before(server) 
     server.ledger.on_state_word(lambda word: told.append(word.time_ms))
 
     async def until_told(count: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(told) < count:
                 await asyncio.sleep(LOOK_S)
 

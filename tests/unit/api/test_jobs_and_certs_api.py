@@ -27,14 +27,14 @@ async def jobs(server: OneServer) -> AsyncIterator[JobsService]:
             raise HopelessError("nobody there \x1b[31m")
 
     service = server.jobs
-    service.register(JobKind(name="mail/1", run=run, timeout_s=5, backoff=Backoff(first_s=0.01)))
+    service.register(JobKind(name="mail/1", run=run, timeout_s=60, backoff=Backoff(first_s=0.01)))
     await service.start()
     yield service
     await service.stop()
 
 
 async def over(jobs: JobsService, job_id: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await jobs.get(job_id)).is_live:
             await asyncio.sleep(0.01)
 

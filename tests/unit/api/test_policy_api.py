@@ -34,7 +34,7 @@ def open_to(server, source: dict, target: dict, port: int) -> bool:
 
 
 async def until(probe) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not probe():
             await asyncio.sleep(0.01)
 

@@ -68,7 +68,7 @@ def listens(address: str, port: int) -> bool:
 
 
 async def until(true) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not true():
             await asyncio.sleep(0.01)
 

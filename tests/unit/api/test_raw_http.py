@@ -34,7 +34,7 @@ async def say(one: OneServer, port: int, data: bytes) -> bytes:
     )
     writer.write(data)
     await writer.drain()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         answer = await reader.read(4096)
     writer.close()
     return answer
@@ -66,7 +66,7 @@ async def test_pub_11_tls_1_2_and_plain_http_are_closed(listening) -> None:
         await asyncio.open_connection("127.0.0.1", port, ssl=old, server_hostname="localhost")
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert b"200" not in await reader.read(4096)
     writer.close()
 

@@ -180,12 +180,12 @@ class TestFiles:
             other_key = CA.issue(NAME)[0]
             key, certificate = CA.issue(NAME)
             self.write(echo, other_key, certificate)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while files.health().state is not HealthState.DEGRADED:
                     await asyncio.sleep(0.01)
             assert await echo.serial(NAME, CA.pem) == first
             second = self.write(echo, key, certificate)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while files.health().state is not HealthState.OK:
                     await asyncio.sleep(0.01)
             assert await echo.serial(NAME, CA.pem) == second

@@ -149,7 +149,7 @@ async def test_att_01_each_bad_quote_is_refused_with_its_code_and_leaves_an_entr
     )
     await server.start()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (entries := await audit.newest(10)):
                 await asyncio.sleep(0.01)
     finally:

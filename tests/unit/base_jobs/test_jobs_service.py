@@ -58,7 +58,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await condition():
             await asyncio.sleep(0.005)
 
@@ -103,12 +103,15 @@ class TestRuns:
         assert seen == [{}, {"step": 1}, {"step": 2}]
 
     async def test_no_more_of_a_kind_run_at_once_than_may(self, desk: Desk) -> None:
-        now, most = 0, 0
+        now, most, two = 0, 0, asyncio.Event()
 
         async def run(_: Attempt) -> None:
             nonlocal now, most
             now += 1
             most = max(most, now)
+            if now == 2:
+                two.set()
+            await two.wait()
             await asyncio.sleep(0.02)
             now -= 1
 

@@ -98,7 +98,7 @@ class Scene:
         for _ in range(4):
             await self.share(first, second)
             await self.share(second, first)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while first._upkeep.is_behind or second._upkeep.is_behind:
                     await asyncio.sleep(0.05)
             await asyncio.sleep(0.05)

@@ -333,13 +333,13 @@ async def test_what_the_lost_disk_had_told_one_server_alone_is_put_aside_there(t
         assert scene.ledger.feeds()[scene.peer.id].size == common + 3
         change = scene.peer_change(common, restored.root)
         await scene.ledger.submit([change])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while scene.peer.id in scene.ledger.feeds():
                 await asyncio.sleep(0.02)
         restored.begin_epoch(scene.world.mesh_id, scene.ledger.charter.server(scene.peer.id))
         restored.commit([scene.entry(3)])
         await scene.hand_over(restored)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while sum(1 for _ in scene.ledger.state.scan("tree")) < 4:
                 await asyncio.sleep(0.02)
         names = {

@@ -106,7 +106,7 @@ async def test_a_server_that_lacks_the_version_takes_no_writes_and_goes_on_foldi
         on_commit=lambda: None,
     )
     with pytest.raises(UnavailableError, match=r"protocol version 2.*upgrade seipd") as caught:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await writer.submit([world.signed(world.root, "root.protocol", {"version": 3})])
     assert caught.value.code == "read_only"
     stored = write(world, "root.protocol", {"version": 3})

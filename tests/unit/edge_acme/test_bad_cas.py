@@ -249,7 +249,7 @@ class TestAccounts:
             async def is_dead() -> bool:
                 return (await server.jobs.get(job.id)).state is JobState.DEAD
 
-            for _ in range(400):
+            for _ in range(6000):
                 if await is_dead():
                     break
                 await asyncio.sleep(0.01)

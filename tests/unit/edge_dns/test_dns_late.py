@@ -38,7 +38,7 @@ def run(work):
         place = sock.getsockname()
         await streams.listen(sock)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 return await work(late, place)
         finally:
             await streams.close()

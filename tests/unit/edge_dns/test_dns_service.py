@@ -54,7 +54,7 @@ def service_on(tmp_path, *, port: int = 0, bind: str = "127.0.0.1", interface: s
 
 @contextlib.asynccontextmanager
 async def running(service):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await service.start()
         try:
             yield service
@@ -165,6 +165,39 @@ def test_dns_19_a_port_that_is_taken_is_named_and_tried_again(tmp_path, monkeypa
             record = dnslib.DNSRecord.parse(await over_udp(("127.0.0.1", port), query(LONG)))
             assert datas(record) == {"198.51.100.1"}
             assert service.health().detail == f"port {port}"
+
+    asyncio.run(work())
+
+
+def test_dns_19_beside_a_resolver_at_an_address_of_its_own_the_others_are_answered_at(
+    tmp_path, monkeypatch
+) -> None:
+    """systemd-resolved has port 53 at 127.0.0.53, so nobody else has it at all addresses."""
+    monkeypatch.setattr(dns_service, "LOOK_OVER_S", 0.01)
+    monkeypatch.setattr(dns_service, "RETRY_S", 0.02)
+    out = "127.0.0.21"
+    monkeypatch.setattr(dns_service, "way_out", lambda: out)
+
+    async def work():
+        nonlocal out
+        holder = bound_socket("127.0.0.53", 0, socket.SOCK_STREAM)
+        holder.listen()
+        port = holder.getsockname()[1]
+        async with running(service_on(tmp_path, port=port, bind=dns_service.ANY4)) as service:
+            assert service.health().state is HealthState.OK
+            assert service.health().detail == f"port {port} at 127.0.0.1, 127.0.0.21"
+            for way in (over_udp, over_tcp):
+                for host in ("127.0.0.1", out):
+                    record = dnslib.DNSRecord.parse(await way((host, port), query(LONG)))
+                    assert datas(record) == {"198.51.100.1"}
+                assert rcode(await way((INNER, port), query("pc.acme.ep"))) == 0
+            out = "127.0.0.22"
+            while out not in service.health().detail:
+                await asyncio.sleep(0.01)
+            assert rcode(await over_tcp((out, port), query(LONG))) == 0
+            with pytest.raises(ConnectionRefusedError):
+                await over_tcp(("127.0.0.21", port), query(LONG))
+        holder.close()
 
     asyncio.run(work())
 

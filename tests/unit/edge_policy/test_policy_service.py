@@ -57,7 +57,7 @@ def reaches(ledger: Ledger, table: WrittenTable, source: str, target: str) -> bo
 
 
 async def until(probe) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not probe():
             await asyncio.sleep(0.005)
 

@@ -112,7 +112,7 @@ async def running(folder, charter, name, *, wait=False):
         yield ledger, gossip
 
 
-async def until(condition, *, at_most_s=20.0):
+async def until(condition, *, at_most_s=60.0):
     async with asyncio.timeout(at_most_s):
         while not condition():
             await asyncio.sleep(0.02)

@@ -107,7 +107,7 @@ async def test_a_ledger_put_back_is_whole_again_and_nobody_is_called_a_liar(tmp_
             )
             assert bob.health().state is HealthState.DEGRADED
             assert bob.log(bob.server_id).size < newest
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 await bob.submit([author.record("tree.create", three)])
             assert bob.log(bob.server_id).size > newest
             await until(lambda: ann.state.get("tree", three["node"]))

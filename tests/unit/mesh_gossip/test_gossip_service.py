@@ -72,7 +72,7 @@ async def mesh(tmp_path):
         await service.stop()
 
 
-async def until(condition, *, at_most_s=10.0):
+async def until(condition, *, at_most_s=60.0):
     async with asyncio.timeout(at_most_s):
         while not condition():
             await asyncio.sleep(0.01)

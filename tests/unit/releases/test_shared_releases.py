@@ -49,7 +49,7 @@ class Side:
 
     async def gets(self, data: bytes, source) -> bool:
         """Say whether a manifest comes here with what the other server's feed gains."""
-        for _ in range(300):
+        for _ in range(6000):
             await hand_over(source.ledger, self.ledger)
             if data in self.release.documents:
                 return True
@@ -57,7 +57,7 @@ class Side:
         return False
 
     async def told(self, data: bytes) -> bool:
-        for _ in range(300):
+        for _ in range(6000):
             if is_held(self.ledger.state, data):
                 return True
             await asyncio.sleep(0.01)

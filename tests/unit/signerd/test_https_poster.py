@@ -55,7 +55,7 @@ class Listener:
         self.ended.set()
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._thread.join(5)
+        self._thread.join(60)
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ class Place:
             yield
 
     def peer(self, issued, name: str = "peer", host: str = "localhost") -> RemoteSigner:
-        return RemoteSigner(f"tls://{host}:{self.port}", self.write(name, issued), timeout_s=5)
+        return RemoteSigner(f"tls://{host}:{self.port}", self.write(name, issued), timeout_s=60)
 
     async def sign(self, issued, scope: str = "platform") -> bytes:
         return await self.peer(issued).sign(MESSAGE, scope=scope, key_id="root-1")
@@ -147,7 +147,7 @@ async def call_raw(place, issued, what: str = "Sign") -> tuple[grpc.StatusCode, 
             "PublicKey": signer_pb2.PublicKeyRequest(scope="platform", key_id="root-1"),
         }[what]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await getattr(stub, what)(request, timeout=5)
+            await getattr(stub, what)(request, timeout=60)
         return caught.value.code(), caught.value.details() or ""
 
 
@@ -190,7 +190,7 @@ async def test_the_signer_s_other_calls_are_not_there_for_peers(place) -> None:
     ):
         for method in ("seipd.keys.v1.Keys/Rotate", "seipd.recovery.v1.Recovery/Deal"):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await channel.unary_unary(f"/{method}")(b"{}", timeout=5)
+                await channel.unary_unary(f"/{method}")(b"{}", timeout=60)
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
         with pytest.raises(ForbiddenError) as refusal:
             await place.peer(issued).rotate(
@@ -212,7 +212,7 @@ async def test_a_forwarded_name_in_the_metadata_is_nobody_s(place) -> None:
             await signer_pb2_grpc.SigningStub(channel).PublicKey(
                 signer_pb2.PublicKeyRequest(scope="platform", key_id="root-1"),
                 metadata=[("x-forwarded-client-cert", f"URI={DAEMON}"), ("x-spiffe-id", DAEMON)],
-                timeout=5,
+                timeout=60,
             )
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
@@ -254,11 +254,11 @@ async def test_a_bundle_without_keys_revokes_those_that_are_connected(place) -> 
         grpc.aio.secure_channel(f"localhost:{place.port}", credentials) as channel,
     ):
         stub = signer_pb2_grpc.SigningStub(channel)
-        assert await stub.PublicKey(request, timeout=5)
+        assert await stub.PublicKey(request, timeout=60)
         own = place.ca.svid("/signer", dns=["localhost"])
         place.write("signer", own, place.ca.bundle_json(sequence=2, keys=False))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.PublicKey(request, timeout=5)
+            await stub.PublicKey(request, timeout=60)
         assert (caught.value.details() or "").startswith("caller_unknown: ")
         assert await refused(place.sign(issued)) in {"caller_unknown", "signer_unavailable"}
 
@@ -298,7 +298,7 @@ async def test_sgn_02_over_a_unix_socket_the_certificate_tells_who_asks_too(plac
         assert stat.S_IMODE(socket.stat().st_mode) == 0o666
 
         def peer(name: str, issued) -> RemoteSigner:
-            return RemoteSigner(f"tls://unix:{socket}", place.write(name, issued), timeout_s=5)
+            return RemoteSigner(f"tls://unix:{socket}", place.write(name, issued), timeout_s=60)
 
         good = peer("peer", place.ca.svid("/server/a"))
         assert len(await good.sign(MESSAGE, scope="platform", key_id="root-1")) == 64
