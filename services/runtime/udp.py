@@ -34,6 +34,7 @@ _IP_PKTINFO = 8
 _IP_FREEBIND = 15
 _IPV6_FREEBIND = 78
 _ANCILLARY_BYTES = 64
+_FAR = ("192.0.2.1", 53)
 
 
 class UdpSocket:
@@ -176,6 +177,18 @@ def bound_socket(
         sock.close()
         raise
     return sock
+
+
+def way_out() -> str:
+    """Return the IPv4 address by which this machine reaches others; nothing where it can't."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        try:
+            # Nothing is sent: the kernel looks up the route.
+            sock.connect(_FAR)
+        except OSError:
+            return ""
+        host: str = sock.getsockname()[0]
+        return host
 
 
 def _interface_in(ancillary: list[tuple[int, int, bytes]]) -> int:

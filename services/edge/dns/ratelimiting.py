@@ -11,11 +11,17 @@ forged sources that fill the tables open no door.
 from __future__ import annotations
 
 from enum import Enum
+from ipaddress import ip_address
 from typing import Final
 
 SLIP: Final = 2
 MAX_COUNTED: Final = 65_536
 WINDOW_S: Final = 1.0
+NETWORK4: Final = slice(3)
+"""A /24 of an IPv4 address."""
+NETWORK6: Final = slice(7)
+"""A /56 of an IPv6 address."""
+_IPV4_BYTES: Final = 4
 
 
 class Verdict(Enum):
@@ -75,3 +81,13 @@ class ResponseRates:
         self._ends_s = now_s + WINDOW_S
         self._by_network.clear()
         self._by_answer.clear()
+
+
+def packed_of(address: str) -> bytes:
+    """Return the 4 or 16 octets of an address."""
+    return ip_address(address.partition("%")[0]).packed
+
+
+def network_in(host: bytes) -> bytes:
+    """Return what stands for the network of an address: its /24, its /56."""
+    return host[NETWORK4] if len(host) == _IPV4_BYTES else host[NETWORK6]

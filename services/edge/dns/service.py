@@ -1,8 +1,9 @@
 """The name server: UDP and TCP, for everybody on the public addresses, for more in the tunnel.
 
 Sockets of their own on the tunnel's addresses tell by which interface a query came: one that claims
-an address of the mesh but came in from outside is a stranger's. A port that can't be had leaves the
-rest of the daemon alone; it is tried again until it can.
+an address of the mesh but came in from outside is a stranger's. Where another program has the port
+at one of this machine's addresses, as systemd-resolved has at 127.0.0.53, it answers at the others.
+A port that can't be had leaves the rest of the daemon alone; it is tried again until it can.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ import logging
 import socket
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from services.edge.dns.answering import Asker
+from services.edge.dns.ratelimiting import NETWORK4, NETWORK6, network_in, packed_of
 from services.edge.dns.streams import SWEEP_S, Streams
+from services.edge.dns.ways import LOOPBACK4, single_addresses
 from services.kernel.errors import ConflictError, SeipdError
 from services.kernel.service import Health, HealthState
 from services.runtime.batches import AnsweringSocket
 from services.runtime.tasks import TaskOwner
-from services.runtime.udp import ArrivalSocket, bound_socket
+from services.runtime.udp import ArrivalSocket, bound_socket, way_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,11 +42,6 @@ LOOK_APART_S: Final = 0.1
 RETRY_S: Final = 5.0
 ANY4: Final = "0.0.0.0"  # noqa: S104 (a name server is for everybody)
 ANY6: Final = "::"
-NETWORK4: Final = slice(3)
-"""A /24 of an IPv4 address."""
-NETWORK6: Final = slice(7)
-"""A /56 of an IPv6 address."""
-IPV4_BYTES: Final = 4
 _LOOPBACK: Final = "lo"
 _PORT_TRIES: Final = 8
 
@@ -101,6 +98,7 @@ class DnsService:
         self._state = HealthState.STOPPED
         self._trouble = ""
         self._news = asyncio.Event()
+        self._singles: tuple[str, ...] = ()
         self.port = 0
 
     async def start(self) -> None:
@@ -123,7 +121,8 @@ class DnsService:
         """Say where it answers, or what is in the way."""
         if self._trouble:
             return Health(state=self._state, detail=self._trouble)
-        return Health(state=self._state, detail=f"port {self.port}")
+        where = f" at {', '.join(self._singles)}" if self._singles else ""
+        return Health(state=self._state, detail=f"port {self.port}{where}")
 
     def hurry(self) -> None:
         """Look over the servers and challenges soon: something was heard of them."""
@@ -183,6 +182,8 @@ class DnsService:
                 break
             except ConflictError:
                 await self._close()
+                if settings.port and await self._open_singles():
+                    break
                 if settings.port or attempt == _PORT_TRIES - 1:
                     raise
         if settings.bind_address == ANY4 and socket.has_ipv6:
@@ -195,6 +196,31 @@ class DnsService:
                 if ":" not in address:
                     raise
                 logger.info("not answering at %s: %s", address, error)
+
+    async def _open_singles(self) -> bool:
+        """Answer where this machine is reached, if not at all of its addresses."""
+        settings = self._settings
+        if settings.bind_address != ANY4:
+            return False
+        self.port = settings.port
+        wanted, found = self._wanted(), []
+        for host in wanted:
+            try:
+                await self._listen(host, self.port, shared=True)
+                self._open_public(host)
+            except ConflictError as error:
+                logger.info("not answering at %s: %s", host, error)
+            else:
+                found.append(host)
+        if set(found) <= {LOOPBACK4}:
+            await self._close()
+            return False
+        self._singles = wanted
+        logger.warning("another program has port %d: answering at %s", self.port, found)
+        return True
+
+    def _wanted(self) -> tuple[str, ...]:
+        return single_addresses(self._settings.public_address, way_out())
 
     async def _open_six(self) -> None:
         """Answer over IPv6, too, where this machine has it."""
@@ -238,7 +264,7 @@ class DnsService:
         sock = ArrivalSocket(lambda data, address, interface: None)
         self._take(sock, host)
         sock.on_arrival = self._arrived(sock)
-        if self._settings.bind_address != ANY4:
+        if self._settings.bind_address != ANY4 or self._singles:
             await self._listen(host, self.port, shared=True)
 
     def _stranger(self, network: slice) -> Callable[[bytes, bytes], bytes | None]:
@@ -317,9 +343,17 @@ class DnsService:
             # Many servers may tell something at once.
             await asyncio.sleep(LOOK_APART_S)
             now_s = self._clock.monotonic_s()
-            if self._state is HealthState.DEGRADED and now_s - tried_s >= RETRY_S:
+            if now_s - tried_s >= RETRY_S:
                 tried_s = now_s
-                await self._try_open()
+                await self._mend()
+
+    async def _mend(self) -> None:
+        """Open what is not open, and where this machine is reached by now."""
+        if self._singles and self._singles != self._wanted():
+            await self._close()
+        elif self._state is not HealthState.DEGRADED:
+            return
+        await self._try_open()
 
     async def _sweep_forever(self) -> None:
         while True:
@@ -327,7 +361,7 @@ class DnsService:
             self._streams.sweep()
 
     async def _close(self) -> None:
-        sockets, self._sockets = self._sockets, []
+        sockets, self._sockets, self._singles = self._sockets, [], ()
         for sock in sockets:
             sock.close()
         await self._streams.close()
@@ -339,16 +373,6 @@ class DnsService:
 def _send_late(sock: UdpSocket, address: Address, answer: asyncio.Future[bytes]) -> None:
     if not answer.cancelled() and answer.exception() is None:
         sock.send(answer.result(), address)
-
-
-def packed_of(address: str) -> bytes:
-    """Return the 4 or 16 octets of an address."""
-    return ip_address(address.partition("%")[0]).packed
-
-
-def network_in(host: bytes) -> bytes:
-    """Return what stands for the network of an address: its /24, its /56."""
-    return host[NETWORK4] if len(host) == IPV4_BYTES else host[NETWORK6]
 
 
 def _refused(host: str, port: int, kind: str, error: BaseException | None) -> ConflictError:

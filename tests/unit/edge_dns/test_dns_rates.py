@@ -5,8 +5,13 @@ from __future__ import annotations
 import dnslib
 
 from services.edge.dns.answering import Asker
-from services.edge.dns.ratelimiting import MAX_COUNTED, ResponseRates, Verdict
-from services.edge.dns.service import network_in, packed_of
+from services.edge.dns.ratelimiting import (
+    MAX_COUNTED,
+    ResponseRates,
+    Verdict,
+    network_in,
+    packed_of,
+)
 from tests.unit.edge_dns.dns_kit import INSIDE, LONG, STRANGER, STREAM, Small, cookie, query
 
 RATE = 20
