@@ -119,8 +119,11 @@ def up(context: click.Context, /, **wanted: Any) -> None:  # noqa: ANN401 (tunne
 @click.pass_context
 def run(context: click.Context, /, **wanted: Any) -> int:  # noqa: ANN401 (tunnel_options says)
     """Run the agent in the foreground."""
-    from seipd.agent.routes.wishes import remember
-    from seipd.agent.run import run_agent
+    from services.runtime.loading import loading_for_good
+
+    with loading_for_good():
+        from seipd.agent.routes.wishes import remember
+        from seipd.agent.run import run_agent
 
     state, tunnel = _state(context), tunnel_of(context, wanted)
     state.mesh()

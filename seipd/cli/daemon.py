@@ -36,7 +36,10 @@ def _init(
 
 
 def _run(context: click.Context, settings: Settings, flags: dict[str, object]) -> int:
-    from seipd.daemon.app import run_daemon
+    from services.runtime.loading import loading_for_good
+
+    with loading_for_good():
+        from seipd.daemon.app import run_daemon
 
     return asyncio.run(run_daemon(settings, reload=lambda: settings_of(context, **flags)))
 
