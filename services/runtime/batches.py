@@ -111,17 +111,38 @@ class AnsweringSocket(UdpSocket):
     @override
     def _drain(self) -> None:
         sock, buffers = self._socket, self._buffers
-        if sock is None or buffers is None:
+        if sock is None:
+            return
+        if buffers is None:
+            self._drain_singly(sock)
             return
         count = self._receive(sock.fileno(), buffers.incoming, BATCH, _MSG_DONTWAIT, None)
         if count < 0:
-            self._failed(ctypes.get_errno())
+            number = ctypes.get_errno()
+            if number in (errno.ENOSYS, errno.EPERM):
+                # A sandbox that does not know these calls, or forbids them.
+                self._buffers = None
+            self._failed(number)
             return
         begin = 0
         for end in self._gaps(buffers, count):
             if end > begin:
                 self._send(sock.fileno(), buffers, begin, end)
             begin = end + 1
+
+    def _drain_singly(self, sock: socket.socket) -> None:
+        for _ in range(BATCH):
+            try:
+                data, address = sock.recvfrom(MAX_DATAGRAM_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._complain(error)
+                return
+            host = socket.inet_pton(sock.family, address[0].partition("%")[0])
+            answer = self.on_question(data, host)
+            if answer is not None:
+                self.send(answer, address)
 
     def _gaps(self, buffers: _Buffers, count: int) -> list[int]:
         """Answer; return the places that have no answer, the one after the last among them."""

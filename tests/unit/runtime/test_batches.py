@@ -136,6 +136,22 @@ async def test_what_the_kernel_has_no_room_for_is_dropped_and_counted(
     assert (await rig.heard(1))[0] == [b"to c"]
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM])
+async def test_where_the_calls_are_forbidden_each_is_answered_by_itself(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def forbidden(*_: object) -> int:
+        ctypes.set_errno(number)
+        return -1
+
+    monkeypatch.setattr(rig.answering, "_receive", forbidden)
+    monkeypatch.setattr(rig.answering, "_transmit", forbidden)
+    for client, data in enumerate((b"a", b"silence", b"c")):
+        rig.clients[client].sendto(data, rig.place)
+    assert await rig.heard(2) == [[b"to a"], [], [b"to c"]]
+    assert set(rig.hosts) == {bytes([127, 0, 0, 1])}
+
+
 async def test_after_the_end_nobody_is_answered(rig: Rig) -> None:
     rig.answering.close()
     rig.answering.close()
