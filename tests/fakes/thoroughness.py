@@ -1,4 +1,4 @@
-"""How much of each property is tried: all of it in the whole suite, a quarter by --fast."""
+"""How much of each property is tried: all of it in the whole suite, a tenth by --fast."""
 
 from __future__ import annotations
 

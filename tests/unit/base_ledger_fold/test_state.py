@@ -82,6 +82,7 @@ def test_reverting_gives_back_the_very_bytes(first, second) -> None:
     assert state.root() == reference_root(first)
 
 
+@pytest.mark.slow
 def test_growing_through_every_bucket_size_keeps_root_and_objects() -> None:
     objects = {("t", f"key-{number}"): number for number in range(70_000)}
     state = filled(objects)

@@ -44,7 +44,9 @@ def test_whatever_is_held_the_rest_comes(log, have, size):
     assert log.read(0, size) == FEED.entries[:size]
 
 
-@pytest.mark.parametrize("size", [65_536, 65_537, 66_000, 70_000])
+@pytest.mark.parametrize(
+    "size", [65_537, *(pytest.param(n, marks=pytest.mark.slow) for n in (65_536, 66_000, 70_000))]
+)
 @pytest.mark.parametrize("have", [0, 65_000, 65_535])
 def test_a_tree_of_three_levels(log, size, have):
     hold(log, BIG, have)
