@@ -99,14 +99,19 @@ class PathWatch:
         return [_shown(held, now_s) for held in self._paths.held]
 
     async def _look_forever(self) -> None:
+        has_failed = False
         while True:
             try:
                 wanted = await self._wanted()
             except SeipdError as error:
-                logger.warning("who is talked to is not known: %s", error)
-                await asyncio.sleep(ECHO_S)
+                if has_failed:
+                    logger.warning("who is talked to is not known: %s", error)
+                    await asyncio.sleep(ECHO_S)
+                # Somebody flushed the firewall, as a rule: then the set is there again at once.
+                has_failed = True
                 await self.routes_changed()
                 continue
+            has_failed = False
             for address in wanted:
                 self._paths.want(address)
             await asyncio.sleep(LOOK_S if self._talkers is not None else UNKNOWN_S)

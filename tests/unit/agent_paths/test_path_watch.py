@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
+from seipd.agent.paths import watching
 from seipd.agent.paths.held import Held
 from seipd.agent.paths.pathing import PeerPath
 from seipd.agent.paths.proved import Peer
@@ -98,6 +100,28 @@ async def test_without_nftables_the_first_thirty_two_are_wanted():
     watch = watch_of(Talkers(fails=True))
     await watch.begin()
     assert len(await watch._wanted()) == 32
+    await watch.end()
+
+
+async def test_a_set_that_somebody_flushed_is_put_back_at_once(monkeypatch):
+    monkeypatch.setattr(watching, "LOOK_S", 0.01)
+    monkeypatch.setattr(watching, "ECHO_S", 600.0)
+    paths, talkers = Paths(), Talkers("10.64.0.11")
+    watch = watch_of(talkers, paths=paths)
+
+    def addresses() -> list[str]:
+        if talkers.networks is None:
+            raise UnavailableError("no such table")
+        return talkers.noted
+
+    talkers.addresses = addresses
+    await watch.begin()
+    for _ in range(3):
+        talkers.networks = None
+        paths.wanted.clear()
+        async with asyncio.timeout(20):
+            while not paths.wanted:
+                await asyncio.sleep(0.005)
     await watch.end()
 
 
