@@ -6,10 +6,10 @@ import re
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.exits import NO
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
+from seipd.client.local import ask
 
 CAPABILITIES = ("read", "operate", "admin")
 _TRAFFIC = re.compile(r"(?:tcp|udp|icmp|any)(?:/[0-9-]+)?\Z")

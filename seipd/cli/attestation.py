@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table, utc
+from seipd.client.local import ask
 from services.kernel import canonical
 from services.kernel.errors import (
     ConfigError,

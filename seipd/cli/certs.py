@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.exits import NO
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table, progress, utc
+from seipd.client.local import ask
 
 if TYPE_CHECKING:
     from seipd.config.model import Settings

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
 from seipd.cli.splitdns import split
+from seipd.client.local import ask
 
 
 @click.group()

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.invite import parse_duration
 from seipd.cli.options import parameter_value, settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
+from seipd.client.local import ask
 
 SHORT_ID_CHARS = 12
 

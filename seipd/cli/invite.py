@@ -6,9 +6,9 @@ import re
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_json
+from seipd.client.local import ask
 from services.kernel.errors import InputError
 
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd]?)\Z", re.ASCII)

@@ -7,9 +7,9 @@ from urllib.parse import urlencode
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table, utc
+from seipd.client.local import ask
 
 STATES = ("ready", "running", "done", "dead")
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.exits import NO
 from seipd.cli.invite import parse_duration
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_json, print_table, progress, utc
+from seipd.client.local import ask
 
 
 @click.group()

@@ -6,10 +6,10 @@ import sys
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.exits import NO
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
+from seipd.client.local import ask
 from services.kernel.errors import InputError
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json
+from seipd.client.local import ask
 from services.kernel.errors import InputError, NotFoundError, UnavailableError
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.exits import NO
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table, utc
+from seipd.client.local import ask
 from services.kernel import canonical
 from services.kernel.errors import InputError, NotFoundError, TooLargeError, WireError
 

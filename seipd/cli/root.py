@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.exits import NO
 from seipd.cli.invite import parse_duration
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
 from seipd.cli.recovery import recover
 from seipd.cli.shares import shares
+from seipd.client.local import ask
 
 RECORDS = ("record", "named_recovery_key")
 

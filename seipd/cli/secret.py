@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_json, print_table, utc
+from seipd.client.local import ask
 from services.kernel.errors import InputError, NotFoundError, TooLargeError
 from services.kernel.ids import b64u_encode
 

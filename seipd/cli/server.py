@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.enroll import enroll, print_ballots
 from seipd.cli.exits import NO
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
+from seipd.client.local import ask
 from services.kernel.errors import InputError, NotFoundError
 
 

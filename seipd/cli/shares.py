@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_json, print_table
+from seipd.client.local import ask
 
 
 @click.command()

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.exits import NO
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, print_table
+from seipd.client.local import ask
 
 if TYPE_CHECKING:
     from typing import Any

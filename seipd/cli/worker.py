@@ -12,10 +12,10 @@ from urllib.parse import urlencode
 
 import click
 
-from seipd.cli.daemon_client import ask
 from seipd.cli.exits import NO
 from seipd.cli.options import settings_of, wants_json
 from seipd.cli.output import print_json, printable, progress, utc
+from seipd.client.local import ask
 
 if TYPE_CHECKING:
     from seipd.config.model import Settings

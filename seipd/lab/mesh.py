@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seipd.client.local import ask
 from seipd.lab import net
 from seipd.lab.plan import (
     DEFAULT_FOLDER,
@@ -25,6 +26,7 @@ from services.kernel.errors import (
     ConflictError,
     InputError,
     NotFoundError,
+    SeipdError,
     UnavailableError,
     WireError,
 )
@@ -225,16 +227,19 @@ class Lab:
         return token
 
     def status(self, host: Host) -> dict[str, Any]:
-        """Return what ``seipd status --json`` says on a server.
+        """Return what ``seipd status --json`` says on a server; its daemon is asked directly.
+
+        A lab that waits for something asks often, and a program for each question would take
+        from the daemons what they need to get on.
 
         Raises:
             UnavailableError: no daemon answers.
         """
-        done = self._run("seipd", host, "status", "--json")
-        value = canonical.decode(done.stdout.encode()) if done.stdout else None
-        if not isinstance(value, dict):
-            raise UnavailableError(done.stderr.strip(), code="lab_failed")
-        return value
+        try:
+            found: dict[str, Any] = ask(host, "GET", "/api/status")
+        except SeipdError as error:
+            raise UnavailableError(str(error), code="lab_failed") from error
+        return found
 
     def overview(self) -> list[dict[str, Any]]:
         """Return a row for each host: whether it is up, its address, its state."""

@@ -54,6 +54,17 @@ def test_an_endpoint_of_one_server_pings_an_endpoint_of_another(lab: Lab) -> Non
     assert [int(line.split()[1]) > 0 for line in shakes.splitlines()] == [True, True]
 
 
+def test_a_server_says_how_it_is_as_a_table_and_as_json(lab: Lab) -> None:
+    server = lab.plan.host("s1")
+    known = lab.status(server)
+    shown = lab.seipd_json(server, "status")
+    same = ("server_id", "mesh_id", "healthy", "tunnel_address", "backbone_address", "slices")
+    assert [shown[name] for name in same] == [known[name] for name in same]
+    table = on(lab, "s1", "seipd", "status").stdout
+    assert re.search(rf"server +{known['server_id']}", table)
+    assert re.search(r"healthy +yes", table)
+
+
 def test_both_servers_hold_the_same_state(lab: Lab) -> None:
     assert until(lambda: len(hashes(lab)) == 1)
     first, second = (lab.status(host) for host in lab.plan.servers)

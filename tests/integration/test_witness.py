@@ -12,14 +12,25 @@ import pytest
 from services.base.ledger.checkpoint import parse_checkpoint, verify_cosignature
 from services.base.ledger.note import parse_note, parse_vkey
 from services.kernel import canonical
+from tests.fakes.labs import lab_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from seipd.lab.mesh import Lab
     from seipd.lab.plan import Host
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """Two servers, and a host that is in no mesh."""
+    with lab_of(2, 1) as built:
+        built.prepare()
+        built.start_servers(lambda line: None)
+        yield built
 
 
 class Auditor:

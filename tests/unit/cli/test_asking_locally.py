@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from seipd.api.errors import problem_of
-from seipd.cli.daemon_client import ask
 from seipd.cli.exits import exit_status_of
+from seipd.client.local import ask
 from seipd.config.model import Settings
 from services.kernel.canonical import decode, encode
 from services.kernel.errors import (

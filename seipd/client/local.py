@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, IncompleteRead
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from typing_extensions import override
@@ -25,12 +25,21 @@ from services.kernel.errors import (
 )
 
 if TYPE_CHECKING:
-    from seipd.config.model import Settings
+    from pathlib import Path
 
 TIMEOUT_S = 60.0
 MAX_ANSWER_BYTES = 64 << 20
 _AS_IT_IS = "/?&=%+:;,@!$'()*~[]"
 """What a command put into a path on purpose; the rest came from a person, and is quoted."""
+
+
+class Place(Protocol):
+    """Where a daemon is."""
+
+    @property
+    def data_root(self) -> Path:
+        """Its state's folder."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +58,7 @@ class Answer:
         return canonical.decode(self.body)
 
 
-def ask(settings: Settings, method: str, path: str, body: Any = None) -> Any:  # noqa: ANN401 (JSON)
+def ask(place: Place, method: str, path: str, body: Any = None) -> Any:  # noqa: ANN401 (JSON)
     """Make one request to the daemon of a data root.
 
     Raises:
@@ -60,18 +69,18 @@ def ask(settings: Settings, method: str, path: str, body: Any = None) -> Any:  #
         SeipdError: what the daemon refused with.
     """
     try:
-        answer = _exchange(str(Paths(settings.data_root).socket), method, path, body)
+        answer = _exchange(str(Paths(place.data_root).socket), method, path, body)
     except TimeoutError:
         raise UnavailableError(f"{path}: no answer in time", code="timeout") from None
     except PermissionError as error:
         raise ForbiddenError(
-            f"the daemon of {settings.data_root} answers its own user and root alone",
+            f"the daemon of {place.data_root} answers its own user and root alone",
             code="not_permitted",
             mend="say it with sudo",
         ) from error
     except (OSError, HTTPException) as error:
         raise UnreachableError(
-            f"the daemon of {settings.data_root} can't be reached",
+            f"the daemon of {place.data_root} can't be reached",
             mend="start it with seipd run, or name its --data-root",
         ) from error
     if answer.status >= 400:
