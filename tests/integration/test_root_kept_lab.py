@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from seipd.cli.daemon_client import ask
+from seipd.client.local import ask
 from seipd.config.model import Settings
 from seipd.lab import net
 from seipd.lab.mesh import Lab
