@@ -70,7 +70,7 @@ class SharedMesh:
                 self.world.charter.offer(record)
             server.hlc = max(one.hlc for one in self.world.servers)
             self.world.write(server, record)
-        self.fold = self.world.folded()
+        self.fold = self.world.updated(self.fold)
         refused = [one for one in self.fold.items_of([r.id for r in records]) if one.refusal]
         for tell in self.subscribers:
             tell([])
