@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from services.authority.governance import parameters
 from services.authority.governance.polls import MAX_EARLY
 from services.authority.governance.view import tally_of
@@ -77,6 +79,7 @@ async def test_gov_01_who_votes_both_ways_in_two_stories_is_proved_a_liar_and_co
         assert first.state.root() == second.state.root()
 
 
+@pytest.mark.slow
 def test_gov_08_of_votes_on_what_nobody_proposed_a_few_are_kept_for_each_server() -> None:
     world = World(2)
     polls = [f"{number:032x}" for number in range(MAX_EARLY + 5)]

@@ -257,6 +257,7 @@ def test_a_signature_is_good_for_clocks_that_are_behind_and_longer_than_any_ttl(
         assert expiration_s - inception_s == LIFETIME_S + SKEW_S
 
 
+@pytest.mark.slow
 def test_names_that_are_made_up_take_no_more_room_than_is_set(signed: Signed) -> None:
     for number in range(MAX_KEPT_DENIALS + 10):
         signed.ask(f"n{number}", "A")

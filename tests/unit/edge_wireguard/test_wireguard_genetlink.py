@@ -68,6 +68,7 @@ def test_a_zero_preshared_key_is_none():
     assert genetlink.snapshot([through_the_wire(peers)]).peers[KEY].preshared_key is None
 
 
+@pytest.mark.slow
 def test_thousands_of_peers_take_several_messages_none_too_long():
     crowd = {
         config.public_key: config

@@ -336,6 +336,7 @@ def test_a_slow_answer_is_asked_of_another_and_slows_only_its_source(log):
     assert not download.sources.blamed
 
 
+@pytest.mark.slow
 def test_interrupted_between_chunks_it_goes_on_from_what_the_log_has(tmp_path):
     log = open_log(tmp_path / "log")
     rounds = 0

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import shutil
 
+import pytest
+
 from services.base.ledger.author import Author
 from services.kernel.ids import new_uuid, node_id_of
 from services.kernel.service import HealthState
@@ -82,6 +84,7 @@ def customer(letter: bytes, top: str) -> dict[str, str]:
     return {"node": new_uuid(letter * 16), "kind": "customer", "parent": top, "name": name}
 
 
+@pytest.mark.slow
 async def test_a_ledger_put_back_is_whole_again_and_nobody_is_called_a_liar(tmp_path):
     charter = charter_of("ann", "bob", "cid")  # cid is down all the time
     root = Author(key=ROOT, mesh_id=MESH, clock=CLOCK)

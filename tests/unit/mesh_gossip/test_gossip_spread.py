@@ -43,6 +43,7 @@ def holders(world: World, author: str, count: int) -> set[str]:
     return {name for name, entries in held.items() if len(entries) >= count} - {author}
 
 
+@pytest.mark.slow
 def test_the_next_two_of_the_circle_are_told_at_once_and_the_others_by_chance(world):
     following = circle_after("s0")
     told_by_chance = set()
@@ -57,6 +58,7 @@ def test_the_next_two_of_the_circle_are_told_at_once_and_the_others_by_chance(wo
     assert len(told_by_chance) > 2 * NEWS_PEERS
 
 
+@pytest.mark.slow
 def test_where_the_next_of_the_circle_is_dead_the_one_after_it_is_told(world):
     following = circle_after("s0")
     world.partition(following[0])
@@ -127,6 +129,7 @@ def test_only_who_knows_all_of_it_need_not_be_told():
     assert replicator.holders(FEED, Head(1, 6)) == set()
 
 
+@pytest.mark.slow
 def test_news_of_two_datagrams_is_told_whole_and_asked_for_by_nobody(world):
     world["s0"].append(b"a" * 900, b"b" * 900)
     world.run(0.2)
@@ -164,7 +167,7 @@ def test_a_record_costs_each_server_no_more_than_eight_datagrams(world):
 
 
 @pytest.mark.parametrize(
-    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4))]
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3, 4))]
 )
 def test_nobody_is_left_out_while_one_datagram_in_twenty_is_lost(seed):
     world = World(*NAMES, loss=0.05, seed=seed)

@@ -231,6 +231,7 @@ def test_a_restarted_server_is_back_in_session_within_seconds():
     assert world.run_until(world.agree, at_most_s=10) < 5
 
 
+@pytest.mark.slow
 def test_sessions_are_renewed_without_a_gap():
     world = World("ann", "bob")
     world.introduce()

@@ -34,6 +34,7 @@ def test_a_killed_server_is_known_dead_by_all_within_five_seconds(seed: int) -> 
     assert "server-" in one.why
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_server_that_stalls_for_two_seconds_is_not_declared_dead(seed: int) -> None:
     net, sleeper = peaceful(seed)
@@ -44,6 +45,7 @@ def test_a_server_that_stalls_for_two_seconds_is_not_declared_dead(seed: int) ->
     assert net.states_of(sleeper) == {State.ALIVE}, f"seed {seed}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_server_that_answers_after_a_second_and_a_half_is_not_declared_dead(seed: int) -> None:
     net, slow = peaceful(seed)
