@@ -224,7 +224,7 @@ def play(world: World, steps) -> None:
 def by_hand(fold, world: World) -> list[int]:
     """Count in the order of the fold, with nothing but a table of the newest words."""
     said: dict[str, dict[str, int]] = {one.id: {} for one in world.servers}
-    under = dict.fromkeys(said, 0)
+    under = 0
     found = dict.fromkeys(said, 2)
     for item in fold.settled_until(1 << 62):
         if item.record.kind != "trust.verdict":
@@ -233,12 +233,12 @@ def by_hand(fold, world: World) -> list[int]:
         witnesses = fold.charter.witnesses_at(item.roster_number)
         roster = fold.charter.at(item.roster_number)
         known = roster.server(about) is not None and roster.server(item.author) is not None
-        if item.author not in witnesses or not known or item.roster_number < under[about]:
+        if item.author not in witnesses or not known or item.roster_number < under:
             continue
         words = {name: one for name, one in said[about].items() if name in witnesses}
         if words.get(item.author) == tier:
             continue
-        said[about], under[about] = {**words, item.author: tier}, item.roster_number
+        said[about], under = {**words, item.author: tier}, item.roster_number
         for one in (1, 2):
             if list(said[about].values()).count(one) > len(witnesses) / 2:
                 found[about] = one
