@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from seipd.agent.routes.closing import close_early
+from seipd.agent.routes.closing import close_early, closed_table
 from seipd.agent.routes.wishes import Said, remember
 from seipd.agent.state import AgentState
 from services.base.crypto.agreement import generate_x25519
 from services.base.storage.files import write_atomic
+from services.edge.wireguard import sidetable
 from services.edge.wireguard.choose import remove_leftover
 from services.edge.wireguard.model import InterfacePlan, Route, SideTable
 from services.edge.wireguard.service import WireGuardService
@@ -156,6 +157,7 @@ async def test_at_boot_nothing_goes_out_before_the_agent_is_up(host, tmp_path):
     assert left_of(host) == ""
     remember(state, Said(exit_node="gate"))
     assert await close_early(state, host.wireguard)
+    assert await sidetable.ensure(host.wireguard, None, closed_table(state, mesh)) == 0
     # The network comes later than this.
     host.run("ip", "addr", "add", "192.0.2.10/24", "dev", "eth0")
     host.run("ip", "route", "add", "default", "via", "192.0.2.1")

@@ -157,10 +157,15 @@ async def _read_rules(socket: AsyncIPRoute, table: int) -> set[_Rule]:
                     table=message.get("table") or message["table"],
                     mark=message.get("fwmark") or None,
                     incoming=message.get("iifname"),
-                    longest_skipped=message.get("suppress_prefixlen"),
+                    longest_skipped=_said(message.get("suppress_prefixlen")),
                 )
             )
     return found
+
+
+def _said(length: int | None) -> int | None:
+    # The kernel tells -1, unsigned, where nothing was said.
+    return None if length == _ANY else length
 
 
 def _rule_message(rule: _Rule) -> dict[str, Any]:
