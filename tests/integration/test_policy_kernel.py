@@ -15,6 +15,8 @@ import pytest
 
 from services.edge.policy.compiling import deeper, table_name, whole_table
 from services.edge.policy.table import KernelTable
+from services.edge.subnets.guarding import SubnetBook
+from services.edge.subnets.guarding import whole_table as subnets_table
 from services.kernel.addr import default_ranges, tunnel_range6
 from tests.fakes.hosts import Host
 from tests.fakes.policies import StillState
@@ -222,6 +224,57 @@ def test_the_kernel_answers_as_the_acl_does(router: tuple[str, str]) -> None:
             assert wrong == []
     listed = run("ip", "netns", "exec", one, "nft", "list", "tables")
     assert listed == f"table inet {table_name('seip0')}\n"
+
+
+def test_what_was_begun_into_a_subnet_ends_when_it_is_another_customers(
+    router: tuple[str, str],
+) -> None:
+    one, _ = router
+    run("ip", "-n", one, "route", "add", "192.168.7.0/24", "via", "192.0.2.2", "dev", "seip0")
+    user, host = "10.64.0.11", "192.168.7.9"
+    question, answer = (
+        (user, host, 17, 53, False, False),
+        (host, user, 17, 40_000, False, False, 53),
+    )
+
+    def carried_by(customer: str) -> None:
+        book = SubnetBook(MESH)
+        book.put("user", {"kind": "endpoint", "parent": "acme", "address": user})
+        gate = {"kind": "endpoint", "parent": customer, "address": "10.64.0.10"}
+        book.put("gate", {**gate, "routes": ["192.168.7.0/24"]})
+        text = subnets_table(book, interface="seip0")
+        run("ip", "netns", "exec", one, "nft", "-f", "-", text=text)
+
+    with sending(router) as send:
+        carried_by("acme")
+        assert send([answer]) == set()
+        assert send([question]) == {0}
+        assert send([answer, question]) == {0, 1}
+        carried_by("beta")
+        assert send([question]) == set()
+        carried_by("acme")
+        assert send([question, answer]) == {0, 1}
+
+
+def test_a_server_is_not_reached_at_the_addresses_of_its_other_networks(
+    router: tuple[str, str],
+) -> None:
+    one, other = router
+    for host, device in (("10.64.0.1/32", "seip0"), ("10.5.0.1/32", "lo")):
+        run("ip", "-n", one, "addr", "add", host, "dev", device)
+    run("ip", "-n", one, "link", "set", "lo", "up")
+    run("ip", "-n", other, "route", "add", "10.0.0.0/8", "via", "192.0.2.1")
+
+    def reached() -> list[bool]:
+        ping = ("ip", "netns", "exec", other, "ping", "-c", "1", "-W", "1")
+        return [
+            subprocess.run([*ping, to], capture_output=True, check=False).returncode == 0
+            for to in ("10.64.0.1", "10.5.0.1")
+        ]
+
+    assert reached() == [True, True]
+    put_table(one, StillState(TREE))
+    assert reached() == [True, False]
 
 
 def test_a_table_that_somebody_edited_is_told_from_one_that_was_left_alone(

@@ -23,9 +23,31 @@ pytestmark = [
 ]
 
 MEMBER, STRANGER = "10.64.0.11", "10.64.0.12"
-LAN, LAN_HOST, OTHER_HOST, PUBLIC = "192.168.77.0/24", "192.168.77.9", "10.9.0.9", "203.0.113.9"
+LAN, LAN_HOST, OTHER_HOST, PUBLIC = "192.168.77.0/24", "192.168.77.9", "10.9.0.9", "198.51.100.9"
+NEIGHBOUR = "203.0.113.9"
 TUNNEL = "seip1"
 INNER = ("10.64.0.0/10", "fd00::/64")
+
+
+HEARS = """
+import socket, sys
+heard = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+heard.bind((sys.argv[1], 9000))
+print("ready", flush=True)
+while True:
+    data, place = heard.recvfrom(100)
+    heard.sendto(data, place)
+    print(data.decode(), flush=True)
+"""
+SENDS = """
+import contextlib, socket, sys
+one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+one.settimeout(0.5)
+one.bind((sys.argv[1], 9001))
+one.sendto(sys.argv[3].encode(), (sys.argv[2], 9000))
+with contextlib.suppress(OSError):
+    one.recv(100)
+"""
 
 
 def ip(*words: str) -> None:
@@ -49,7 +71,7 @@ def net():
         for name, link, *addresses in (
             (router, TUNNEL, "10.64.0.10/10"),
             (router, "lan", "192.168.77.1/24", "10.9.0.1/24", "203.0.113.1/24"),
-            (lan, "eth0", f"{LAN_HOST}/24", f"{OTHER_HOST}/24", f"{PUBLIC}/24"),
+            (lan, "eth0", f"{LAN_HOST}/24", f"{OTHER_HOST}/24", f"{PUBLIC}/32", f"{NEIGHBOUR}/24"),
             (far, "eth0", f"{MEMBER}/10", f"{STRANGER}/10"),
         ):
             for address in addresses:
@@ -112,7 +134,58 @@ async def test_an_exit_leads_out_and_not_into_private_networks(net, carrier) -> 
     assert reaches(far, PUBLIC, MEMBER)
     assert not reaches(far, LAN_HOST, MEMBER)
     assert not reaches(far, OTHER_HOST, MEMBER)
+    assert not reaches(far, NEIGHBOUR, MEMBER)  # whatever its address: it is in our network
     assert not reaches(far, PUBLIC, STRANGER)
+
+
+async def test_nothing_goes_on_where_nothing_is_carried_though_the_machine_hands_on(
+    net, carrier
+) -> None:
+    router, _, far = net
+    router.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    assert reaches(far, LAN_HOST, MEMBER)
+    assert await carrier.carry(Carried()) == ""
+    assert not reaches(far, LAN_HOST, MEMBER)
+    assert reaches(router, MEMBER, "10.64.0.10")
+
+
+async def test_the_machine_itself_is_reached_in_the_mesh_and_in_what_it_carries_alone(
+    net, carrier
+) -> None:
+    _, _, far = net
+    other = "10.9.0.1"
+    assert reaches(far, other, MEMBER)
+    await carrier.carry(Carried())
+    assert [reaches(far, to, MEMBER) for to in ("10.64.0.10", "192.168.77.1", other)] == [
+        True,
+        False,
+        False,
+    ]
+    await carrier.carry(Carried(subnets=(LAN,), members=(MEMBER,)))
+    assert [reaches(far, to, MEMBER) for to in ("192.168.77.1", other)] == [True, False]
+
+
+async def test_what_is_withdrawn_ends_what_was_begun(net, carrier) -> None:
+    router, lan, far = net
+    router.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    await carrier.carry(Carried(subnets=(LAN,), members=(MEMBER,)))
+    command = ["ip", "netns", "exec", lan.name, sys.executable, "-c", HEARS, LAN_HOST]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as hearer:
+        try:
+            assert hearer.stdout.readline() == "ready\n"
+            # One port all the time: to the kernel it is one connection.
+            sends = (sys.executable, "-c", SENDS, MEMBER, LAN_HOST)
+            far.run(*sends, "allowed")
+            assert hearer.stdout.readline() == "allowed\n"
+            await carrier.carry(Carried())
+            far.run(*sends, "withdrawn")
+            await carrier.carry(Carried(subnets=(LAN,), members=(STRANGER,)))
+            far.run(*sends, "another's")
+            await carrier.carry(Carried(subnets=(LAN,), members=(MEMBER,)))
+            far.run(*sends, "allowed again")
+            assert hearer.stdout.readline() == "allowed again\n"
+        finally:
+            hearer.kill()
 
 
 async def test_what_this_machine_hands_on_by_itself_goes_on(net, carrier) -> None:
@@ -140,6 +213,47 @@ async def test_who_uses_a_subnet_gets_answers_from_there_and_nothing_else(net, c
     assert reaches(far, "10.64.0.10", MEMBER)
 
 
+async def test_another_firewall_in_the_way_is_told(net, carrier) -> None:
+    router, _, far = net
+    carried = Carried(subnets=(LAN,), members=(MEMBER,))
+    router.run("nft", "add table ip filter")
+    chain = "{ type filter hook forward priority filter; policy drop; }"
+    router.run("nft", f"add chain ip filter FORWARD {chain}")
+    assert "ip filter FORWARD" in await carrier.carry(carried)
+    assert not reaches(far, LAN_HOST, MEMBER)
+    for end in ("iifname", "oifname"):
+        router.run("nft", f'add rule ip filter FORWARD {end} "{TUNNEL}" accept')
+    assert await carrier.carry(carried) == ""
+    assert reaches(far, LAN_HOST, MEMBER)
+
+
+async def test_it_becomes_no_router_between_the_networks_that_it_is_in(net, carrier) -> None:
+    router, lan, far = net
+    ip("-n", router.name, "link", "add", "wan", "type", "veth", "peer", "name", "far-wan")
+    ip("-n", router.name, "link", "set", "far-wan", "up")
+    ip("-n", router.name, "addr", "add", "10.77.0.1/24", "dev", "wan")
+    ip("-n", router.name, "link", "set", "wan", "up")
+    ip("-n", lan.name, "route", "add", "10.77.0.0/24", "via", "192.168.77.1")
+    router.run("nft", "add table ip t")
+    router.run("nft", "add chain ip t f { type filter hook forward priority 10; }")
+    router.run("nft", "add rule ip t f ip daddr 10.77.0.9 counter")
+    carried = Carried(subnets=(LAN,), members=(MEMBER,))
+
+    async def goes_on() -> bool:
+        before = router.run("nft", "list", "chain", "ip", "t", "f")
+        reaches(lan, "10.77.0.9", LAN_HOST)
+        return router.run("nft", "list", "chain", "ip", "t", "f") != before
+
+    for _ in range(2):  # as it begins, and when it is looked at again
+        assert await carrier.carry(carried) == ""
+        assert not await goes_on()
+    assert reaches(far, LAN_HOST, MEMBER)
+    # Somebody else turned it on for all: that is not ours to forbid.
+    router.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    assert await carrier.carry(carried) == ""
+    assert await goes_on()
+
+
 async def test_nothing_is_left_when_it_ends_or_was_killed(net, carrier, tmp_path) -> None:
     router = net[0]
     before = settings()
@@ -158,10 +272,14 @@ async def test_a_table_that_somebody_flushed_comes_back(net, carrier) -> None:
     router, _, far = net
     carried = Carried(subnets=(LAN,), members=(MEMBER,))
     await carrier.carry(carried)
-    router.run("nft", "flush", "ruleset")
-    assert await carrier.carry(carried) == ""
-    assert not reaches(far, LAN_HOST, STRANGER)
-    assert reaches(far, LAN_HOST, MEMBER)
+    table = (
+        "seip_routes_" + router.run("nft", "list", "tables").partition("seip_routes_")[2].strip()
+    )
+    for edit in ("flush ruleset", f"flush table inet {table}", f"flush chain inet {table} inwards"):
+        router.run("nft", edit)
+        assert await carrier.carry(carried) == ""
+        assert not reaches(far, LAN_HOST, STRANGER)
+        assert reaches(far, LAN_HOST, MEMBER)
 
 
 async def test_what_comes_to_wireguards_port_passes_a_strict_filter(net, carrier) -> None:
@@ -173,7 +291,6 @@ async def test_what_comes_to_wireguards_port_passes_a_strict_filter(net, carrier
     rule = ("-n", router.name, "rule", "add", "priority")
     ip(*rule, "90", "to", "192.168.77.0/24", "table", "main")
     ip(*rule, "91", "not", "fwmark", str(FWMARK), "table", "77")
-    ip("-n", lan.name, "addr", "add", "198.51.100.9/32", "dev", "eth0")
     ip("-n", lan.name, "route", "add", "198.51.100.0/24", "dev", "eth0")
     # Nobody answers an ARP request from there: the filter is for those, too.
     assert reaches(lan, "192.168.77.1", LAN_HOST)

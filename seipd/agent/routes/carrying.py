@@ -1,11 +1,11 @@
-"""Carries subnets for others, and guards those who use them: firewall and forwarding."""
+"""Carries subnets for others, and guards what is behind this machine: firewall and forwarding."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from ipaddress import ip_network
+from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING
 
 from pyroute2.netlink.exceptions import NetlinkError
@@ -14,7 +14,8 @@ from seipd.agent.routes.firewall import removal, ruleset, table_name
 from seipd.agent.routes.forwarding import Forwarding
 from services.edge.wireguard.links import netlink
 from services.kernel.errors import SeipdError
-from services.runtime.nft import Nft, NftError
+from services.runtime.nft import Nft
+from services.runtime.nftothers import dropped_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from seipd.agent.routes.firewall import Carried
     from services.kernel.ids import MeshId
+    from services.runtime.nftrules import Rules
 
 logger = logging.getLogger(__name__)
 
@@ -41,27 +43,30 @@ class SubnetCarrier:
         self._mesh_id = mesh_id
         self._forwarding = Forwarding(run_dir)
         self._text = ""
+        self._rules: Rules = frozenset()
         self._nft: Nft | None = None
 
     async def carry(self, carried: Carried) -> str:
         """Carry exactly this; return what is in the way, or nothing."""
-        if not carried.is_router and not carried.uses:
-            await self.end()
-            return ""
         try:
             ways = await _ways([*carried.subnets, *(OUTSIDE if carried.is_exit else ())])
+            near = await _near(self._interface) if carried.is_exit else []
+            is_router = carried.is_router
+            opened = await asyncio.to_thread(self._forwarding.opened, ways) if is_router else None
             text = ruleset(
                 self._interface,
                 mesh_id=self._mesh_id,
                 inner=self._inner,
                 carried=carried,
                 ways=ways,
+                near=near,
+                opened=opened,
             )
-            if text != self._text or not await asyncio.to_thread(self._is_there):
-                await asyncio.to_thread(self._run, text)
+            if text != self._text or not await asyncio.to_thread(self._is_intact):
+                await asyncio.to_thread(self._put, text)
                 self._text = text
         except SeipdError as error:
-            return str(error)
+            return str(error) if carried.needs_guard else ""
         return await asyncio.to_thread(self._set, carried, ways)
 
     def _set(self, carried: Carried, ways: set[str]) -> str:
@@ -69,7 +74,14 @@ class SubnetCarrier:
         if carried.is_router:
             ipv6 = carried.is_exit or any(":" in one for one in carried.subnets)
             wanted |= self._forwarding.between({self._interface, *ways}, ipv6=ipv6)
-        return self._forwarding.ensure(wanted)
+        return self._forwarding.ensure(wanted) or (self._other() if carried.is_router else "")
+
+    def _other(self) -> str:
+        try:
+            found = dropped_by(self._opened(), self._interface)
+        except SeipdError as error:
+            return str(error)
+        return f"{found} of another firewall drops what comes by {self._interface}" if found else ""
 
     async def end(self) -> None:
         """Carry nothing, and leave nothing behind."""
@@ -77,20 +89,17 @@ class SubnetCarrier:
             self._text = ""
             await asyncio.to_thread(self._forwarding.restore)
             with contextlib.suppress(SeipdError):
-                await asyncio.to_thread(self._run, removal(self._interface))
+                await asyncio.to_thread(self._put, removal(self._interface))
         if self._nft is not None:
             self._nft.close()
             self._nft = None
 
-    def _is_there(self) -> bool:
-        try:
-            self._opened().run(f"list chain inet {table_name(self._interface)} answers")
-        except NftError:
-            return False
-        return True
+    def _is_intact(self) -> bool:
+        return self._opened().rules_of(table_name(self._interface)) == self._rules
 
-    def _run(self, text: str) -> None:
+    def _put(self, text: str) -> None:
         self._opened().run(text)
+        self._rules = self._opened().rules_of(table_name(self._interface))
 
     def _opened(self) -> Nft:
         if self._nft is None:
@@ -123,6 +132,18 @@ async def _ways(destinations: Iterable[str]) -> set[str]:
                     links = await socket.link("get", index=way.get("oif"))
                     found.update(link.get("ifname") for link in links)
     return found - {"lo"}
+
+
+async def _near(tunnel: str) -> list[str]:
+    """Return the networks that this machine is in, the tunnel's left out."""
+    found = set()
+    async with netlink() as socket:
+        async for message in await socket.addr("dump"):
+            links = await socket.link("get", index=message["index"])
+            if all(link.get("ifname") != tunnel for link in links):
+                own = ip_interface(f"{message.get('address')}/{message['prefixlen']}")
+                found.add(str(own.network))
+    return sorted(found)
 
 
 def _some_of(network: IPv4Network | IPv6Network) -> list[str]:

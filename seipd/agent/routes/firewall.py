@@ -1,14 +1,18 @@
-"""The firewall of an endpoint that carries subnets or uses others': who may go where. Pure.
+"""The firewall of an endpoint towards what is behind it, and behind others: who may go where. Pure.
 
 What comes out of the tunnel goes on only from endpoints of the same customer, and only into the
-approved subnets, or, of an exit, to what is nobody's private network. It takes this machine's
+approved subnets, or, of an exit, to what is nobody's private network and not one that this machine
+is in. That holds for each packet: what is withdrawn ends what was begun. It takes this machine's
 address there, so that the answers come back. Nothing begins in the other direction, neither here
-nor at an endpoint that uses a subnet: what comes out of one is an answer, or refused.
+nor at an endpoint that uses a subnet: what comes out of one is an answer, or refused. Where nothing
+is carried nothing goes on, though the machine may hand on packets for other reasons. The machine
+itself is reached at its address in the mesh, not at those in its own networks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import collapse_addresses, ip_network
 from typing import TYPE_CHECKING, Final
 
 from seipd.agent.marks import FWMARK
@@ -18,6 +22,7 @@ from services.kernel.addr import parse_address, tunnel6
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from seipd.agent.routes.forwarding import Opened
     from services.kernel.ids import MeshId
 
 PRIVATE4: Final = (
@@ -29,6 +34,10 @@ PRIVATE4: Final = (
     "172.16.0.0/12",
     "192.168.0.0/16",
     "224.0.0.0/3",
+)
+_OWN: Final = (
+    "ip daddr != @inner4 ip daddr != @subnets4 drop",
+    "ip6 daddr != @inner6 ip6 daddr != @subnets6 drop",
 )
 PRIVATE6: Final = ("::/16", "fc00::/7", "fe80::/10", "ff00::/8")
 
@@ -51,6 +60,11 @@ class Carried:
         """Whether it carries anything."""
         return bool(self.subnets) or self.is_exit
 
+    @property
+    def needs_guard(self) -> bool:
+        """Whether it is bad not to have a firewall."""
+        return self.is_router or self.uses
+
 
 def table_name(interface: str) -> str:
     """Return the name of the table, which tells whose it is."""
@@ -70,10 +84,19 @@ def ruleset(
     inner: Sequence[str],
     carried: Carried,
     ways: Iterable[str] = (),
+    near: Iterable[str] = (),
+    opened: Opened | None = None,
 ) -> str:
     """Return the commands that put the table in place of the one before, in one transaction.
 
-    ``ways`` are the interfaces that lead to what is carried.
+    Args:
+        interface: the tunnel's.
+        mesh_id: the mesh.
+        inner: the mesh's own prefixes.
+        carried: what is carried.
+        ways: the interfaces that lead to what is carried.
+        near: the networks that this machine is in.
+        opened: what hands packets on only so that these are carried.
     """
     tunnel = f'"{interface}"'
     own = [parse_address(text) for text in carried.members]
@@ -86,8 +109,8 @@ def ruleset(
         _set("subnets6", "ipv6_addr", (one for one in carried.subnets if ":" in one), ranges=True),
         _set("inner4", "ipv4_addr", (one for one in inner if ":" not in one), ranges=True),
         _set("inner6", "ipv6_addr", (one for one in inner if ":" in one), ranges=True),
-        _set("private4", "ipv4_addr", PRIVATE4, ranges=True),
-        _set("private6", "ipv6_addr", PRIVATE6, ranges=True),
+        _set("private4", "ipv4_addr", _joined(4, (*PRIVATE4, *near)), ranges=True),
+        _set("private6", "ipv6_addr", _joined(6, (*PRIVATE6, *near)), ranges=True),
     ]
     chains = [
         _chain(
@@ -97,9 +120,13 @@ def ruleset(
             "ct state established,related return",
             "ip saddr != @inner4 drop",
             "ip6 saddr != @inner6 drop",
+            # A kernel takes what comes by one interface for its addresses at any other.
+            "ct status dnat return",
+            *(() if carried.is_exit else _OWN),
         ),
         *([_marking(tunnel, carried.port)] if carried.port else ()),
-        *(_carrying(tunnel, ways, is_exit=carried.is_exit) if carried.is_router else ()),
+        *_handing_on(tunnel, ways, _aside(tunnel, ways, opened), is_exit=carried.is_exit),
+        *([_masquerading(tunnel)] if carried.is_router else ()),
     ]
     body = "\n".join([*sets, *chains])
     return f"{removal(interface)}table inet {table_name(interface)} {{\n{body}\n}}\n"
@@ -114,13 +141,27 @@ def _marking(tunnel: str, port: int) -> str:
     )
 
 
-def _carrying(tunnel: str, ways: Iterable[str], *, is_exit: bool) -> list[str]:
+def _aside(tunnel: str, ways: Iterable[str], opened: Opened | None) -> list[str]:
+    """Return rules by which what was turned on for the tunnel hands on nothing else."""
+    if opened is None:
+        return []
+    rules = [f'meta nfproto ipv4 iifname "{one}" oifname != {tunnel} drop' for one in opened.ipv4]
+    listed = ", ".join(f'"{one}"' for one in sorted(ways))
+    if opened.ipv6 and listed:
+        rules.append(f"meta nfproto ipv6 iifname {{ {listed} }} oifname {{ {listed} }} drop")
+    return rules
+
+
+def _handing_on(
+    tunnel: str, ways: Iterable[str], aside: Iterable[str], *, is_exit: bool
+) -> list[str]:
     begun = [f'iifname "{one}" drop' for one in sorted(ways)]
     outside = ("ip daddr != @private4 accept", "ip6 daddr != @private6 accept")
     return [
         _chain(
             "inwards",
-            "ct state established,related accept",
+            "ct state related accept",
+            "ct direction reply ct state established accept",
             "ct status dnat accept",  # this machine itself says where that goes: its containers
             f"oifname {tunnel} drop",
             "ip saddr != @members4 drop",
@@ -141,14 +182,24 @@ def _carrying(tunnel: str, ways: Iterable[str], *, is_exit: bool) -> list[str]:
             "type filter hook forward priority filter; policy accept;",
             f"iifname {tunnel} jump inwards",
             f"oifname {tunnel} jump outwards",
-        ),
-        _chain(
-            "source",
-            "type nat hook postrouting priority srcnat; policy accept;",
-            f"ip saddr @members4 oifname != {tunnel} masquerade",
-            f"ip6 saddr @members6 oifname != {tunnel} masquerade",
+            *aside,
         ),
     ]
+
+
+def _masquerading(tunnel: str) -> str:
+    return _chain(
+        "source",
+        "type nat hook postrouting priority srcnat; policy accept;",
+        f"ip saddr @members4 oifname != {tunnel} masquerade",
+        f"ip6 saddr @members6 oifname != {tunnel} masquerade",
+    )
+
+
+def _joined(version: int, prefixes: Iterable[str]) -> list[str]:
+    """Return the prefixes of one version of IP; of those that lie in another only that."""
+    networks = [one for one in map(ip_network, prefixes) if one.version == version]
+    return [str(one) for one in collapse_addresses(networks)]  # type: ignore[type-var]
 
 
 def _set(name: str, kind: str, elements: Iterable[str], *, ranges: bool = False) -> str:

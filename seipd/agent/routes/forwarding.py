@@ -7,6 +7,7 @@ forwarding.json   {boot, before: {setting: value}}: what was there before, so th
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 MAX_BYTES: Final = 1 << 16
 _NET: Final = Path("/proc/sys/net")
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What was turned on here alone."""
+
+    ipv4: tuple[str, ...] = ()
+    """The interfaces of which that holds."""
+    ipv6: bool = False
+    """Whether it holds of the whole machine: IPv6 knows no less."""
 
 
 class Forwarding:
@@ -37,6 +48,20 @@ class Forwarding:
             if ipv6:
                 wanted |= self._of_ipv6(one)
         return wanted
+
+    def opened(self, interfaces: Iterable[str]) -> Opened:
+        """Return what hands packets on, or will, for no other reason than that it was said here.
+
+        Who else turned it on, did so for all interfaces: that shows for IPv4 alone.
+        """
+        before = self._before()
+
+        def was_off(setting: str) -> bool:
+            return before.get(setting, self._read(setting)) == "0"
+
+        ipv4 = tuple(one for one in sorted(interfaces) if was_off(f"ipv4/conf/{one}/forwarding"))
+        is_off = self._read("ipv4/conf/all/forwarding") == "0"
+        return Opened(ipv4=ipv4 if is_off else (), ipv6=was_off("ipv6/conf/all/forwarding"))
 
     def ensure(self, wanted: Mapping[str, str]) -> str:
         """Have exactly these settings, all others as before; return what can't be set."""

@@ -3,6 +3,7 @@
 Every packet between two endpoints is judged, an answer by what it answers to: a rule that goes
 takes running connections with it, both ways. An end's number is kept in the packet's mark (target)
 and priority (source) while it is judged: two registers that a map can fill and a key can hold.
+The server itself is not judged, but reached at its addresses in the mesh alone.
 
 TCP is taken up in the middle where its path has just moved to this server. Such a packet may be an
 answer, so it passes where the other direction is open: ``refuse`` clears the mark, and lets what is
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from services.kernel.addr import RESERVED_OFFSETS, SLICE_SIZE, tunnel_range6
+from services.kernel.addr import RESERVED_OFFSETS, SLICE_SIZE, tunnel_range6, ula_prefix
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network
@@ -50,6 +51,9 @@ def whole_table(book: PolicyBook, *, interface: str, ranges: Ranges, mesh_id: Me
         f"chain between {{\n{_between(ranges, mesh_id)}}}\n"
         "chain forward_hook {\ntype filter hook forward priority filter; policy accept;\n"
         f'iifname "{interface}" oifname "{interface}" jump between\n}}\n'
+        f"chain own {{\n{_own(ranges, mesh_id)}}}\n"
+        "chain input_hook {\ntype filter hook input priority filter; policy accept;\n"
+        f'iifname "{interface}" jump own\n}}\n'
         "}\n"
     )
 
@@ -77,6 +81,20 @@ def outside_of_endpoints(end: str, tunnel: IPv4Network, mesh_id: MeshId) -> list
         f"ip {end} & 0.0.{offset} < 0.0.0.{RESERVED_OFFSETS} return",
         f"ip6 {end} & ::{SLICE_SIZE - 1:x} < ::{RESERVED_OFFSETS:x} return",
     ]
+
+
+def _own(ranges: Ranges, mesh_id: MeshId) -> str:
+    """Return rules by which endpoints reach this server at its addresses in the mesh alone.
+
+    A kernel takes what comes by one interface for its addresses at any other.
+    """
+    rules = [
+        "ct state established,related return",
+        "ct status dnat return",
+        f"ip daddr != {ranges.tunnel} ip daddr != {ranges.backbone} counter drop",
+        f"ip6 daddr != {ula_prefix(mesh_id)} counter drop",
+    ]
+    return "".join(f"{rule}\n" for rule in rules)
 
 
 def _between(ranges: Ranges, mesh_id: MeshId) -> str:
