@@ -222,6 +222,8 @@ class Carrier:
         hosts = (one.a.place.host, one.b.place.host)
         if self._kernel is None or (":" in hosts[0]) != (":" in hosts[1]):
             return False
+        if one.a.place.port != one.b.place.port:  # one of them was barred in mid-session
+            return False
         return all(host in self._passed_on for host in hosts)
 
     async def _set_rates(self, by_number: Mapping[int, int]) -> None:

@@ -1,7 +1,7 @@
 """The book of a relay's sessions: who may talk to whom, from where, and until when. Pure.
 
 One pair of endpoints has one session at most, however many tickets they bring: a newer ticket
-prolongs it. A party gets the lowest data port that its other sessions leave free, so where a
+prolongs it. It gets the lowest data port that the other sessions of both leave free, so where a
 datagram comes from and the port that it comes to name one direction of one session.
 
 Numbers that change with the traffic stand in columns by direction or by session: 10,000 sessions
@@ -263,10 +263,12 @@ class Book:
         self, party: Party, host: str, address: Address, effects: list[Effect], now_ms: int
     ) -> Granted | Code:
         number, direction = party.direction >> 1, party.direction
-        if not self._places.is_at(party.place, host):
+        other = self.party(direction ^ 1)
+        if other is not None and not self._places.is_at(party.place, host):
             self._unbind(party, effects)
-            taken = {one.place.port for one in self._clients.of(party.key) if one.place is not None}
-            party.place = self._places.lowest(host, taken)
+            near = (*self._clients.of(party.key), *self._clients.of(other.key))
+            party.place = self._places.beside(other.place, host, near)
+            other.place = other.place or party.place
         if party.place is None:
             return Code.FULL
         generation = self._columns.generations[number]

@@ -2,7 +2,9 @@
 
 Each datagram of a bound session is looked up by where it comes from and where to; that gives the
 direction, as a mark, and its other addresses hang on the mark. They are put in statelessly, so
-connection tracking knows nothing of it, and taking a direction out of the map cuts it at once.
+connection tracking knows nothing of it, and taking a direction out of the map cuts it at once. Both
+sides of a session have the same data port, so the port that a datagram came to is the one that it
+leaves from.
 What is no WireGuard packet in form passes by, to our sockets; what is one and belongs to no
 session is dropped.
 
@@ -22,14 +24,13 @@ BURST_KBYTES: Final = 16
 MAX_ELEMENTS: Final = 65_536
 FAMILIES: Final = {4: "ip", 6: "ip6"}
 
-_MAPS: Final = ("to_addr", "to_port", "from_addr", "from_port")
+_MAPS: Final = ("to_addr", "to_port", "from_addr")
 
 # Where a datagram comes from, and where to.
 _FLOW: Final = "{family} saddr . {family} daddr . udp sport . udp dport"
 _PASS_ON: Final = f"""\
-meta mark set {_FLOW} map @party notrack \
-{{family}} daddr set meta mark map @to_addr \
-udp dport set meta mark map @to_port udp sport set meta mark map @from_port \
+meta mark set {_FLOW} map @party notrack udp sport set udp dport \
+{{family}} daddr set meta mark map @to_addr udp dport set meta mark map @to_port \
 counter name taken accept"""
 
 _TABLE: Final = """\
@@ -62,10 +63,6 @@ table {family} {name} {{
   type mark : {address}
   size {size}
  }}
- map from_port {{
-  type mark : inet_service
-  size {size}
- }}
  counter taken {{
  }}
  counter sent {{
@@ -92,8 +89,7 @@ table {family} {name} {{
  }}
  chain post {{
   type filter hook postrouting priority 90; policy accept;
-  meta mark & 0x80000000 == 0x80000000 {family} saddr set meta mark map @from_addr \
-meta mark set 0 counter name sent
+  {family} saddr set meta mark map @from_addr meta mark set 0 counter name sent
  }}
 }}
 """
@@ -157,7 +153,10 @@ def table_name(interface: str) -> str:
 
 
 def link(name: str, one: Link, *, rate_kbits: int) -> str:
-    """Return the commands that let the data of a session pass, both ways."""
+    """Return the commands that let the data of a session pass, both ways.
+
+    Its two sides have the same data port.
+    """
     family = family_of(one.a.place.host)
     return "\n".join(
         (
@@ -220,7 +219,6 @@ def _add(table: str, direction: int, sender: Side, receiver: Side, rate_kbits: i
         _text(receiver.address[0]),
         str(int(receiver.address[1])),
         _text(receiver.place.host),
-        str(receiver.place.port),
     )
     maps = [
         f"add element {table} {each} {{ {mark} : {value} }}"

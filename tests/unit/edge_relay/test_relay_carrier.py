@@ -147,6 +147,18 @@ async def test_two_families_go_by_the_program(world):
     assert [one.wanted for one in world.kernel.told] == [True, True, False, False]
 
 
+async def test_two_ports_go_by_the_program(world):
+    """The table takes it that a session has one data port; where that was barred, it has two."""
+    world.arrive()
+    a = world.bind(A, AT_A)
+    world.played.book.bar_port(a.place.port)
+    b = world.bind(B, AT_B)
+    await world.settle()
+    assert a.place.port != b.place.port
+    assert world.program.linked == {0}
+    assert [type(one) for one in world.kernel.told] == [Leave, Leave]
+
+
 async def test_a_refused_change_has_the_table_made_anew(world):
     world.arrive()
     world.bind(A, AT_A)

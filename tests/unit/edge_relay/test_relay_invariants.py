@@ -33,6 +33,7 @@ class Sessions(RuleBasedStateMachine):
         for one in effects:
             if isinstance(one, Link):
                 assert one.number not in self.linked
+                assert one.a.place.port == one.b.place.port
                 self.linked[one.number] = one
             elif isinstance(one, Unlink):
                 there = self.linked.pop(one.number)

@@ -50,17 +50,35 @@ def test_both_are_told_when_the_second_binds(played):
     ]
 
 
-def test_a_party_gets_the_lowest_port_that_its_sessions_leave_free(played):
+def test_a_session_gets_the_lowest_port_that_those_of_both_parties_leave_free(played):
     with_b = played.bind(ticket_for(A, B), A, AT_A)
     with_c = played.bind(ticket_for(A, C), A, AT_A)
     c = played.bind(ticket_for(A, C), C, AT_C)
-    assert [one.place.port for one in (with_b, with_c, c)] == [
-        FIRST_PORT,
-        FIRST_PORT + 1,
-        FIRST_PORT,
+    b_with_c = played.bind(ticket_for(B, C), B, AT_B)
+    b = played.bind(ticket_for(A, B), B, AT_B)
+    assert [one.place.port - FIRST_PORT for one in (with_b, with_c, c, b_with_c, b)] == [
+        0,
+        1,
+        1,
+        2,
+        0,
     ]
     played.say(with_b, AT_A, Verb.TEARDOWN)
     assert played.bind(ticket_for(A, key_of(4)), A, AT_A).place.port == FIRST_PORT
+
+
+def test_endpoints_with_all_the_sessions_that_they_may_have_get_a_port_for_each():
+    played = Played(book_of())
+    hubs = (A, B)
+    ports = {hub: set() for hub in hubs}
+    for number in range(63):
+        for hub in hubs:
+            spoke = key_of(100 + number + 100 * hubs.index(hub))
+            ports[hub].add(played.allocate(ticket_for(hub, spoke), hub, AT_A).place.port)
+    shared = [played.allocate(ticket_for(A, B), hub, AT_A).place.port for hub in hubs]
+    assert [len(ports[hub]) for hub in hubs] == [63, 63]
+    assert shared[0] == shared[1]
+    assert shared[0] not in ports[A] | ports[B]
 
 
 def test_a_port_that_another_program_has_is_given_to_nobody(played):
@@ -252,7 +270,7 @@ def test_an_older_ticket_shortens_nothing(played):
 def test_a_party_that_comes_by_another_address_of_the_relay_gets_its_port_there(played):
     a, _ = pair(played)
     other = played.allocate(ticket_for(A, B), A, ("2001:db8::1", 5000, 0, 0), host="2001:db8::9")
-    assert other.place.host == "2001:db8::9"
+    assert (other.place.host, other.place.port) == ("2001:db8::9", a.place.port)
     assert [type(one) for one in played.effects] == [Unlink]
     assert a.place.bound == {AT_B: a.direction ^ 1}
 
