@@ -30,10 +30,6 @@ def on(lab: Lab, name: str, *words: str, check: bool = True) -> subprocess.Compl
     )
 
 
-def address_of(lab: Lab, name: str) -> str:
-    return {row["host"]: row["tunnel_address"] for row in lab.overview()}[name]
-
-
 def until(probe, seconds: float = 40.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -48,7 +44,7 @@ def hashes(lab: Lab) -> set[str]:
 
 
 def test_an_endpoint_of_one_server_pings_an_endpoint_of_another(lab: Lab) -> None:
-    done = on(lab, "e1", "ping", "-c", "3", "-W", "2", address_of(lab, "e2"))
+    done = on(lab, "e1", "ping", "-c", "3", "-W", "2", lab.tunnel_address("e2"))
     assert " 0% packet loss" in done.stdout
     shakes = on(lab, "s1", "wg", "show", lab.plan.host("s1").interface, "latest-handshakes").stdout
     assert [int(line.split()[1]) > 0 for line in shakes.splitlines()] == [True, True]
@@ -105,7 +101,7 @@ def test_each_server_shows_how_much_the_other_has_to_do(lab: Lab) -> None:
 
 def test_seip_shows_the_others_of_its_customer(lab: Lab) -> None:
     listed = on(lab, "e1", "seip", "peers", "--json").stdout
-    assert f'"{address_of(lab, "e2")}"' in listed
+    assert f'"{lab.tunnel_address("e2")}"' in listed
     status = on(lab, "e1", "seip", "status", "--json").stdout
     assert re.search(r'"connected": true', status)
     assert on(lab, "e1", "seip", "ping", "e2", "-c", "1").returncode == 0
@@ -128,7 +124,7 @@ def test_a_stock_client_does_the_same_with_the_printed_file(lab: Lab, tmp_path) 
         on(lab, "e2", "ip", "addr", "add", address, "dev", stock)
         on(lab, "e2", "ip", "link", "set", stock, "up")
         on(lab, "e2", "ip", "route", "add", "10.64.0.0/10", "dev", stock)
-        done = on(lab, "e2", "ping", "-c", "3", "-W", "7", address_of(lab, "e1"), check=False)
+        done = on(lab, "e2", "ping", "-c", "3", "-W", "7", lab.tunnel_address("e1"), check=False)
         assert " 0% packet loss" in done.stdout
     finally:
         daemon.terminate()
@@ -137,7 +133,7 @@ def test_a_stock_client_does_the_same_with_the_printed_file(lab: Lab, tmp_path) 
 
 
 def test_restarting_either_daemon_loses_no_ping(lab: Lab) -> None:
-    target = address_of(lab, "e2")
+    target = lab.tunnel_address("e2")
     host = lab.plan.host("e1")
     on(lab, "e1", "ping", "-c", "1", "-W", "5", target)
     ping = subprocess.Popen(
