@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.fakes.thoroughness import share
@@ -23,7 +24,17 @@ settings.register_profile(
 settings.load_profile("seipd")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Look for no garbage among thousands of tests as they are made: they stay to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector to look at every test again and again: they stay to the end."""
+    """Look for none among them later either."""
     gc.collect()
     gc.freeze()

@@ -12,6 +12,7 @@ import pytest
 from services.base.crypto.signatures import SigningKey
 from services.base.ledger.note import NoteVerifier
 from services.base.ledger.proof import TlogProof
+from tests.fakes.programs import run_program
 from tests.unit.base_ledger_log.log_kit import ORIGIN, VERIFIER, LazyDisk, entry, grow, open_log
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -19,15 +20,8 @@ VKEY = VERIFIER.vkey
 OTHER = NoteVerifier(name=ORIGIN, public_key=SigningKey(b"o" * 32).public_key).vkey
 
 
-def verify(*arguments, **kwargs):
-    return subprocess.run(
-        [sys.executable, "-m", "seipd.cli.verify", *map(str, arguments)],
-        capture_output="stdout" not in kwargs,
-        text=True,
-        cwd=CHECKOUT,
-        timeout=60,
-        **kwargs,
-    )
+def verify(*arguments):
+    return run_program("seipd.cli.verify", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +111,13 @@ def test_led_16_half_a_proof_is_not_good(exported, tmp_path):
 
 def test_led_16_an_answer_that_nobody_can_read_is_not_success(exported):
     with Path("/dev/full").open("w") as full:
-        result = verify("ledger", exported / "log", "--key", VKEY, stdout=full, stderr=full)
+        result = subprocess.run(
+            [sys.executable, "-m", "seipd.cli.verify", "ledger", exported / "log", "--key", VKEY],
+            cwd=CHECKOUT,
+            timeout=60,
+            stdout=full,
+            stderr=full,
+        )
     assert result.returncode == 1
 
 
