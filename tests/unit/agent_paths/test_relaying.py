@@ -131,9 +131,9 @@ def world() -> World:
     return World()
 
 
-def bound(host: str):
+def bound(host: str, port: int = FIRST_PORT):
     relay_id = bytes([1 if host == NEAR else 2]) * 16
-    return ("bound", relay_id, (host, FIRST_PORT))
+    return ("bound", relay_id, (host, port))
 
 
 def test_both_settle_on_the_first_relay_and_let_the_other_go(world):
@@ -253,5 +253,5 @@ def test_many_peers_at_one_relay_are_told_apart(world):
         )
         world.a.relaying.begin(public, [offer])
         agent.relaying.begin(A[1], [offer])
-        assert agent.told == [bound(NEAR)]
+        assert agent.told == [bound(NEAR, FIRST_PORT + at)]
     assert [told[2][1] for told in world.a.told] == list(range(FIRST_PORT, FIRST_PORT + 20))
