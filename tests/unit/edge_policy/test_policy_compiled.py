@@ -133,6 +133,22 @@ def test_strangers_servers_and_subnets_are_told_apart() -> None:
     assert table.passes(other)
 
 
+def test_a_server_is_reached_at_its_addresses_in_the_mesh_alone() -> None:
+    """Not at those in its own networks, which another firewall may guard at their interface."""
+    state = StillState(TREE)
+    table, b1 = table_of(book_of(state)), address(state, "b1")
+    for own in ("10.64.0.1", "172.16.0.12"):
+        assert table.passes(Packet(saddr=b1, daddr=own, l4proto=6, dport=22), "input_hook")
+    for other in ("192.168.1.5", "203.0.113.7", "172.17.0.1"):
+        packet = Packet(saddr=b1, daddr=other, l4proto=6, dport=22)
+        assert not table.passes(packet, "input_hook")
+        packet.iifname = "eth0"
+        assert table.passes(packet, "input_hook")
+    b1, own = (address(state, name, six=True) for name in ("b1", "a1"))
+    assert table.passes(Packet(saddr=b1, daddr=own, l4proto=17), "input_hook")
+    assert not table.passes(Packet(saddr=b1, daddr="2001:db8::7", l4proto=17), "input_hook")
+
+
 @examples(150)
 @given(RULES, st.data())
 def test_an_answer_passes_where_what_it_answers_to_does(rules, data) -> None:
