@@ -7,7 +7,7 @@ but look up the way; datagrams of 1,400 bytes. They do not look like WireGuard's
 told to take what does not; the rest of it is as ever. ``flood``: the same with datagrams that do,
 by sendmmsg(2), which costs a sender so little that every look-up shows; for information. Of both,
 the CPU time of a datagram is told, too: the sender's system call carries it through all three
-hosts, so that is what it costs, and other programs' turns are not in it.
+hosts, so that is what it costs, and other programs' turns are not in it. The lesser ratio counts.
 ``program``: our own path against the barest loop of recv_into and sendto that Python has.
 ``many``: all again among 10,000 sessions. Through wireguard-go, that would be what is measured.
 Needs root and iperf3.
@@ -193,6 +193,8 @@ class Bench:
                 f"  CPU time of a packet: {mine.cpu_ns:.0f} ns, {other_name} "
                 f"{theirs.cpu_ns:.0f} ns: {by_cpu:.2f}"
             )
+            # Where other programs keep b from reading, what comes says little of the way there.
+            ratio = min(ratio, by_cpu)
         return ratio >= target
 
     def iperf3(self, host: str) -> Measured:
