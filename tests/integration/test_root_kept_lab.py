@@ -150,6 +150,24 @@ def test_the_audit_of_the_signer_is_shown_and_verified_with_no_daemon(lab) -> No
     assert lab._run("seipd", second, "ledger", "audit").returncode == 5
 
 
+def test_what_the_audit_came_to_is_known_to_the_other_server(lab, tmp_path) -> None:
+    first, second = lab.plan.servers
+    own = lab.seipd_json(first, "status")["server_id"]
+
+    def anchored() -> list[dict]:
+        told = lab.seipd_json(second, "ledger", "audit", "--anchors")["anchors"]
+        return [one for one in told if one["server_id"] == own]
+
+    assert until(anchored)
+    file = tmp_path / "anchors.json"
+    file.write_text(lab.seipd(second, "ledger", "audit", "--anchors", "--json"))
+    log = lab.seipd_json(first, "ledger", "audit")["logs"][-1]
+    folder = (first.data_root / log["path"]).parent
+    status, told = auditor("audit", folder, "--key", log["vkey"], "--anchors", file)
+    assert (status, told.get("good")) == (0, True), told
+    assert told["anchored"].endswith(log["path"][-7:])
+
+
 def test_a_signer_whose_audit_was_put_back_is_noticed(lab) -> None:
     first = lab.plan.servers[0]
     audit = first.data_root.with_name("data-signer") / "audit"
@@ -164,3 +182,11 @@ def test_a_signer_whose_audit_was_put_back_is_noticed(lab) -> None:
     after = lab.seipd_json(first, "ledger", "audit")
     assert "AUDIT_ROLLED_BACK" in after["behind"]
     assert after["entries"][: len(before)] == before
+
+
+def test_a_signer_and_a_copy_that_were_both_put_back_contradict_the_feed(lab) -> None:
+    first = lab.plan.servers[0]
+    lab.stop_server(first)
+    shutil.rmtree(first.data_root / "ledger" / "audit")
+    lab.launch_server(first)
+    assert until(lambda: "anchored by record" in lab.troubles(first))
