@@ -150,10 +150,22 @@ stub-zone:
             "unbound", "-d", "-c", str(config), stdout=log, stderr=log
         )
         try:
+            await listening(port)
             yield ask
         finally:
             process.terminate()
             await process.wait()
+
+
+async def listening(port: int) -> None:
+    """Wait until a resolver takes connections."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(ConnectionError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return
+            await asyncio.sleep(0.05)
 
 
 async def test_delv_validates_what_is_there_and_what_is_not(tmp_path) -> None:
