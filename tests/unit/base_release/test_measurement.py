@@ -149,6 +149,7 @@ def test_a_missing_file_is_told(machine: Machine) -> None:
     assert caught.value.path.endswith("leaf.py")
 
 
+@pytest.mark.slow
 def test_the_running_program_is_measured_with_its_sources() -> None:
     installation = this_installation()
     found = measure(dataclasses.replace(installation, stdlib=Path("/nonexistent")))

@@ -224,6 +224,7 @@ class TestLimits:
             wait_ms = job.run_at_ms - job.changed_ms
             assert wait_ms > (3_600_000 if is_slow else 5_000)
 
+    @pytest.mark.slow
     async def test_acm_03_a_nonce_that_is_never_taken_ends_in_a_refusal(
         self, ca: FakeCa, tmp_path: Path
     ) -> None:
