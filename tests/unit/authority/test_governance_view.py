@@ -268,19 +268,6 @@ def test_gov_04_a_value_out_of_its_range_is_refused(parameter, value) -> None:
     assert world.folded().state.get("proposal", record) is None
 
 
-@pytest.mark.parametrize("value", [0.51, 1.01, float("nan")])
-def test_gov_04_a_share_that_is_not_whole_can_t_even_be_written(value) -> None:
-    with pytest.raises(WireError):
-        propose(World(1), 0, parameter=parameters.SHARE_QUORUM, old_value=75, new_value=value)
-
-
-@pytest.mark.parametrize("name", list(parameters.PARAMETERS))
-def test_every_parameter_has_a_default_that_it_allows(name) -> None:
-    one = parameters.PARAMETERS[name]
-    assert one.allows(one.default)
-    assert parameters.value(World(1).folded().state, name) == one.default
-
-
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
