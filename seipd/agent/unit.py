@@ -21,6 +21,23 @@ _STATES: Final = PurePosixPath("/var/lib")
 _HIDDEN: Final = tuple(map(PurePosixPath, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108 (named, not used)
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:,=@+")
 
+_CONFINED: Final = """\
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectProc=invisible
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources"""
+
 _TEXT: Final = """\
 [Unit]
 Description=seip, the endpoint agent of a seipd mesh
@@ -50,21 +67,7 @@ ProtectSystem=strict
 ReadWritePaths=-/etc/resolv.conf
 ProtectHome=yes
 PrivateTmp=yes
-ProtectKernelModules=yes
-ProtectKernelLogs=yes
-ProtectControlGroups=yes
-ProtectClock=yes
-ProtectHostname=yes
-ProtectProc=invisible
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
+{confined}
 # Refused, not killed: wireguard-go tries to raise its limit of open files and does without.
 SystemCallErrorNumber=EPERM
 KeyringMode=private
@@ -100,21 +103,7 @@ ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes
 ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectKernelLogs=yes
-ProtectControlGroups=yes
-ProtectClock=yes
-ProtectHostname=yes
-ProtectProc=invisible
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
+{confined}
 SystemCallErrorNumber=EPERM
 KeyringMode=private
 
@@ -136,7 +125,10 @@ def unit_text(*, program: Sequence[str], words: Sequence[str], state: PurePosixP
     """
     _check_visible(program, state)
     return _TEXT.format(
-        command=_command(program, words), state=_specified(str(state)), keeps=_keeps(state)
+        command=_command(program, words),
+        state=_specified(str(state)),
+        keeps=_keeps(state),
+        confined=_CONFINED,
     )
 
 
@@ -147,7 +139,9 @@ def early_text(*, program: Sequence[str], words: Sequence[str], state: PurePosix
         InputError: as there.
     """
     _check_visible(program, state)
-    return _EARLY_TEXT.format(command=_command(program, words), state=_specified(str(state)))
+    return _EARLY_TEXT.format(
+        command=_command(program, words), state=_specified(str(state)), confined=_CONFINED
+    )
 
 
 def _check_visible(program: Sequence[str], state: PurePosixPath) -> None:
