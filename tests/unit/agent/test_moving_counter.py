@@ -5,14 +5,13 @@ from __future__ import annotations
 import types
 
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from seipd.agent import joining, moving
 from seipd.agent.state import AgentState
-from seipd.api.tls import issue_leaf, server_context
 from services.kernel.errors import RejectedError
 from tests.fakes.one_server import OneServer
+from tests.fakes.public_https import public_https
 
 
 @pytest.fixture
@@ -24,13 +23,8 @@ async def server(tmp_path):
 
 @pytest.fixture
 async def address(server):
-    issue_leaf(server.tls, names=["127.0.0.1"], clock=server.clock)
-    runner = web.AppRunner(server.app("public"))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context(server.tls))
-    await site.start()
-    yield f"127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    async with public_https(server) as place:
+        yield place
 
 
 @pytest.fixture

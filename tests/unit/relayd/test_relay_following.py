@@ -8,10 +8,8 @@ import stat
 
 import msgspec
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from seipd.api.tls import issue_leaf, server_context
 from seipd.relayd.following import Follower, gone_in, places_in
 from seipd.relayd.home import KnownMesh, RelayHome, Where
 from seipd.relayd.roster import MeshRoster
@@ -26,6 +24,7 @@ from services.kernel.errors import (
 from services.kernel.ids import MeshId, b64u_decode, b64u_encode
 from tests.fakes.neighbour import Neighbour
 from tests.fakes.one_server import OneServer
+from tests.fakes.public_https import public_https
 from tests.unit.api.callers_kit import joined
 
 WHERE = Where(host="203.0.113.9", host6="", port=9103, region="eu-west")
@@ -64,13 +63,8 @@ async def server(tmp_path):
 
 @pytest.fixture
 async def address(server):
-    issue_leaf(server.tls, names=["127.0.0.1"], clock=server.clock)
-    runner = web.AppRunner(server.app("public"))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context(server.tls))
-    await site.start()
-    yield f"127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    async with public_https(server) as place:
+        yield place
 
 
 @pytest.fixture
