@@ -189,11 +189,13 @@ class Endpoint:
             self.raw.send(data, address)
 
     def relay_bound(self, peer_key, relay_id, address) -> None:
+        """Go there; as the agent does, one end alone begins the handshake."""
         self.told.append(("bound", address))
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        keepalive = "5" if self.public < peer_key else "0"
         _run(
             *("wg", "set", self.host.wireguard, "peer", _text(peer_key)),
-            *("endpoint", f"{host}:{address[1]}", "persistent-keepalive", "5"),
+            *("endpoint", f"{host}:{address[1]}", "persistent-keepalive", keepalive),
         )
 
     def relay_lost(self, peer_key, relay_id, why) -> None:

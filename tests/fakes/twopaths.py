@@ -6,6 +6,7 @@ import heapq
 import itertools
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seipd.agent.paths.effects import Ask, Drop, LeaveRelay, SeekRelay, Send, SetPeer, Tell
@@ -55,8 +56,10 @@ class Side:
 
     name: str
     router: Router
-    path: PeerPath = field(default_factory=lambda: PeerPath(start_ms=0))
+    path: PeerPath
     peer: SetPeer | None = None
+    initiation: int | None = None
+    sessions: set[int] = field(default_factory=set)
     handshake_s: int = 0
     received: int = 0
     relay: bool = False
@@ -67,11 +70,23 @@ class Side:
 class Stage:
     """Plays until a time; ``cut`` says which datagrams get lost on the direct way."""
 
-    def __init__(self, left: str, right: str, *, offers: bool = False, addresses: int = 1) -> None:
+    def __init__(
+        self,
+        left: str,
+        right: str,
+        *,
+        offers: bool = False,
+        addresses: int = 1,
+        way_s: float = WAY_S,
+        left_leads: bool = True,
+    ) -> None:
         self.now_s = 100.0
+        self.way_s = way_s
         self.sides = [
-            Side("left", Router(left, "192.0.2.1")),
-            Side("right", Router(right, "198.51.100.1")),
+            Side("left", Router(left, "192.0.2.1"), PeerPath(start_ms=0, leads=left_leads)),
+            Side(
+                "right", Router(right, "198.51.100.1"), PeerPath(start_ms=0, leads=not left_leads)
+            ),
         ]
         self.offers: tuple = ("offer",) if offers else ()
         self.cut: Callable[[float], bool] = lambda now_s: False
@@ -115,7 +130,7 @@ class Stage:
         heapq.heappush(self._events, (time_s, next(self._numbers), do))
 
     def _after(self, do: Callable[[], None]) -> None:
-        self._at(self.now_s + WAY_S, do)
+        self._at(self.now_s + self.way_s, do)
 
     def _tick(self, side: Side) -> None:
         self._read(side)
@@ -158,12 +173,11 @@ class Stage:
                 )
             case SetPeer():
                 side.peer = effect
-                if effect.is_fresh:
-                    side.handshake_s = side.received = 0
-                    self._shake(side)
+                self._begin_anew(side, effect)
             case Drop():
                 assert side.peer is not None
                 side.peer = None
+                side.sessions.clear()
             case Ask():
                 self._after(self._meet_both)
             case Tell(code):
@@ -204,31 +218,50 @@ class Stage:
 
         self._after(land)
 
-    def _shake(self, side: Side) -> None:
-        """Play a handshake: it is lost where the other has no such peer yet."""
-        other = self.other(side)
+    def _begin_anew(self, side: Side, wish: SetPeer) -> None:
+        if not wish.is_fresh:
+            return
+        side.handshake_s = side.received = 0
+        side.initiation = None
+        side.sessions.clear()
+        if wish.initiates:
+            self._initiate(side)
 
-        def answered(_: Any) -> None:
-            if side.peer is None or other.peer is None:
-                return
-            side.handshake_s = other.handshake_s = int(self.now_s)
-            side.received, other.received = side.received + 92, other.received + 32
-            for one in (side, other):
-                self._read(one)
+    def _initiate(self, side: Side) -> None:
+        """Send a handshake initiation: it is lost where the other has no such peer yet."""
+        side.initiation = next(self._numbers)
+        self._tunnelled(side, partial(self._initiated, self.other(side), side.initiation))
 
-        def arrived(source: Any) -> None:
-            if other.peer is None:
-                return
-            if side.peer is not None and side.peer.is_relayed:
-                self._after(lambda: answered(None))
-            else:
-                self._carry(other, source, answered)
+    def _initiated(self, side: Side, number: int) -> None:
+        """Answer; as WireGuard has one handshake a peer, what was begun from here is forgotten."""
+        if side.peer is not None:
+            side.initiation = None
+            side.sessions.add(number)
+            self._tunnelled(side, partial(self._answered, self.other(side), number))
 
-        if side.peer is not None and side.peer.is_relayed:
-            if self.relay_is_alive:
-                self._after(lambda: arrived(None))
-        elif side.peer is not None:
-            self._carry(side, side.peer.endpoint, arrived)
+    def _answered(self, side: Side, number: int) -> None:
+        if side.initiation == number:
+            side.initiation = None
+            side.sessions.add(number)
+            self._comes_up(side, 92)
+            self._tunnelled(side, partial(self._confirmed, self.other(side), number))
+
+    def _confirmed(self, side: Side, number: int) -> None:
+        if number in side.sessions:
+            self._comes_up(side, 32)
+
+    def _comes_up(self, side: Side, size: int) -> None:
+        side.handshake_s = int(self.now_s)
+        side.received += size
+        self._read(side)
+
+    def _tunnelled(self, side: Side, arrive: Callable[[], None]) -> None:
+        """Take one of WireGuard's packets to where the peer is said to be."""
+        assert side.peer is not None
+        if not side.peer.is_relayed:
+            self._carry(side, side.peer.endpoint, lambda source: arrive())
+        elif self.relay_is_alive:
+            self._after(arrive)
 
 
 def phases(stage: Stage) -> tuple[Phase, Phase]:

@@ -16,6 +16,8 @@ import pytest
 
 from seipd.lab import net
 from tests.fakes.labs import lab_of
+from tests.fakes.nattalk import say
+from tests.fakes.slowlink import slow_link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,6 +141,21 @@ def test_a_way_that_is_cut_is_left_for_the_server_and_found_again(lab: Lab) -> N
         wait_for(lambda: reaches(lab, "e1", "e2"), SOON_S)
         net.heal([e1, e2])
         wait_for(lambda: both(lab, "direct"), 60)
+
+
+@pytest.mark.parametrize("one_way_ms", [40, 120])
+def test_a_long_way_between_the_two_delays_the_direct_tunnel_by_some_round_trips(
+    lab: Lab, one_way_ms: int
+) -> None:
+    """Both learn of the way in the same moment: handshakes that both began would cross on it."""
+    host = lab.plan.host("e2")
+    lab.seip(host, "down", "--wireguard-interface", host.interface)
+    wait_for(lambda: path_of(lab, "e1")["path"] == "server", SOON_S)
+    lab.seip(host, "up", "--wireguard-interface", host.interface)
+    wait_for(lambda: is_proved(lab, "e2"), PROVED_WITHIN_S)
+    with slow_link(lab, "e1", "e2", one_way_ms), pinging(lab, "e1", "e2"):
+        took_s = wait_for(lambda: both(lab, "direct"), SOON_S)
+    say(f"\ndirect over {one_way_ms} ms each way after {took_s:.1f} s")
 
 
 def reaches(lab: Lab, source: str, target: str) -> bool:

@@ -100,7 +100,7 @@ async def test_a_relayed_tunnel_carries_and_the_relay_reads_nothing(kernel):
         assert any(b"\x04\0\0\0" in frame for frame in frames)
         assert all(MARK[:16] not in frame for frame in frames)
         status = relay.ask("look")
-        assert status["carried_bytes"] > 1000
+        assert status["carried_bytes"] > 2 * len(MARK)
         assert status["path"] == ("kernel" if kernel else "userspace")
         assert (status["passed_packets"] == 0) is kernel
 

@@ -23,13 +23,15 @@ class Send:
 class SetPeer:
     """Have the other as a WireGuard peer at this address.
 
-    ``carries``: packets for its tunnel addresses go there. ``is_fresh``: begin with a handshake.
+    ``carries``: packets for its tunnel addresses go there. ``is_fresh``: forget what was before.
+    ``initiates``: have WireGuard begin handshakes by itself, not only answer.
     """
 
     endpoint: Endpoint
     carries: bool
     is_fresh: bool
     is_relayed: bool
+    initiates: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,25 +42,23 @@ class Phase(enum.Enum):
 class PeerPath:
     """The path to one peer."""
 
-    def __init__(self, *, start_ms: int) -> None:
-        """Begin with nothing; ``start_ms`` as for the candidates."""
+    def __init__(self, *, start_ms: int, leads: bool) -> None:
+        """Begin with nothing.
+
+        Args:
+            start_ms: as for the candidates.
+            leads: this end begins the handshakes; two that cross come to nothing.
+        """
         self._out: list[Effect] = []
         self._book = CandidateBook(start_ms)
         self._replays = ReplayWindow(limits.REPLAY_MS)
         self._meetings = Meetings()
         self._relay = RelayWish()
-        self._met_s = _NEVER
-        self._since_s = _NEVER
-        self._alive_due_s = _NEVER
-        self._compare_due_s = _NEVER
-        self._again_s = _NEVER
-        self._repoint_s = _NEVER
-        self._moved_s = _NEVER
-        self._is_up = False
-        self._up_s = _NEVER
-        self._other_up_s = _NEVER
-        self._received_bytes = 0
-        self._received_s = _NEVER
+        self._met_s = self._since_s = self._moved_s = _NEVER
+        self._alive_due_s = self._compare_due_s = self._again_s = self._repoint_s = _NEVER
+        self._leads = leads
+        self._is_up, self._up_s, self._other_up_s = False, _NEVER, _NEVER
+        self._received_bytes, self._received_s = 0, _NEVER
         self.phase = Phase.IDLE
         self.endpoint: Endpoint | None = None
         self.why = "nothing was sent to it lately"
@@ -265,7 +263,8 @@ class PeerPath:
         if now_s - self._since_s > limits.SHAKE_S:
             self._fall("no handshake came through", now_s, tells=True)
             return
-        if not self._is_up and now_s >= self._again_s and self.endpoint is not None:
+        is_late = self._leads and not self._is_up and now_s >= self._again_s
+        if is_late and self.endpoint is not None:
             self._again_s = now_s + limits.SHAKE_LATER_S
             self._set_peer(self.endpoint, carries=False, is_fresh=True)
         if now_s >= self._alive_due_s:
@@ -382,6 +381,7 @@ class PeerPath:
                 carries=carries,
                 is_fresh=is_fresh,
                 is_relayed=self._is_relayed,
+                initiates=carries or self._leads,
             )
         )
 

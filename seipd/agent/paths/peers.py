@@ -134,9 +134,7 @@ class TunnelPeers:
             public_key=peer.key,
             endpoint=wish.endpoint,
             allowed_ips=canonical_prefixes(own) if wish.carries else (),
-            keepalive_seconds=(
-                RELAY_KEEPALIVE_SECONDS if wish.is_relayed else DIRECT_KEEPALIVE_SECONDS
-            ),
+            keepalive_seconds=_keepalive_seconds(wish),
         )
 
     async def _read(self) -> None:
@@ -147,3 +145,9 @@ class TunnelPeers:
             return
         if not self._orders:
             self._on_read(found)
+
+
+def _keepalive_seconds(wish: SetPeer) -> int:
+    if not wish.initiates:
+        return 0
+    return RELAY_KEEPALIVE_SECONDS if wish.is_relayed else DIRECT_KEEPALIVE_SECONDS

@@ -67,7 +67,7 @@ class ProbeBox:
 
     def __init__(self, private_key: bytes) -> None:
         self._private_key = private_key
-        self._own = x25519_public(private_key)
+        self.own = x25519_public(private_key)
         self._keys: dict[bytes, bytes] = {}
 
     def know(self, peer: bytes) -> None:
@@ -77,7 +77,7 @@ class ProbeBox:
             InputError: ``bad_key``.
         """
         if peer not in self._keys:
-            self._keys[peer] = _box_key(self._private_key, self._own, peer)
+            self._keys[peer] = _box_key(self._private_key, self.own, peer)
 
     def forget(self, peer: bytes) -> None:
         """Talk to this one no more."""
@@ -85,7 +85,7 @@ class ProbeBox:
 
     def encode(self, peer: bytes, probe: Probe, nonce: bytes) -> bytes:
         """Return the datagram for a peer that is known; no nonce is ever used twice."""
-        head = MAGIC + bytes([probe.kind]) + self._own
+        head = MAGIC + bytes([probe.kind]) + self.own
         family, host, port = _packed(probe.observed)
         flags = _UP * probe.is_up | _CARRIES * probe.is_carrying
         box = _BOX.pack(probe.counter, flags, family, host, port)

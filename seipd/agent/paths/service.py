@@ -282,7 +282,9 @@ class Paths:
             self._box.know(peer.key)
         except InputError:
             return None
-        held = Held(peer=peer, path=PeerPath(start_ms=self._start_ms))
+        held = Held(
+            peer=peer, path=PeerPath(start_ms=self._start_ms, leads=self._box.own < peer.key)
+        )
         self._held[peer.address] = self._by_key[peer.key] = held
         self._news.set()
         return held

@@ -126,7 +126,7 @@ async def test_a_set_that_somebody_flushed_is_put_back_at_once(monkeypatch):
 
 
 async def test_a_path_over_the_server_is_measured_through_the_tunnel():
-    held = Held(peer=PEER, path=PeerPath(start_ms=0))
+    held = Held(peer=PEER, path=PeerPath(start_ms=0, leads=True))
     held.path.want(1000.0)
     watch = watch_of(None, paths=Paths([held]), rendezvous=Rendezvous(0.020, 0.030, None))
     for latency_us in (20_000, 23_000, None):
@@ -137,7 +137,7 @@ async def test_a_path_over_the_server_is_measured_through_the_tunnel():
 
 
 async def test_a_tunnel_of_its_own_is_shown_with_its_handshake_and_bytes():
-    held = Held(peer=PEER, path=PeerPath(start_ms=0))
+    held = Held(peer=PEER, path=PeerPath(start_ms=0, leads=True))
     held.path.want(1000.0)
     held.path.relay_bound(("2001:db8::9", 9104), 1000.0)
     held.status = PeerStatus(

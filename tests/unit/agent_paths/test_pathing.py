@@ -29,6 +29,18 @@ def test_a_pair_of_routers_that_permits_a_direct_tunnel_has_one_within_three_sec
     assert all(len(side.history) == 2 for side in stage.sides), "once there it stays"
 
 
+@pytest.mark.parametrize("left_leads", [True, False])
+@pytest.mark.parametrize("way_ms", [1, 5, 30, 80, 150, 250])
+def test_however_long_the_way_is_the_two_handshakes_never_cross(way_ms, left_leads):
+    """WireGuard has one handshake a peer: two begun at once both come to nothing."""
+    for kinds, offers in ((("cone", "restricted"), False), (("symmetric", "symmetric"), True)):
+        stage = Stage(*kinds, offers=offers, way_s=way_ms / 1000, left_leads=left_leads)
+        stage.want()
+        stage.play(3.0)
+        expected = "relay" if offers else "direct"
+        assert stage.paths == (expected, expected)
+
+
 @pytest.mark.parametrize("kinds", sorted(CLOSED))
 def test_others_go_over_a_relay_within_three_seconds(kinds):
     stage = Stage(*kinds, offers=True)
@@ -110,14 +122,20 @@ def test_a_relay_is_kept_to_where_the_other_sends_by_another_one():
     )
     told = left.path.device(other_relay, stage.now_s)
     assert (
-        SetPeer(endpoint=("203.0.113.9", 9104), carries=True, is_fresh=False, is_relayed=True)
+        SetPeer(
+            endpoint=("203.0.113.9", 9104),
+            carries=True,
+            is_fresh=False,
+            is_relayed=True,
+            initiates=True,
+        )
         in told
     )
 
 
 def test_a_handshake_that_takes_two_seconds_is_waited_for():
     """Over two satellites, say; each initiation from the beginning throws an answer away."""
-    path, now_s = PeerPath(start_ms=0), 1000.0
+    path, now_s = PeerPath(start_ms=0, leads=True), 1000.0
     path.meet([("198.51.100.7", 40_000)], (), now_s, hopeless=False)
     path.relay_bound(("203.0.113.9", 9104), now_s)
     begun = []
@@ -126,6 +144,17 @@ def test_a_handshake_that_takes_two_seconds_is_waited_for():
         told = path.tick(now_s)
         begun += [now_s - 1000.0 for one in told if isinstance(one, SetPeer) and one.is_fresh]
     assert begun == pytest.approx([1.0, 3.5], abs=0.2)
+
+
+def test_who_does_not_lead_lets_what_it_answered_stand():
+    path, now_s = PeerPath(start_ms=0, leads=False), 1000.0
+    path.meet([("198.51.100.7", 40_000)], (), now_s, hopeless=False)
+    told = path.relay_bound(("203.0.113.9", 9104), now_s)
+    while path.phase is Phase.SHAKING:
+        now_s += 0.05
+        told += path.tick(now_s)
+    wishes = [one for one in told if isinstance(one, SetPeer)]
+    assert [(one.is_fresh, one.initiates) for one in wishes] == [(True, False)]
 
 
 def test_more_addresses_than_before_interrupt_no_relay_and_are_tried_at_once():
@@ -183,7 +212,7 @@ def test_one_that_forgot_everything_is_found_again():
     stage.want()
     stage.play(5.0)
     right = stage.sides[1]
-    right.path, right.peer, right.history = PeerPath(start_ms=0), None, []
+    right.path, right.peer, right.history = PeerPath(start_ms=0, leads=False), None, []
     stage.play(7.0)
     assert not stage.loses()
     stage.play(10.0)

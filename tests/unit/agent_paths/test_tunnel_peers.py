@@ -34,9 +34,13 @@ class Device:
         return {"reading": len(self.told)}
 
 
-def wish(endpoint=THERE, *, carries=False, is_fresh=False) -> SetPeer:
+def wish(endpoint=THERE, *, carries=False, is_fresh=False, initiates=True) -> SetPeer:
     return SetPeer(
-        endpoint=endpoint, carries=carries, is_fresh=is_fresh, is_relayed=endpoint == RELAY
+        endpoint=endpoint,
+        carries=carries,
+        is_fresh=is_fresh,
+        is_relayed=endpoint == RELAY,
+        initiates=initiates,
     )
 
 
@@ -73,6 +77,15 @@ async def test_first_no_addresses_then_both_then_none():
         ("remove",),
     ]
     assert readings == [{"reading": 1}], "no reading while orders wait, none without peers"
+
+
+async def test_who_only_answers_has_no_keepalive_that_would_begin_a_handshake():
+    async with working() as (device, tunnels, _):
+        tunnels.order(PEER, wish(is_fresh=True, initiates=False))
+        tunnels.order(PEER, wish(RELAY, initiates=False))
+        tunnels.order(PEER, wish(RELAY, carries=True))
+        await settle()
+    assert [told[3] for told in device.told] == [0, 0, 5]
 
 
 async def test_a_handshake_that_was_lost_begins_anew():
