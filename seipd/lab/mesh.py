@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from seipd.client.local import ask
 from seipd.lab import net
+from seipd.lab.folder import FILE_NAME, make_open, require_free
 from seipd.lab.plan import (
     DEFAULT_FOLDER,
     DEFAULT_PREFIX,
@@ -20,10 +21,9 @@ from seipd.lab.plan import (
     check_prefix,
     plan_from_value,
 )
-from seipd.lab.signer import signer_flags
+from seipd.lab.signer import require_entry, signer_flags
 from services.kernel import canonical
 from services.kernel.errors import (
-    ConflictError,
     InputError,
     NotFoundError,
     SeipdError,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from seipd.lab.plan import Host
 
-FILE_NAME = "lab.json"
 READY_TIMEOUT_S = 30.0
 COMMAND_TIMEOUT_S = 120
 POLL_S = 0.1
@@ -108,14 +107,16 @@ class Lab:
 
         Raises:
             ConflictError: there is a lab already, or the folder holds something else.
+            ConfigError: ``folder_closed``: the signer could not enter the folder.
         """
         plan = self.plan
-        _require_free(plan)
-        plan.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        require_free(plan)
+        require_entry(plan.folder)
+        make_open(plan.folder)
         (plan.folder / FILE_NAME).write_bytes(canonical.encode(plan.value()))
         self.build_network()
         for host in plan.hosts:
-            host.folder.mkdir(mode=0o755, parents=True)
+            make_open(host.folder)
 
     def build_network(self) -> None:
         """Make the namespaces and cables."""
@@ -377,23 +378,3 @@ def _prefix_in(folder: Path) -> str | None:
         return Lab.load(folder).plan.prefix
     except (NotFoundError, InputError):
         return None
-
-
-def _require_free(plan: LabPlan) -> None:
-    """Refuse a folder that is in use: ``down`` removes all that lies in it."""
-    if (plan.folder / FILE_NAME).exists():
-        raise ConflictError(
-            f"there is a lab in {plan.folder}",
-            code="lab_exists",
-            mend=f"seipd lab down --dir {plan.folder}, or say another --dir and --prefix",
-        )
-    if net.namespaces(plan.prefix):
-        raise ConflictError(
-            f"there are namespaces of a lab {plan.prefix}",
-            code="lab_exists",
-            mend=f"seipd lab down --prefix {plan.prefix}, or say another --prefix",
-        )
-    if plan.folder.is_dir() and any(plan.folder.iterdir()):
-        raise ConflictError(
-            f"{plan.folder} is not empty", code="folder_in_use", mend="say another --dir"
-        )
