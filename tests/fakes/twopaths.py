@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import random
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from seipd.agent.paths.effects import Ask, Drop, LeaveRelay, SeekRelay, Send, SetPeer, Tell
 from seipd.agent.paths.pathing import PeerPath, Phase
+from seipd.agent.paths.peers import keepalive_seconds
 from seipd.agent.paths.probes import ProbeKind
 from services.edge.wireguard.model import PeerStatus
 
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
 
 WAY_S = 0.02
 TICK_S = 0.05
+READ_S = 1.0
+AGAIN_S = 0.3
+"""What goes over the servers is said again after so long, until it is confirmed."""
+RELAY = ("203.0.113.9", 9104)
+KEEPALIVE_BYTES = 32
+DATA_BYTES = 1000
 KEY = bytes(32)
 
 
@@ -58,11 +66,18 @@ class Side:
     router: Router
     path: PeerPath
     peer: SetPeer | None = None
+    endpoint: tuple[str, int] | None = None
+    """Where WireGuard sends to: it goes where it last heard the other from."""
     initiation: int | None = None
     sessions: set[int] = field(default_factory=set)
+    has_session: bool = False
+    kept_s: float = 0.0
+    read_s: float = 0.0
     handshake_s: int = 0
     received: int = 0
     relay: bool = False
+    said: int = 0
+    heard: Counter = field(default_factory=Counter)
     pings: Counter = field(default_factory=Counter)
     history: list[tuple[float, str]] = field(default_factory=list)
 
@@ -79,9 +94,15 @@ class Stage:
         addresses: int = 1,
         way_s: float = WAY_S,
         left_leads: bool = True,
+        lost: float = 0.0,
+        jitter_s: float = 0.0,
+        seed: int = 1,
     ) -> None:
         self.now_s = 100.0
         self.way_s = way_s
+        self.lost = lost
+        self.jitter_s = jitter_s
+        self.chance = random.Random(seed)  # noqa: S311 (which datagram is lost)
         self.sides = [
             Side("left", Router(left, "192.0.2.1"), PeerPath(start_ms=0, leads=left_leads)),
             Side(
@@ -91,6 +112,7 @@ class Stage:
         self.offers: tuple = ("offer",) if offers else ()
         self.cut: Callable[[float], bool] = lambda now_s: False
         self.relay_is_alive = True
+        self.loses_confirmation = False
         self.meetings = 0
         self.extra = addresses - 1
         self._numbers = itertools.count()
@@ -129,29 +151,48 @@ class Stage:
     def _at(self, time_s: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._events, (time_s, next(self._numbers), do))
 
-    def _after(self, do: Callable[[], None]) -> None:
-        self._at(self.now_s + self.way_s, do)
+    def _after(self, do: Callable[[], None], *, ways: int = 1) -> None:
+        """Have a datagram arrive, or not; over a relay or the server it goes two ways."""
+        for _ in range(ways):
+            if self.lost and self.chance.random() < self.lost:
+                return
+        self._at(self.now_s + self._way_s(), do)
+
+    def _surely(self, do: Callable[[], None]) -> None:
+        """Have something arrive over the servers, where it is said until it is confirmed."""
+        again_s, late_s = AGAIN_S, 0.0
+        while self.lost and self.chance.random() < self.lost:
+            late_s, again_s = late_s + again_s, again_s * 2
+        self._at(self.now_s + late_s + self._way_s(), do)
+
+    def _way_s(self) -> float:
+        return self.way_s + (self.chance.uniform(0, self.jitter_s) if self.jitter_s else 0.0)
 
     def _tick(self, side: Side) -> None:
-        self._read(side)
+        if side.path.phase is Phase.SHAKING or self.now_s - side.read_s >= READ_S:
+            side.read_s = self.now_s
+            self._read(side)
         self._follow(side, side.path.tick(self.now_s))
+        self._keep_alive(side)
         self._at(self.now_s + TICK_S, lambda: self._tick(side))
 
     def _read(self, side: Side) -> None:
         if side.peer is None:
             return
-        other = self.other(side)
-        if side.peer.is_relayed and self.relay_is_alive and other.peer is not None:
-            side.received += 1
         status = PeerStatus(
             public_key=KEY,
-            endpoint=side.peer.endpoint,
+            endpoint=side.endpoint,
             allowed_ips=(),
             keepalive_seconds=0,
             last_handshake_s=side.handshake_s,
             rx_bytes=side.received,
         )
         self._follow(side, side.path.device(status, self.now_s))
+
+    def _keep_alive(self, side: Side) -> None:
+        each_s = keepalive_seconds(side.peer) if side.peer is not None else 0
+        if each_s and side.has_session and self.now_s - side.kept_s >= each_s:
+            self._transport(side, KEEPALIVE_BYTES)
 
     def _follow(self, side: Side, effects: list) -> None:
         for effect in effects:
@@ -172,16 +213,16 @@ class Stage:
                     lambda source: self._follow(other, other.path.heard(probe, source, self.now_s)),
                 )
             case SetPeer():
-                side.peer = effect
+                side.peer, side.endpoint = effect, effect.endpoint
                 self._begin_anew(side, effect)
             case Drop():
                 assert side.peer is not None
                 side.peer = None
-                side.sessions.clear()
+                self._forget(side)
             case Ask():
-                self._after(self._meet_both)
+                self._surely(self._meet_both)
             case Tell(code):
-                self._after(lambda: self._follow(other, other.path.signalled(code, self.now_s)))
+                self._surely(lambda: self._follow(other, other.path.signalled(code, self.now_s)))
             case SeekRelay():
                 side.relay = True
                 self._at(self.now_s + 0.1, lambda: self._bind(side))
@@ -190,13 +231,13 @@ class Stage:
 
     def _bind(self, side: Side) -> None:
         if self.relay_is_alive and side.relay:
-            bound = side.path.relay_bound(("203.0.113.9", 9104), self.now_s)
+            bound = side.path.relay_bound(RELAY, self.now_s)
             self._follow(side, bound)
 
     def _meet_both(self) -> None:
         self.meetings += 1
         for side in self.sides:
-            self._meet(side)
+            self._surely(partial(self._meet, side)) if self.lost else self._meet(side)
 
     def _meet(self, side: Side) -> None:
         other = self.other(side)
@@ -222,46 +263,93 @@ class Stage:
         if not wish.is_fresh:
             return
         side.handshake_s = side.received = 0
-        side.initiation = None
-        side.sessions.clear()
+        self._forget(side)
         if wish.initiates:
             self._initiate(side)
+
+    def _forget(self, side: Side) -> None:
+        side.initiation, side.has_session = None, False
+        side.sessions.clear()
 
     def _initiate(self, side: Side) -> None:
         """Send a handshake initiation: it is lost where the other has no such peer yet."""
         side.initiation = next(self._numbers)
         self._tunnelled(side, partial(self._initiated, self.other(side), side.initiation))
 
-    def _initiated(self, side: Side, number: int) -> None:
+    def _initiated(self, side: Side, number: int, source: tuple[str, int]) -> None:
         """Answer; as WireGuard has one handshake a peer, what was begun from here is forgotten."""
         if side.peer is not None:
-            side.initiation = None
+            side.initiation, side.endpoint = None, source
             side.sessions.add(number)
             self._tunnelled(side, partial(self._answered, self.other(side), number))
 
-    def _answered(self, side: Side, number: int) -> None:
-        if side.initiation == number:
-            side.initiation = None
+    def _answered(self, side: Side, number: int, source: tuple[str, int]) -> None:
+        if side.peer is not None and side.initiation == number:
+            side.initiation, side.endpoint = None, source
             side.sessions.add(number)
             self._comes_up(side, 92)
-            self._tunnelled(side, partial(self._confirmed, self.other(side), number))
-
-    def _confirmed(self, side: Side, number: int) -> None:
-        if number in side.sessions:
-            self._comes_up(side, 32)
+            side.kept_s = self.now_s
+            if not self.loses_confirmation:
+                self._transport(side, KEEPALIVE_BYTES)
 
     def _comes_up(self, side: Side, size: int) -> None:
-        side.handshake_s = int(self.now_s)
+        side.handshake_s, side.has_session = int(self.now_s), True
         side.received += size
         self._read(side)
 
-    def _tunnelled(self, side: Side, arrive: Callable[[], None]) -> None:
-        """Take one of WireGuard's packets to where the peer is said to be."""
-        assert side.peer is not None
-        if not side.peer.is_relayed:
-            self._carry(side, side.peer.endpoint, lambda source: arrive())
+    def _transport(self, side: Side, size: int, number: int = 0) -> None:
+        """Send a packet of a session; the first that arrives confirms the handshake."""
+        side.kept_s = self.now_s
+        sessions = frozenset(side.sessions)
+        self._tunnelled(side, partial(self._received, self.other(side), size, number, sessions))
+
+    def _received(
+        self,
+        side: Side,
+        size: int,
+        number: int,
+        sessions: frozenset[int],
+        source: tuple[str, int],
+    ) -> None:
+        if side.peer is None or not sessions & side.sessions:
+            return
+        side.endpoint = source
+        if side.has_session:
+            side.received += size
+        else:
+            self._comes_up(side, size)
+        if number and side.peer.carries:
+            side.heard[number] += 1
+
+    def say(self, side: Side) -> None:
+        """Send one packet to the other, by the path that there is."""
+        side.said += 1
+        if side.peer is not None and side.peer.carries:
+            if side.has_session:
+                self._transport(side, DATA_BYTES, side.said)
+            return
+        other = self.other(side)
+
+        def arrive(number: int = side.said) -> None:
+            if other.peer is None or not other.peer.carries:
+                other.heard[number] += 1
+
+        self._after(arrive, ways=2)
+
+    def talk(self, each_s: float) -> None:
+        """Have both say something again and again, from now on."""
+        for number, side in enumerate(self.sides):
+            self.want(number)
+            self.say(side)
+        self._at(self.now_s + each_s, lambda: self.talk(each_s))
+
+    def _tunnelled(self, side: Side, arrive: Callable[[tuple[str, int]], None]) -> None:
+        """Take one of WireGuard's packets to where it believes the peer to be."""
+        assert side.endpoint is not None
+        if side.endpoint != RELAY:
+            self._carry(side, side.endpoint, arrive)
         elif self.relay_is_alive:
-            self._after(arrive)
+            self._after(lambda: arrive(RELAY), ways=2)
 
 
 def phases(stage: Stage) -> tuple[Phase, Phase]:

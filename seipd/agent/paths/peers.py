@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SHAKING_KEEPALIVE_SECONDS: Final = 1
+"""The answer to a handshake counts with the first packet after it, and that may be lost."""
 DIRECT_KEEPALIVE_SECONDS: Final = 20
 RELAY_KEEPALIVE_SECONDS: Final = 5
 """By what comes in it is seen that a relay carries."""
@@ -134,7 +136,7 @@ class TunnelPeers:
             public_key=peer.key,
             endpoint=wish.endpoint,
             allowed_ips=canonical_prefixes(own) if wish.carries else (),
-            keepalive_seconds=_keepalive_seconds(wish),
+            keepalive_seconds=keepalive_seconds(wish),
         )
 
     async def _read(self) -> None:
@@ -147,7 +149,10 @@ class TunnelPeers:
             self._on_read(found)
 
 
-def _keepalive_seconds(wish: SetPeer) -> int:
+def keepalive_seconds(wish: SetPeer) -> int:
+    """Return how often a peer hears of us, at least; 0 where it is not to."""
     if not wish.initiates:
         return 0
+    if not wish.carries:
+        return SHAKING_KEEPALIVE_SECONDS
     return RELAY_KEEPALIVE_SECONDS if wish.is_relayed else DIRECT_KEEPALIVE_SECONDS

@@ -41,6 +41,16 @@ def test_however_long_the_way_is_the_two_handshakes_never_cross(way_ms, left_lea
         assert stage.paths == (expected, expected)
 
 
+def test_the_packet_that_confirms_a_handshake_is_repeated_where_it_was_lost():
+    """Until it is there the other end has no tunnel, and it is the next keepalive at the latest."""
+    stage = Stage("cone", "restricted", way_s=0.1)
+    stage.loses_confirmation = True
+    stage.want()
+    stage.play(3.0)
+    assert stage.paths == ("direct", "direct")
+    assert all([to for _, to in side.history] == ["server", "direct"] for side in stage.sides)
+
+
 @pytest.mark.parametrize("kinds", sorted(CLOSED))
 def test_others_go_over_a_relay_within_three_seconds(kinds):
     stage = Stage(*kinds, offers=True)

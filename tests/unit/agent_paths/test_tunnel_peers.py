@@ -71,7 +71,7 @@ async def test_first_no_addresses_then_both_then_none():
         await settle()
     own = ("10.64.0.11/32", "fd00::b/128")
     assert device.told == [
-        ("set", THERE, (), 20, False),
+        ("set", THERE, (), 1, False),
         ("set", THERE, own, 20, True),
         ("set", RELAY, own, 5, True),
         ("remove",),
