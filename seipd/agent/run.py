@@ -137,9 +137,7 @@ async def _run(state: AgentState, tunnel: Tunnel) -> list[str]:
         tasks.spawn(steadily(renewing_of(state, clock).run, "renewing"), name="agent-certificates")
         outside.begin(tasks)
         await paths.begin()
-        tasks.spawn(
-            steadily(lambda: routes.run(home, wireguard), "following routes"), name="agent-routes"
-        )
+        routes.begin(home, wireguard)
         if keeper is not None:
             keeper.begin()
         await _watch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,8 @@ class SubnetCarrier:
         self._inner = tuple(inner)
         self._mesh_id = mesh_id
         self._forwarding = Forwarding(run_dir)
+        self._turn = threading.Lock()
+        self._has_ended = False
         self._text = ""
         self._rules: Rules = frozenset()
         self._nft: Nft | None = None
@@ -51,8 +54,15 @@ class SubnetCarrier:
         try:
             ways = await _ways([*carried.subnets, *(OUTSIDE if carried.is_exit else ())])
             near = await _near(self._interface) if carried.is_exit else []
-            is_router = carried.is_router
-            opened = await asyncio.to_thread(self._forwarding.opened, ways) if is_router else None
+            return await asyncio.to_thread(self._have, carried, ways, near)
+        except SeipdError as error:
+            return str(error) if carried.needs_guard else ""
+
+    def _have(self, carried: Carried, ways: set[str], near: list[str]) -> str:
+        # Whoever is cancelled leaves this to itself: it may come to its turn after the end.
+        with self._turn:
+            if self._has_ended:
+                return ""
             text = ruleset(
                 self._interface,
                 mesh_id=self._mesh_id,
@@ -60,14 +70,11 @@ class SubnetCarrier:
                 carried=carried,
                 ways=ways,
                 near=near,
-                opened=opened,
+                opened=self._forwarding.opened(ways) if carried.is_router else None,
             )
-            if text != self._text or not await asyncio.to_thread(self._is_intact):
-                await asyncio.to_thread(self._put, text)
-                self._text = text
-        except SeipdError as error:
-            return str(error) if carried.needs_guard else ""
-        return await asyncio.to_thread(self._set, carried, ways)
+            if text != self._text or not self._is_intact():
+                self._put(text)
+            return self._set(carried, ways)
 
     def _set(self, carried: Carried, ways: set[str]) -> str:
         wanted = {"ipv4/conf/all/src_valid_mark": "1"} if carried.port else {}
@@ -84,21 +91,26 @@ class SubnetCarrier:
         return f"{found} of another firewall drops what comes by {self._interface}" if found else ""
 
     async def end(self) -> None:
-        """Carry nothing, and leave nothing behind."""
-        if self._text:
-            self._text = ""
-            await asyncio.to_thread(self._forwarding.restore)
-            with contextlib.suppress(SeipdError):
-                await asyncio.to_thread(self._put, removal(self._interface))
-        if self._nft is not None:
-            self._nft.close()
-            self._nft = None
+        """Carry nothing from now on, and leave nothing behind."""
+        await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        with self._turn:
+            self._has_ended = True
+            if self._text:
+                self._forwarding.restore()
+                with contextlib.suppress(SeipdError):
+                    self._put(removal(self._interface))
+            if self._nft is not None:
+                self._nft.close()
+                self._nft = None
 
     def _is_intact(self) -> bool:
         return self._opened().rules_of(table_name(self._interface)) == self._rules
 
     def _put(self, text: str) -> None:
         self._opened().run(text)
+        self._text = text
         self._rules = self._opened().rules_of(table_name(self._interface))
 
     def _opened(self) -> Nft:

@@ -20,9 +20,11 @@ from seipd.agent.routes.firewall import Carried
 from seipd.agent.routes.knowing import Knower, Learnt
 from seipd.agent.routes.planning import side_table
 from seipd.agent.routes.wishes import RoutingWishes, load_wishes
+from seipd.agent.steady import steadily
 from seipd.agent.tunnel import interface_plan
 from services.edge.punch.messages import What
 from services.kernel.errors import SeipdError, UnavailableError
+from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -91,6 +93,7 @@ class Routes:
         self._trouble = ""
         self._port = 0
         self._news = asyncio.Event()
+        self._tasks = TaskOwner("agent-routes")
         self.on_changed: list[Callable[[], Awaitable[None]]] = []
         """Told where the book is another one."""
         self.book = EMPTY
@@ -117,8 +120,14 @@ class Routes:
         self._kept_s = -KEEP_S
         self._news.set()
 
-    async def run(self, home: Home, interface: Interface) -> None:
-        """Look until cancelled."""
+    def begin(self, home: Home, interface: Interface) -> None:
+        """Look after them from now on, until ``end``."""
+        self._tasks.spawn(
+            steadily(lambda: self._look_forever(home, interface), "following routes"),
+            name="agent-routes",
+        )
+
+    async def _look_forever(self, home: Home, interface: Interface) -> None:
         while True:
             try:
                 await self.look(home, interface)
@@ -150,7 +159,8 @@ class Routes:
             await self._keep(interface)
 
     async def end(self) -> None:
-        """Carry nothing more."""
+        """Look no more, and carry nothing."""
+        await self._tasks.close()
         await self._carrier.end()
 
     async def _ask(self, home: Home) -> None:

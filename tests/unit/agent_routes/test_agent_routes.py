@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from seipd.agent.routes import service as routes_service
@@ -34,6 +36,7 @@ class Endpoint:
         self.plans = []
         self.carried = None
         self.is_away = False
+        self.on_carry = lambda: None
         self.lie = lambda path, value: value
         self.routes = Routes(state=state, signer_count=0, clock=server.clock, carrier=self)
 
@@ -43,6 +46,7 @@ class Endpoint:
             self.subnets = what
             return ""
         self.carried = what
+        self.on_carry()
         return ""
 
     async def set_plan(self, plan) -> None:
@@ -133,6 +137,20 @@ async def test_a_subnet_from_its_offer_to_its_withdrawal(server, endpoint) -> No
     for one in (router, user):
         await one.look()
     assert (user.subnets, user.into(), router.carried.subnets) == ((), [], ())
+
+
+async def test_its_own_going_from_the_firewall_brings_nothing_back(server, endpoint) -> None:
+    router = await endpoint("router")
+    begun = asyncio.Event()
+    router.on_carry = begun.set
+    router.routes.begin(router, router)
+    await begun.wait()
+    await router.routes.end()
+    assert router.carried is None
+    router.on_carry = lambda: pytest.fail("carried after the end")
+    router.routes.touched()
+    for _ in range(100):
+        await asyncio.sleep(0)
 
 
 async def test_an_approval_that_comes_while_it_asks_is_not_lost(server, endpoint) -> None:
