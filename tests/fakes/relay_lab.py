@@ -26,6 +26,7 @@ from services.edge.punch.messages import RelayOffer
 from services.edge.relay.tickets import sign_ticket
 from services.runtime.clock import SystemClock
 from tests.fakes.hosts import Host
+from tests.fakes.listening import listens
 from tests.fakes.relay_book import HOUR_MS, MESH, RELAY_ID, SERVER
 
 WAIT_S = 30.0
@@ -221,10 +222,10 @@ async def until(holds, *, wait_s: float = WAIT_S) -> None:
 
 def _until_there(path: Path) -> None:
     for _ in range(500):
-        if path.exists():
+        if listens(path):
             return
         subprocess.run(["sleep", "0.02"], check=True)
-    raise AssertionError(f"{path} did not come")
+    raise AssertionError(f"nobody listens at {path}")
 
 
 def _pids(host: Host) -> list[int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from seipd.signerd.providers.software import SoftwareProvider
 from services.base.keywrap.unlock import create_unlock_file
+from tests.fakes.listening import listens
 
 SIGNER_USER = "seipd-signer"
 NOBODY = 65534
@@ -92,7 +93,7 @@ class Place:
                 **self.identity(groups, env),
             )
         self._children.append(child)
-        wait_until(lambda: self.socket.is_socket() or child.poll() is not None)
+        wait_until(lambda: listens(self.socket) or child.poll() is not None)
         return child
 
     def identity(self, groups: list[int] | None = None, env: dict[str, str] | None = None) -> dict:

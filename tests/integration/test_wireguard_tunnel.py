@@ -24,6 +24,7 @@ from services.kernel.service import HealthState
 from services.runtime.clock import SystemClock
 from services.runtime.tasks import TaskOwner
 from tests.fakes.hosts import two_hosts
+from tests.fakes.listening import listens
 
 pytestmark = [
     pytest.mark.integration,
@@ -87,7 +88,7 @@ async def stock_peer(host, near):
         stderr=subprocess.DEVNULL,
     )
     try:
-        while not Path(f"/var/run/wireguard/{host.wireguard}.sock").exists():
+        while not listens(Path(f"/var/run/wireguard/{host.wireguard}.sock")):
             await asyncio.sleep(0.01)
         conf = (
             f"[Interface]\nPrivateKey={base64.b64encode(THEIRS[0]).decode()}\nListenPort={PORT}\n"
