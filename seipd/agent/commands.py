@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from seipd.agent.options import refuse_other_options, tunnel_of, tunnel_options
+from seipd.agent.options import mtu_option, refuse_other_options, tunnel_of, tunnel_options
 from seipd.agent.routes.options import routes_lines, routing_options, said_of
 from seipd.agent.trustlines import REVOKED, trust_lines
 from seipd.cli.completion import completion_command
@@ -157,6 +157,7 @@ def status(context: click.Context) -> int:
     from seipd.agent.background import STALE_HANDSHAKE_S, read_status
     from seipd.agent.diagnosis import outside_line
     from seipd.agent.hostdns.keeping import names_line
+    from seipd.agent.mtu.deciding import mtu_line
     from seipd.agent.peer_commands import peers_if_up, print_peers
     from seipd.agent.peerlines import known_peers, paths_facts, paths_line
     from seipd.agent.rules_line import rules_line
@@ -184,18 +185,20 @@ def status(context: click.Context) -> int:
         "routes": running["routes"] if running else None,
         "policy": running["policy"] if running else None,
         "outside": running["outside"] if running else None,
+        "mtu": running["mtu"] if running else None,
         "paths": paths_facts(running),
         "peers": known_peers(peers_if_up(context, state), running) if running else [],
     }
     if _json(context):
         print_json(shown)
     else:
-        apart = ("server", "dns", "trust", "routes", "policy", "outside", "paths", "peers")
-        server, dns, trust, routes, policy, outside, paths, peers_shown = map(shown.pop, apart)
+        apart = ("server", "dns", "trust", "routes", "policy", "outside", "mtu", "paths", "peers")
+        server, dns, trust, routes, policy, outside, mtu, paths, peers_shown = map(shown.pop, apart)
         facts = [(key.replace("_", " "), value) for key, value in shown.items()]
         facts.append(("server", f"{server['id']} at {server['endpoint']}"))
         facts.append(("names", names_line(dns)))
         facts += [("paths", paths_line(paths))] if paths else []
+        facts += [("mtu", mtu_line(mtu))] if mtu else []
         facts += [("router", outside_line(outside))] if outside else []
         facts += routes_lines(running) if running and routes else []
         facts += [("rules", rules_line(policy))] if policy else []
@@ -208,8 +211,9 @@ def status(context: click.Context) -> int:
 
 @click.command()
 @click.option("--qr", is_flag=True, help="draw it, for a phone's camera")
+@mtu_option
 @click.pass_context
-def config(context: click.Context, *, qr: bool) -> None:
+def config(context: click.Context, *, qr: bool, mtu: int | None) -> None:
     """Print a plain wg-quick file with which a stock WireGuard client does the same.
 
     The subnets of others are in it where the agent runs, which knows of them.
@@ -221,7 +225,7 @@ def config(context: click.Context, *, qr: bool) -> None:
     state, running = _state(context), read_status(_state(context))
     certified_server(state.mesh())
     subnets = [one["prefix"] for one in running["routes"]["subnets"]] if running else []
-    text = wg_quick_file(state.mesh(), state.keys(), subnets)
+    text = wg_quick_file(state.mesh(), state.keys(), subnets, mtu=mtu or 0)
     if qr:
         import segno
 

@@ -12,8 +12,21 @@ if TYPE_CHECKING:
     from seipd.agent.wanted import Tunnel
 
 BACKENDS = ("auto", "kernel", "userspace")
+MIN_MTU, MAX_MTU = 1280, 8920
 
 Command = Any
+
+
+def mtu_option(command: Command) -> Command:
+    """Add the option for the size of packets."""
+    return click.option(
+        "--mtu",
+        type=click.IntRange(MIN_MTU, MAX_MTU),
+        default=None,
+        envvar="SEIP_MTU",
+        metavar="BYTES",
+        help="of the tunnel [as the way to the server takes it: 1280 to 1420]",
+    )(command)
 
 
 def tunnel_options(command: Command) -> Command:
@@ -48,6 +61,7 @@ def tunnel_options(command: Command) -> Command:
             metavar="DOMAIN",
             help="look this one up in the mesh, too (with systemd-resolved); may be repeated",
         ),
+        mtu_option,
     ]
     for option in reversed(options):
         command = option(command)
@@ -68,7 +82,7 @@ def refuse_other_options(
 
     given = [
         name
-        for name in ("interface", "backend", "no_dns", "domains")
+        for name in ("interface", "backend", "no_dns", "domains", "mtu")
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
     if given and running.get("options", tunnel.words()) != tunnel.words():
@@ -94,4 +108,5 @@ def tunnel_of(context: click.Context, wanted: Mapping[str, Any]) -> Tunnel:
         signer_count=context.find_root().obj["signers"] or 0,
         sets_dns=not wanted["no_dns"],
         domains=tuple(parse_domain(one) for one in wanted["domains"]),
+        mtu=wanted["mtu"] or 0,
     )

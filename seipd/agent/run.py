@@ -19,6 +19,8 @@ from seipd.agent.hostdns.planning import Wish
 from seipd.agent.hostdns.ways import host_resolver, restore_file
 from seipd.agent.lock import only_agent
 from seipd.agent.marks import FWMARK
+from seipd.agent.mtu.deciding import TunnelSize
+from seipd.agent.mtu.keeping import MtuKeeper, keeper_of_mtu
 from seipd.agent.outside import Outside
 from seipd.agent.paths.composing import PathWork
 from seipd.agent.policy import AgentPolicy
@@ -36,10 +38,12 @@ from services.runtime.nftwatch import FirewallWatch
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from seipd.agent.renewing import Renewing
     from seipd.agent.state import AgentState
     from seipd.agent.wanted import Tunnel
-    from services.edge.wireguard.model import PeerStatus
+    from services.edge.wireguard.model import InterfacePlan, PeerStatus
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +58,7 @@ class Told:
     paths: PathWork
     routes: Routes
     policy: AgentPolicy
+    size: TunnelSize
 
     def facts(self) -> dict[str, Any]:
         """Return those parts."""
@@ -62,6 +67,7 @@ class Told:
             "paths": self.paths.facts(),
             "routes": self.routes.facts(),
             "policy": self.policy.facts(),
+            "mtu": self.size.facts(),
         }
 
 
@@ -88,21 +94,12 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
 
 async def _run(state: AgentState, tunnel: Tunnel) -> list[str]:
     """Have the tunnel up until told to stop; return what crashed."""
-    mesh, keys = state.mesh(), state.keys()
+    mesh = state.mesh()
     clock, stop, crashed = SystemClock(), _stop_event(), list[str]()
     tasks = _tasks_of(stop, crashed)
-    routes = await routes_of(state, tunnel, clock)
-    wireguard = WireGuardService(
-        interface=tunnel.interface,
-        listen_port=0,
-        private_key=keys.wireguard_private,
-        backend_choice=tunnel.backend,  # type: ignore[arg-type]  # checked by the command line
-        run_dir=state.run,
-        clock=clock,
-        tasks=tasks,
-        plan=routes.plan(mesh),
-        fwmark=FWMARK,
-    )
+    sizing = await keeper_of_mtu(TunnelSize(tunnel.mtu), mesh)
+    routes = await routes_of(state, tunnel, clock, lambda: sizing.size.mtu)
+    wireguard = wireguard_of(state, tunnel, routes.plan(mesh), tasks)
     home = TunnelHome(
         state=state, wireguard=wireguard, signer_count=tunnel.signer_count, clock=clock
     )
@@ -126,18 +123,22 @@ async def _run(state: AgentState, tunnel: Tunnel) -> list[str]:
         keeps_rules=lambda: policy.facts()["state"] == "kept",
         book=lambda: routes.book,
     )
-    _introduce(home, paths, routes, policy)
+    _introduce(home, paths, routes, policy, outside, sizing)
     await wireguard.start()
     try:
         await policy.begin(home)
-        watch = FirewallWatch(policy.touched, routes.touched)
-        tasks.spawn(steadily(watch.run, "watching the firewall"), name="agent-firewall")
         await home.begin()
-        tasks.spawn(steadily(roaming.run, "roaming"), name="agent-roaming")
-        tasks.spawn(steadily(renewing_of(state, clock).run, "renewing"), name="agent-certificates")
+        works = {
+            "watching the firewall": FirewallWatch(policy.touched, routes.touched).run,
+            "roaming": roaming.run,
+            "renewing": renewing_of(state, clock).run,
+        }
+        for name, work in works.items():
+            tasks.spawn(steadily(work, name), name=f"agent: {name}")
         outside.begin(tasks)
         await paths.begin()
         routes.begin(home, wireguard)
+        sizing.begin(tasks, home, lambda: routes.resize(home, wireguard))
         if keeper is not None:
             keeper.begin()
         await _watch(
@@ -145,7 +146,7 @@ async def _run(state: AgentState, tunnel: Tunnel) -> list[str]:
             home,
             roaming,
             keeper,
-            Told(outside=outside, paths=paths, routes=routes, policy=policy),
+            Told(outside=outside, paths=paths, routes=routes, policy=policy, size=sizing.size),
             tunnel,
             stop,
         )
@@ -162,6 +163,23 @@ async def _run(state: AgentState, tunnel: Tunnel) -> list[str]:
         await tasks.close()
         await policy.end()
     return crashed
+
+
+def wireguard_of(
+    state: AgentState, tunnel: Tunnel, plan: InterfacePlan, tasks: TaskOwner
+) -> WireGuardService:
+    """Return the interface."""
+    return WireGuardService(
+        interface=tunnel.interface,
+        listen_port=0,
+        private_key=state.keys().wireguard_private,
+        backend_choice=tunnel.backend,  # type: ignore[arg-type]  # checked by the command line
+        run_dir=state.run,
+        clock=SystemClock(),
+        tasks=tasks,
+        plan=plan,
+        fwmark=FWMARK,
+    )
 
 
 def _tasks_of(stop: asyncio.Event, crashed: list[str]) -> TaskOwner:
@@ -182,15 +200,25 @@ def _stop_event() -> asyncio.Event:
     return stop
 
 
-def _introduce(home: TunnelHome, paths: PathWork, routes: Routes, policy: AgentPolicy) -> None:
+def _introduce(
+    home: TunnelHome,
+    paths: PathWork,
+    routes: Routes,
+    policy: AgentPolicy,
+    outside: Outside,
+    sizing: MtuKeeper,
+) -> None:
     """Have each hear of what the others do."""
     home.on_moved.append(paths.moved)
     paths.rendezvous.subscribe_changed(routes.heard)
     paths.rendezvous.subscribe_changed(policy.heard)
     routes.on_changed.append(paths.routes_changed)
+    outside.on_change.append(sizing.network_changed)
 
 
-async def routes_of(state: AgentState, tunnel: Tunnel, clock: SystemClock) -> Routes:
+async def routes_of(
+    state: AgentState, tunnel: Tunnel, clock: SystemClock, mtu: Callable[[], int]
+) -> Routes:
     """Return what looks after routes beyond the mesh; what a killed agent left of it is gone."""
     await asyncio.to_thread(clear_leftovers, tunnel.interface, state.run)
     mesh = state.mesh()
@@ -200,7 +228,9 @@ async def routes_of(state: AgentState, tunnel: Tunnel, clock: SystemClock) -> Ro
         inner=mesh["allowed_ips"],
         run_dir=state.run,
     )
-    return Routes(state=state, signer_count=tunnel.signer_count, clock=clock, carrier=carrier)
+    return Routes(
+        state=state, signer_count=tunnel.signer_count, clock=clock, carrier=carrier, mtu=mtu
+    )
 
 
 def renewing_of(state: AgentState, clock: SystemClock) -> Renewing:

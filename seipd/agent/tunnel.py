@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from seipd.agent.state import AgentKeys
 
-MTU = 1420
 
-
-def interface_plan(mesh: dict[str, Any], side: SideTable | None = None) -> InterfacePlan:
+def interface_plan(
+    mesh: dict[str, Any], side: SideTable | None = None, *, mtu: int
+) -> InterfacePlan:
     """Return the addresses and routes of this endpoint; ``side`` are those beyond the mesh."""
     address, address6 = mesh["tunnel_address"], mesh["tunnel_address6"]
     routes = [
@@ -31,7 +31,7 @@ def interface_plan(mesh: dict[str, Any], side: SideTable | None = None) -> Inter
         for prefix in mesh["allowed_ips"]
     ]
     return InterfacePlan(
-        addresses=(f"{address}/32", f"{address6}/128"), routes=tuple(routes), mtu=MTU, side=side
+        addresses=(f"{address}/32", f"{address6}/128"), routes=tuple(routes), mtu=mtu, side=side
     )
 
 
@@ -45,15 +45,21 @@ def server_peer(mesh: dict[str, Any], subnets: Sequence[str] = ()) -> PeerConfig
     )
 
 
-def wg_quick_file(mesh: dict[str, Any], keys: AgentKeys, subnets: Sequence[str] = ()) -> str:
-    """Return a plain wg-quick(8) file with which a stock client does the same."""
+def wg_quick_file(
+    mesh: dict[str, Any], keys: AgentKeys, subnets: Sequence[str] = (), *, mtu: int = 0
+) -> str:
+    """Return a plain wg-quick(8) file with which a stock client does the same.
+
+    Without an ``mtu`` the client finds its own, by the network that it is in.
+    """
     private = base64.b64encode(keys.wireguard_private).decode("ascii")
     public = base64.b64encode(parse_key(mesh["server"]["wireguard_key"])).decode("ascii")
+    sized = f"MTU = {mtu}\n" if mtu else ""
     return (
         "[Interface]\n"
         f"PrivateKey = {private}\n"
         f"Address = {mesh['tunnel_address']}/32, {mesh['tunnel_address6']}/128\n"
-        f"MTU = {MTU}\n"
+        f"{sized}"
         "\n"
         "[Peer]\n"
         f"PublicKey = {public}\n"

@@ -17,10 +17,14 @@ class Tunnel:
     """Whether this machine's names are looked up at the gateway."""
     domains: tuple[str, ...] = ()
     """Looked up there beside the mesh's own, where that can be said for single domains."""
+    mtu: int = 0
+    """Of the interface; 0 has it found out."""
 
     def words(self) -> list[str]:
         """Return the same as options of ``seip run``."""
         words = ["--wireguard-interface", self.interface, "--wireguard-backend", self.backend]
         for domain in self.domains:
             words += ["--dns-domain", domain]
+        if self.mtu:
+            words += ["--mtu", str(self.mtu)]
         return words if self.sets_dns else [*words, "--no-dns"]

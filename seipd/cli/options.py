@@ -32,6 +32,7 @@ _NETWORK = (
     ("--hole-punch-port", "PORT", "public port that says how one is seen, udp [51941]"),
     ("--wireguard-interface", "NAME", "the tunnel's interface [seip0]"),
     ("--wireguard-backend", "KIND", "auto, kernel or userspace [auto]"),
+    ("--wireguard-mtu", "BYTES", "the tunnel's MTU; 0: as the uplink takes it [0]"),
     ("--tls", "KIND", "TLS certificates: self-signed, acme or files [self-signed]"),
     ("--signer", "ADDRESS", "auto, none, a unix socket's path, tls://HOST:PORT [auto]"),
     ("--unlock-file", "FILE", "the secret that opens the identity [<data-root>.unlock]"),

@@ -12,7 +12,7 @@ from seipd.config.releases import RELEASES_FROM, bad_releases
 from seipd.config.stun import bad_stun
 from services.edge.ddns.target import parse_target
 from services.edge.resolver.upstreams import parse_upstreams
-from services.edge.wireguard.model import check_interface_name
+from services.edge.wireguard.model import MAX_CHOSEN_MTU, MIN_MTU, check_interface_name
 from services.kernel.addr import parse_address, parse_network, ranges_from_value
 from services.kernel.errors import ConfigError, SeipdError
 from services.kernel.ids import parse_domain, parse_label
@@ -97,6 +97,7 @@ class Settings:
     hole_punch_port: int = 51941
     wireguard_interface: str = "seip0"
     wireguard_backend: str = "auto"
+    wireguard_mtu: int = 0
     tls: str = "self-signed"
     tls_certificate_file: str = ""
     tls_key_file: str = ""
@@ -137,7 +138,7 @@ class Settings:
             # Written so that NaN, which compares false to all, is a fault.
             if not 0.01 <= value <= 3600:
                 faults.append((name, f"must be 0.01 to 3600 seconds, not {value}"))
-        faults += _bad_rotation(self)
+        faults += [*_bad_mtu(self), *_bad_rotation(self)]
         faults += bad_hardware(
             attestation=self.attestation,
             tcti=self.tpm_tcti,
@@ -220,6 +221,13 @@ def _bad_ports(settings: Settings) -> list[Fault]:
         if ports[one] and ports[one] == ports[other]
     ]
     return faults
+
+
+def _bad_mtu(settings: Settings) -> list[Fault]:
+    mtu = settings.wireguard_mtu
+    if mtu and not MIN_MTU <= mtu <= MAX_CHOSEN_MTU:
+        return [("wireguard_mtu", f"must be {MIN_MTU} to {MAX_CHOSEN_MTU}, or 0, not {mtu}")]
+    return []
 
 
 def _bad_rotation(settings: Settings) -> list[Fault]:

@@ -89,7 +89,10 @@ ALSO = frozenset(
         "edge/resolver/exchange.py",
         *(f"edge/stun/{name}.py" for name in ("client", "natkind")),
         *(f"edge/wireguard/{name}.py" for name in ("kernel", "links", "network", "genetlink")),
-        *(f"edge/wireguard/{name}.py" for name in ("process", "connection", "requests", "ports")),
+        *(
+            f"edge/wireguard/{name}.py"
+            for name in ("process", "connection", "requests", "ports", "ways")
+        ),
         *(
             f"edge/wireguard/{name}.py"
             for name in ("choose", "ownership", "sidetable", "userspace")

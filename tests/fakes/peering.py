@@ -48,13 +48,19 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def peering_of(ledger, *, carries_subnets=lambda: True):
+async def usual_mtu() -> int:
+    """Say that packets may be as large as they mostly may."""
+    return 1420
+
+
+async def peering_of(ledger, *, carries_subnets=lambda: True, mtu_of=usual_mtu):
     device = Device()
     peering = PeeringService(
         ledger=ledger,
         tunnels=device,
         endpoint_of=lambda _: ENDPOINT,
         carries_subnets=carries_subnets,
+        mtu_of=mtu_of,
     )
     await peering.start()
     return peering, device

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from seipd.agent.private_api import PrivateApi
@@ -78,12 +79,19 @@ class Routes:
     """The agent's routes; ``book`` is who carries what, as it is gone by now."""
 
     def __init__(
-        self, *, state: AgentState, signer_count: int, clock: Clock, carrier: Carrier
+        self,
+        *,
+        state: AgentState,
+        signer_count: int,
+        clock: Clock,
+        carrier: Carrier,
+        mtu: Callable[[], int],
     ) -> None:
         self._state = state
         self._signer_count = signer_count
         self._clock = clock
         self._carrier = carrier
+        self._mtu = mtu
         self._knower = Knower(keys=state.keys(), clock=clock)
         self._wishes = load_wishes(state)
         self._learnt: Learnt | None = None
@@ -107,7 +115,18 @@ class Routes:
         """Return the addresses and routes to have now."""
         servers = server_places(self._state, mesh)
         side = side_table(mesh, self.book, wants_exit=bool(self._wishes.exit_node), servers=servers)
-        return interface_plan(mesh, side)
+        return interface_plan(mesh, side, mtu=self._mtu())
+
+    async def resize(self, home: Home, interface: Interface) -> None:
+        """Have packets as large as they may be now, whatever else is asked for meanwhile.
+
+        Raises:
+            SeipdError: WireGuard does not take it.
+        """
+        plan = self._plan
+        if plan is None:
+            plan = await asyncio.to_thread(self.plan, home.mesh)
+        await self._have(plan, interface)
 
     def heard(self, what: What) -> None:
         """Take what the server says has changed."""
@@ -198,10 +217,19 @@ class Routes:
                 await tell()
         await home.carry(book.through_server())
         plan = await asyncio.to_thread(self.plan, home.mesh)
-        if plan != self._plan:
-            await interface.set_plan(plan)
-            self._plan = plan
+        await self._have(plan, interface)
         await self._keep(interface)
+
+    async def _have(self, plan: InterfacePlan, interface: Interface) -> None:
+        plan = replace(plan, mtu=self._mtu())
+        if plan == self._plan:
+            return
+        self._plan = plan
+        try:
+            await interface.set_plan(plan)
+        except SeipdError:
+            self._plan = None
+            raise
 
     async def _keep(self, interface: Interface) -> None:
         """Have the firewall as it is to be: another program may have flushed everything."""

@@ -27,11 +27,12 @@ from services.edge.punch.messages import What
 from services.edge.reach.service import ReachService
 from services.edge.subnets.service import SubnetService
 from services.edge.wireguard.service import WireGuardService
+from services.edge.wireguard.ways import uplink_mtu
 from services.kernel.ids import ServerId
 from services.mesh.membership.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from seipd.daemon.layers.authority import AuthorityLayer
     from seipd.daemon.layers.base import BaseLayer
@@ -88,6 +89,7 @@ def edge_of(
         tunnels=wireguard,
         endpoint_of=endpoint_of(ledger, gossip),
         carries_subnets=lambda: subnets.is_kept,
+        mtu_of=mtu_of(ground),
     )
     gossip.subscribe_addresses(lambda server_id: peering.address_learnt(ServerId(server_id)))
     resolver = resolver_of(ground, base)
@@ -144,6 +146,16 @@ def wireguard_of(ground: Ground) -> WireGuardService:
         # Known before the start: an interface that is there keeps its routes while we come up.
         plan=interface_plan(ground.mesh_id, ground.ranges, ground.own),
     )
+
+
+def mtu_of(ground: Ground) -> Callable[[], Awaitable[int]]:
+    """Return what says how large packets in the tunnel may be."""
+    chosen = ground.settings.wireguard_mtu
+
+    async def mtu_of() -> int:
+        return chosen or await uplink_mtu()
+
+    return mtu_of
 
 
 def reach_of(

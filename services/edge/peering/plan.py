@@ -35,17 +35,20 @@ if TYPE_CHECKING:
     from services.kernel.certificates import ServerCertificate
 
 SERVER_KEEPALIVE_S = 25
-MTU = 1420
 
 
 def interface_plan(
-    mesh_id: MeshId, ranges: Ranges, own: ServerCertificate, subnets: Sequence[str] | None = None
+    mesh_id: MeshId,
+    ranges: Ranges,
+    own: ServerCertificate,
+    subnets: Sequence[str] | None = None,
+    mtu: int | None = None,
 ) -> InterfacePlan:
     """Return the addresses and routes of this server's interface.
 
     ``subnets`` lie behind endpoints: packets from the tunnel go there, this server's own do not, so
     that no approval takes its own network from it. None where they are not known yet: what is there
-    of them stays.
+    of them stays, as does the MTU of an interface that is there.
     """
     tunnel, backbone = own_tunnel_address(own.slices), IPv4Address(own.backbone)
     own_tunnel6, own_backbone6 = tunnel6(mesh_id, tunnel), backbone6(mesh_id, backbone)
@@ -71,7 +74,7 @@ def interface_plan(
     if subnets is not None:
         side = SideTable(routes=tuple(Route(destination=text) for text in subnets))
     return InterfacePlan(
-        addresses=addresses, routes=tuple(routes), mtu=MTU, forwarding=True, side=side
+        addresses=addresses, routes=tuple(routes), mtu=mtu, forwarding=True, side=side
     )
 
 

@@ -20,7 +20,7 @@ from services.kernel.service import Health, HealthState
 from services.runtime.tasks import TaskOwner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from services.authority.ports import Json, Ledger
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 GUARD_LOOK_S = 5.0
+MTU_LOOK_S = 30.0
 
 
 class Tunnels(Protocol):
@@ -63,6 +64,7 @@ class PeeringService:
         tunnels: Tunnels,
         endpoint_of: Callable[[ServerId], tuple[str, int] | None],
         carries_subnets: Callable[[], bool] = lambda: True,
+        mtu_of: Callable[[], Awaitable[int]],
     ) -> None:
         """Prepare.
 
@@ -71,6 +73,7 @@ class PeeringService:
             tunnels: WireGuard.
             endpoint_of: where a server is reached.
             carries_subnets: whether there is a guard, without which nothing goes into a subnet.
+            mtu_of: looks how large packets may be.
         """
         self._ledger = ledger
         self._tunnels = tunnels
@@ -79,6 +82,8 @@ class PeeringService:
         self._guests = Guests(lambda: ledger.charter)
         self._routed = Routed(lambda: ledger.charter)
         self._carries_subnets = carries_subnets
+        self._mtu_of = mtu_of
+        self._mtu: int | None = None
         self._is_guarded = False
         self._news = asyncio.Event()
         self._tasks = TaskOwner("peering")
@@ -100,6 +105,7 @@ class PeeringService:
         self._ledger.subscribe(["roster", "tree"], self._on_changes)
         self._early = []
         try:
+            self._mtu = await self._mtu_of()
             peers = await asyncio.to_thread(self._all_peers, nodes)
             await self._tunnels.set_plan(self.plan())
             await self._tunnels.replace_peers(peers)
@@ -112,6 +118,7 @@ class PeeringService:
         for changes in early:
             self._on_changes(changes)
         self._tasks.spawn(self._apply_forever(), name="peering-apply")
+        self._tasks.spawn(self._mind_mtu(), name="peering-mtu")
         self._state = HealthState.OK
 
     async def stop(self) -> None:
@@ -130,7 +137,7 @@ class PeeringService:
         """Return the addresses and routes that this server's certificate asks for."""
         charter = self._ledger.charter
         ranges, subnets = charter.genesis.ranges, self._routed.all()
-        return interface_plan(self._ledger.mesh_id, ranges, self._own(), subnets)
+        return interface_plan(self._ledger.mesh_id, ranges, self._own(), subnets, self._mtu)
 
     def address_learnt(self, server_id: ServerId) -> None:
         """Point a server's peer to its newest address."""
@@ -235,6 +242,21 @@ class PeeringService:
                 if self._is_here(node):
                     self._wishes.want(self._endpoint_peer(node))
         self._want_subnets(moved)
+
+    async def _mind_mtu(self) -> None:
+        """Follow the uplink, which may be another one."""
+        while True:
+            await asyncio.sleep(MTU_LOOK_S)
+            try:
+                mtu = await self._mtu_of()
+            except SeipdError as error:
+                logger.warning("how large packets may be is not known: %s", error)
+                continue
+            if mtu != self._mtu and not self._is_revoked:
+                logger.info("the tunnel's MTU is %d now", mtu)
+                self._mtu = mtu
+                self._wishes.plan(self.plan())
+                self._news.set()
 
     def _want_subnets(self, moved: AbstractSet[ServerId]) -> None:
         """Send the subnets of these servers' endpoints where they are now."""

@@ -22,6 +22,8 @@ KEY_BYTES = 32
 MAX_KEEPALIVE_SECONDS = 65535
 MIN_MTU = 1280
 MAX_MTU = 65535
+MAX_CHOSEN_MTU = 8920
+"""Of jumbo frames; what wireguard-go and relays take is not much more."""
 
 Endpoint = tuple[str, int]
 
@@ -161,12 +163,12 @@ class InterfacePlan:
     """Addresses (with their prefix length), routes and MTU of the interface.
 
     ``forwarding`` makes this host carry packets between peers: servers want it, endpoints do not.
-    Without ``side`` no table beside the main one is looked at.
+    Without ``side`` no table beside the main one is looked at, without ``mtu`` that is left alone.
     """
 
     addresses: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
-    mtu: int = 1420
+    mtu: int | None = 1420
     forwarding: bool = False
     side: SideTable | None = None
 
@@ -180,7 +182,7 @@ class InterfacePlan:
                 raise InputError(f"{text} is written {canonical}")
         if len({route.destination for route in self.routes}) != len(self.routes):
             raise InputError("two routes to one destination")
-        if not MIN_MTU <= self.mtu <= MAX_MTU:
+        if self.mtu is not None and not MIN_MTU <= self.mtu <= MAX_MTU:
             raise InputError(f"an MTU is {MIN_MTU} to {MAX_MTU}")
 
 

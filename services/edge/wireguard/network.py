@@ -77,7 +77,7 @@ async def ensure(interface: str, plan: InterfacePlan) -> NetworkOutcome:
     """
     link = await require_link(interface)
     changes_count = 0
-    if link.mtu != plan.mtu:
+    if plan.mtu not in (None, link.mtu):
         async with netlink() as socket:
             await socket.link("set", index=link.index, mtu=plan.mtu)
         changes_count += 1

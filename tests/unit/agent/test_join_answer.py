@@ -109,7 +109,6 @@ def test_cfg_08_the_file_for_wg_quick_has_only_lines_that_we_wrote() -> None:
         "[Interface]",
         "PrivateKey",
         "Address",
-        "MTU",
         "",
         "[Peer]",
         "PublicKey",
@@ -117,6 +116,12 @@ def test_cfg_08_the_file_for_wg_quick_has_only_lines_that_we_wrote() -> None:
         "AllowedIPs",
         "PersistentKeepalive",
     ]
+
+
+def test_the_file_tells_a_stock_client_an_mtu_only_where_one_was_chosen() -> None:
+    keys = AgentKeys(identity=generate_signing_key(), wireguard_private=generate_x25519()[0])
+    assert "MTU" not in wg_quick_file(GOOD, keys)
+    assert "MTU = 1320\n" in wg_quick_file(GOOD, keys, mtu=1320)
 
 
 async def test_what_our_own_server_answers_is_good(tmp_path) -> None:

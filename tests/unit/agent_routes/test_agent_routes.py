@@ -36,9 +36,12 @@ class Endpoint:
         self.plans = []
         self.carried = None
         self.is_away = False
+        self.mtu = 1420
         self.on_carry = lambda: None
         self.lie = lambda path, value: value
-        self.routes = Routes(state=state, signer_count=0, clock=server.clock, carrier=self)
+        self.routes = Routes(
+            state=state, signer_count=0, clock=server.clock, carrier=self, mtu=lambda: self.mtu
+        )
 
     # As its home, its interface and its carrier.
     async def carry(self, what):

@@ -1,0 +1,1 @@
+"""How large a packet this endpoint's tunnel takes."""
