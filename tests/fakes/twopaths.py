@@ -111,7 +111,7 @@ class Stage:
         ]
         self.offers: tuple = ("offer",) if offers else ()
         self.cut: Callable[[float], bool] = lambda now_s: False
-        self.relay_is_alive = True
+        self.relay_is_alive = self.server_is_alive = True
         self.loses_confirmation = False
         self.meetings = 0
         self.extra = addresses - 1
@@ -163,7 +163,8 @@ class Stage:
         again_s, late_s = AGAIN_S, 0.0
         while self.lost and self.chance.random() < self.lost:
             late_s, again_s = late_s + again_s, again_s * 2
-        self._at(self.now_s + late_s + self._way_s(), do)
+        if self.server_is_alive:
+            self._at(self.now_s + late_s + self._way_s(), do)
 
     def _way_s(self) -> float:
         return self.way_s + (self.chance.uniform(0, self.jitter_s) if self.jitter_s else 0.0)
@@ -334,7 +335,8 @@ class Stage:
             if other.peer is None or not other.peer.carries:
                 other.heard[number] += 1
 
-        self._after(arrive, ways=2)
+        if self.server_is_alive:
+            self._after(arrive, ways=2)
 
     def talk(self, each_s: float) -> None:
         """Have both say something again and again, from now on."""

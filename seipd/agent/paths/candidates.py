@@ -20,12 +20,20 @@ ROUNDS_APART_S: Final = 2.5
 MAX_CANDIDATES: Final = 24
 QUIET_S: Final = 2.5
 """What answered within that time is a way."""
+QUIET_MISSED: Final = 4
+"""So many answers in a row are to be missing before the way that is taken counts as silent."""
+LATE_EACH_S: Final = 0.2
 KEPT_S: Final = 5.0
+DEAD_S: Final = 5.0
+DEAD_ROUND_TRIPS: Final = 2.0
+"""On top of that: a long way gets about as many chances as a short one."""
 
 _SMOOTHING: Final = 0.3
 _IPV4_COSTS_MS: Final = 5.0
 _WORTH_MS: Final = 3.0
 _WORTH_SHARE: Final = 0.25
+_LATE_MS: Final = 200.0
+_LATE_SHARE: Final = 1.5
 _MAX_OPEN: Final = 16
 _NEVER: Final = float("-inf")
 
@@ -39,6 +47,18 @@ class Candidate:
     open: dict[int, float] = field(default_factory=dict)
     latency_ms: float | None = None
     answered_s: float = _NEVER
+    answer_sent_s: float = _NEVER
+    """When the newest ping that was answered had been sent."""
+
+    def missed(self, now_s: float) -> int:
+        """Return how many answers are late, since the last that came."""
+        wait_s = (_LATE_SHARE * (self.latency_ms or 0.0) + _LATE_MS) / 1000
+        return sum(self.answer_sent_s < sent_s < now_s - wait_s for sent_s in self.open.values())
+
+    def is_silent(self, now_s: float) -> bool:
+        """Say whether nothing comes back, though it was asked often enough: some get lost."""
+        is_late = now_s - self.answered_s > QUIET_S
+        return is_late and (self.answered_s == _NEVER or self.missed(now_s) >= QUIET_MISSED)
 
     @property
     def cost_ms(self) -> float:
@@ -134,6 +154,7 @@ class CandidateBook:
         if one.latency_ms is not None:
             latency_ms = one.latency_ms + _SMOOTHING * (latency_ms - one.latency_ms)
         one.latency_ms, one.answered_s = latency_ms, now_s
+        one.answer_sent_s = max(one.answer_sent_s, sent_s)
         return True
 
     def latency_ms(self, address: Endpoint) -> float | None:
@@ -146,10 +167,27 @@ class CandidateBook:
         one = self._held.get(address)
         return now_s - (one.answered_s if one is not None else _NEVER)
 
+    def is_silent(self, address: Endpoint, now_s: float) -> bool:
+        """Say whether the way there, if it is pinged again and again, leads nowhere any more."""
+        one = self._held.get(address)
+        return one is None or one.is_silent(now_s)
+
+    def is_dead(self, address: Endpoint, now_s: float) -> bool:
+        """Say whether nothing has come back from there for too long to wait any more."""
+        way_s = (self.latency_ms(address) or 0.0) / 1000
+        return self.silent_s(address, now_s) > DEAD_S + DEAD_ROUND_TRIPS * way_s
+
+    def again_s(self, address: Endpoint, now_s: float) -> float:
+        """Return when to ping again since an answer is late; never where none is."""
+        one = self._held.get(address)
+        if one is None or not one.missed(now_s):
+            return -_NEVER
+        return max(one.open.values()) + LATE_EACH_S
+
     def best(self, now_s: float, current: Endpoint | None) -> Endpoint | None:
         """Return the way to take: the one that is taken, unless another is clearly better."""
         held = self._held.get(current) if current is not None else None
-        is_good = held is not None and now_s - held.answered_s < QUIET_S
+        is_good = held is not None and not held.is_silent(now_s)
         ways = [one for one in self._held.values() if now_s - one.answered_s < QUIET_S]
         if not ways:
             return current if held is not None else None

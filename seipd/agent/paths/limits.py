@@ -17,9 +17,7 @@ SHAKE_EACH_S: Final = 0.15
 ALONE_S: Final = 1.0
 """Up for so long with no word of the other over a relay, it carries all the same."""
 ALIVE_EACH_S: Final = 2.0
-QUIET_EACH_S: Final = 0.5
 QUIET_S: Final = 2.5
-DEAD_S: Final = 5.0
 MOVED_DEAD_S: Final = 0.5
 """From another network: what still answers does so by then; meanwhile nothing may come through."""
 RELAY_DEAD_S: Final = 12.0

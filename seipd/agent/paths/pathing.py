@@ -134,7 +134,7 @@ class PeerPath:
 
     def heard(self, probe: Probe, source: Endpoint, now_s: float) -> list[Effect]:
         """Take a probe of the other that came from somewhere."""
-        if now_s - self._met_s > IDLE_S:
+        if self.phase is Phase.IDLE and now_s - self._met_s > IDLE_S:
             return []
         if probe.kind is ProbeKind.PONG:
             if not self._book.answered(source, probe.counter, now_s):
@@ -301,11 +301,11 @@ class PeerPath:
         if why := self._why_dead(now_s):
             self._fall(why, now_s, tells=True)
             return
-        if now_s >= self._alive_due_s and self.endpoint is not None:
-            is_silent = self._is_silent(now_s)
-            self._alive_due_s = now_s + (limits.QUIET_EACH_S if is_silent else limits.ALIVE_EACH_S)
-            self._book.ping(self.endpoint, now_s)
-            if is_silent:
+        at = self.endpoint
+        if at is not None and now_s >= min(self._alive_due_s, self._book.again_s(at, now_s)):
+            self._alive_due_s = now_s + limits.ALIVE_EACH_S
+            self._book.ping(at, now_s)
+            if self._is_silent(now_s):
                 self._book.ping_known(now_s)
                 self._out += self._relay.seek(now_s)
         if now_s >= self._compare_due_s:
@@ -316,7 +316,7 @@ class PeerPath:
         if self.endpoint is None:
             return "there is no way"
         silent_s = self._book.silent_s(self.endpoint, now_s)
-        if silent_s > limits.DEAD_S:
+        if self._book.is_dead(self.endpoint, now_s):
             return "the direct way fell silent"
         moved_s = now_s - self._moved_s
         if limits.MOVED_DEAD_S < moved_s < limits.QUIET_S and silent_s > moved_s:
@@ -368,7 +368,7 @@ class PeerPath:
         return self.endpoint is not None and self.endpoint == self._relay.address
 
     def _is_silent(self, now_s: float) -> bool:
-        return self.endpoint is None or self._book.silent_s(self.endpoint, now_s) > limits.QUIET_S
+        return self.endpoint is None or self._book.is_silent(self.endpoint, now_s)
 
     def _enter(self, phase: Phase, now_s: float, why: str) -> None:
         self.phase, self._since_s, self.why = phase, now_s, why

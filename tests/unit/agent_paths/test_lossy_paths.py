@@ -1,0 +1,78 @@
+"""Paths over long ways on which much is lost: what works is kept, what doesn't is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.twopaths import Stage
+
+TEN_MINUTES_S = 600.0
+ROUNDS = range(2)
+WAYS = [
+    pytest.param(0.04, 0.01, 0.01, id="40 ms"),
+    pytest.param(0.08, 0.03, 0.04, id="80 ms"),
+    pytest.param(0.15, 0.05, 0.05, id="150 ms"),
+    pytest.param(0.25, 0.05, 0.10, id="250 ms"),
+]
+
+
+def talking(
+    seed: int, way_s: float, lost: float, jitter_s: float, *, kinds=("cone", "restricted")
+) -> Stage:
+    """Return two that talk, with a relay at hand."""
+    stage = Stage(
+        *kinds,
+        offers=True,
+        way_s=way_s,
+        lost=lost,
+        jitter_s=jitter_s,
+        left_leads=seed % 2 == 0,
+        seed=seed,
+    )
+    stage.talk(1.0)
+    return stage
+
+
+def moves(stage: Stage) -> list[list[str]]:
+    return [[to for _, to in side.history] for side in stage.sides]
+
+
+@pytest.mark.parametrize(("way_s", "lost", "jitter_s"), WAYS)
+def test_a_direct_way_on_which_some_packets_get_lost_is_kept(way_s, lost, jitter_s):
+    for seed in ROUNDS:
+        stage = talking(seed, way_s, lost, jitter_s)
+        stage.play(TEN_MINUTES_S)
+        assert stage.paths == ("direct", "direct")
+        assert all(one[0] == "server" and one[-1] == "direct" for one in moves(stage))
+        assert all(len(one) <= 3 for one in moves(stage)), moves(stage)
+
+
+def test_even_where_one_in_five_is_lost_the_direct_way_is_hardly_ever_left():
+    found = 0
+    for seed in ROUNDS:
+        stage = talking(seed, 0.15, 0.2, 0.05)
+        stage.play(TEN_MINUTES_S)
+        assert stage.paths == ("direct", "direct")
+        found += sum(len(one) - 2 for one in moves(stage))
+    assert found <= 10, "within twenty minutes, both sides together"
+
+
+def test_a_direct_way_lives_on_while_there_is_no_server():
+    stage = Stage("cone", "restricted")
+    stage.talk(1.0)
+    stage.play(5.0)
+    assert stage.paths == ("direct", "direct")
+    stage.server_is_alive = False
+    stage.play(2 * TEN_MINUTES_S)
+    assert moves(stage) == [["server", "direct"]] * 2
+    assert all(len(stage.other(side).heard) >= side.said - 2 for side in stage.sides)
+
+
+def test_a_way_that_is_cut_is_left_for_the_relay_within_five_seconds():
+    for seed in ROUNDS:
+        stage = talking(seed, 0.15, 0.0, 0.0)
+        stage.play(10.0)
+        assert stage.paths == ("direct", "direct")
+        stage.cut = lambda now_s: True
+        stage.play(5.0)
+        assert stage.paths == ("relay", "relay")
