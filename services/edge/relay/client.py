@@ -4,8 +4,8 @@
          |                       |                 |                 |
          +-----------------------+--- LOST <-------+-----------------+
 
-A relay that dies says nothing: three questions without an answer, within nine seconds of its last
-word, are the end.
+A relay that dies says nothing: six questions without an answer, within ten seconds of its last
+word as a rule, are the end. Fewer would be the end of one that lives, where some get lost.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ RETRY_S: Final = 1.0
 ALONE_S: Final = 2.0
 HEARTBEAT_S: Final = 5.0
 TRIES: Final = 3
+"""To get a session."""
+SESSION_TRIES: Final = 6
+SESSION_RETRY_S: Final = 0.6
+_RETRY_ROUND_TRIPS: Final = 1.5
 _REMEMBERED: Final = 8
 _SAMPLES: Final = 16
 _OLD_WEIGHT: Final = 0.875
@@ -142,6 +146,14 @@ class RelayClient:
     def _host(self) -> str:
         return self.offer.hosts[self._host_at % len(self.offer.hosts)]
 
+    @property
+    def _retry_s(self) -> float:
+        """After how long an answer counts as lost."""
+        if self._session is None:
+            return RETRY_S
+        usual_s = _RETRY_ROUND_TRIPS * (self.latency_s or 0.0)
+        return min(max(usual_s, SESSION_RETRY_S), RETRY_S)
+
     def begin(self, now_s: float) -> list[Datagram]:
         """Ask for the session."""
         return [self._allocate(now_s)]
@@ -198,7 +210,7 @@ class RelayClient:
             return []
         if self._tries:
             self.samples_s.append(None)
-        if self._tries >= TRIES:
+        if self._tries >= (TRIES if self._session is None else SESSION_TRIES):
             return self._next_host(now_s)
         if self._session is None:
             return [self._allocate(now_s)]
@@ -245,7 +257,7 @@ class RelayClient:
     def _note_asked(self, now_s: float) -> None:
         self._counter = next(self._counters)
         self._tries += 1
-        self._next_s = now_s + RETRY_S
+        self._next_s = now_s + self._retry_s
         self._asked_s[self._counter] = now_s
         while len(self._asked_s) > _REMEMBERED:
             del self._asked_s[min(self._asked_s)]

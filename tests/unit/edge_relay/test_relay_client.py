@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from services.base.crypto.agreement import generate_x25519
@@ -71,6 +73,26 @@ def test_a_lost_answer_is_no_dead_relay(relay):
         relay.is_up = True
         relay.tick(5)
     assert a.phase is Phase.TOGETHER
+
+
+@pytest.mark.parametrize("round_trip_s", [0.0, 0.1, 0.4, 0.6])
+def test_a_relay_is_kept_though_one_in_four_of_its_answers_get_lost(relay, round_trip_s):
+    """As where more than one in ten datagrams is lost, each way."""
+    a, _ = meet(relay)
+    chance = random.Random(1)  # noqa: S311 (which answer is lost)
+    carry, late = relay.carry, []
+
+    def lose(datagrams, address):
+        kept = [one for one in datagrams if chance.random() > 0.25]
+        late.append((relay.now_s + round_trip_s, kept, address))
+
+    relay.carry = lose
+    for _ in range(3000):
+        relay.tick(0.2)
+        while late and late[0][0] <= relay.now_s:
+            _, kept, address = late.pop(0)
+            carry(kept, address)
+        assert a.phase is Phase.TOGETHER
 
 
 def test_a_relay_that_never_answers_is_given_up(relay):
