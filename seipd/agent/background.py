@@ -8,6 +8,7 @@ looking whose pid that is. What takes an interface away loads as much as the age
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from seipd.agent.hostdns.keeping import WAITING
 from seipd.agent.lock import running_agent
 from seipd.agent.state import MAX_STATUS_BYTES
-from services.base.storage.files import make_private_dir, read_private
+from services.base.storage.files import make_private_dir, read_private, storage_error
 from services.kernel import canonical
 from services.kernel.errors import SeipdError, UnavailableError
 
@@ -49,7 +50,7 @@ def start_in_background(state: AgentState, tunnel: Tunnel) -> dict[str, Any]:
 
     Raises:
         UnavailableError: no handshake in 20 seconds; the agent goes on trying.
-        SeipdError: the agent could not start.
+        SeipdError: the agent could not start, or the disk refused.
     """
     make_private_dir(state.run)
     child = None
@@ -57,7 +58,10 @@ def start_in_background(state: AgentState, tunnel: Tunnel) -> dict[str, Any]:
         command = [sys.executable, "-m", "seipd.agent", "--state", str(state.folder)]
         command += ["--signers", str(tunnel.signer_count), "run", *tunnel.words()]
         log_path = state.run / "agent.log"
-        descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        except OSError as error:
+            raise storage_error(error, f"write {log_path}") from error
         with os.fdopen(descriptor, "wb") as log:
             child = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -102,13 +106,29 @@ def stop_agent(state: AgentState) -> bool:
     pid = status["pid"] if status is not None else running_agent(state)
     if pid is None:
         return False
-    os.kill(pid, signal.SIGTERM)
+    # One that hangs is killed: what it leaves is removed like that of one that crashed.
+    if not (_ends(pid, signal.SIGTERM) or _ends(pid, signal.SIGKILL)):
+        raise UnavailableError(f"the agent (pid {pid}) does not end")
+    return True
+
+
+def _ends(pid: int, number: signal.Signals) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
     deadline = time.monotonic() + DOWN_TIMEOUT_S
     while _is_agent(pid):
         if time.monotonic() > deadline:
-            raise UnavailableError(f"the agent (pid {pid}) does not end")
+            return False
         time.sleep(POLL_FAST_S)
     return True
+
+
+def forget_status(state: AgentState) -> None:
+    """Tell nothing any more of an agent that ends or was killed."""
+    # A disk that takes nothing keeps it; that no such agent runs is seen by its pid.
+    with contextlib.suppress(OSError):
+        for name in ("status.json", "status.json.new"):
+            (state.run / name).unlink(missing_ok=True)
 
 
 async def remove_tunnel(state: AgentState, interface: str, keys: AgentKeys) -> bool:
@@ -118,6 +138,7 @@ async def remove_tunnel(state: AgentState, interface: str, keys: AgentKeys) -> b
     from seipd.agent.routes.carrying import clear_leftovers
     from services.edge.wireguard.choose import remove_leftover
 
+    forget_status(state)
     await asyncio.to_thread(clear_leftovers, interface, state.run)
     await asyncio.to_thread(remove_leftover_table, interface)
     await asyncio.to_thread(remove_leftover_talkers, interface)

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from seipd.agent.noting import note
 from services.base.ledger.rootwalk import chain_from_values
 from services.base.ledger.seenroot import SeenRoot
-from services.base.storage.files import read_private, write_atomic
+from services.base.storage.files import read_private
 from services.kernel import canonical
 from services.kernel.errors import CorruptError, SeipdError
 from services.kernel.ids import MeshId
@@ -62,13 +63,13 @@ def load_believed(state: AgentState) -> Believed:
 
 
 def save_believed(state: AgentState, believed: Believed) -> None:
-    """Write it down."""
+    """Note it."""
     value = {
         "root": believed.root.value(),
         "roster_number": believed.roster_number,
         "peers": believed.peers,
     }
-    write_atomic(_path(state), canonical.encode(value))
+    note(_path(state), value)
 
 
 def seen_root(mesh: Mapping[str, Any]) -> SeenRoot:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from seipd.agent.options import mtu_option, refuse_other_options, tunnel_of, tunnel_options
+from seipd.agent.options import (
+    interface_of,
+    interface_option,
+    mtu_option,
+    refuse_other_options,
+    tunnel_of,
+    tunnel_options,
+)
 from seipd.agent.routes.options import routes_lines, routing_options, said_of
 from seipd.agent.trustlines import REVOKED, trust_lines
 from seipd.cli.completion import completion_command
@@ -132,9 +139,9 @@ def run(context: click.Context, /, **wanted: Any) -> int:  # noqa: ANN401 (tunne
 
 
 @click.command()
-@click.option("--wireguard-interface", "interface", default="seip1", show_default=True)
+@interface_option
 @click.pass_context
-def down(context: click.Context, *, interface: str) -> None:
+def down(context: click.Context, *, interface: str | None) -> None:
     """Take the tunnel down."""
     from seipd.agent.background import remove_tunnel, stop_agent
     from seipd.agent.hostdns.ways import restore_file
@@ -142,7 +149,7 @@ def down(context: click.Context, *, interface: str) -> None:
     state = _state(context)
     state.mesh()
     stopped = stop_agent(state)
-    removed = asyncio.run(remove_tunnel(state, interface, state.keys()))
+    removed = asyncio.run(remove_tunnel(state, interface_of(state, interface), state.keys()))
     restore_file(state.folder)
     if _json(context):
         print_json({"was_up": stopped or removed})
@@ -237,9 +244,9 @@ def config(context: click.Context, *, qr: bool, mtu: int | None) -> None:
 
 
 @click.command()
-@click.option("--wireguard-interface", "interface", default="seip1", show_default=True)
+@interface_option
 @click.pass_context
-def leave(context: click.Context, *, interface: str) -> None:
+def leave(context: click.Context, *, interface: str | None) -> None:
     """Leave the mesh; the address is free again. The tunnel must be up, to tell the server."""
     from seipd.agent import joining
     from seipd.agent.background import read_status, remove_tunnel, stop_agent
@@ -253,7 +260,7 @@ def leave(context: click.Context, *, interface: str) -> None:
         if tells:
             asyncio.run(joining.leave(state))
         stop_agent(state)
-        asyncio.run(remove_tunnel(state, interface, keys))
+        asyncio.run(remove_tunnel(state, interface_of(state, interface), keys))
         restore_file(state.folder)
         state.forget()
     if _json(context):

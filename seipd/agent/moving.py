@@ -18,6 +18,7 @@ from seipd.client.problems import error_of
 from seipd.client.session import examine
 from seipd.client.trust import KnownRoot, UntrustedServerError
 from services.base.ledger.author import Author
+from services.kernel.errors import StorageError
 from services.kernel.ids import MeshId
 from services.runtime.clock import SystemClock
 from services.runtime.outbound import HttpClient
@@ -68,8 +69,16 @@ async def attach(state: AgentState, server_id: str, address: str) -> dict[str, A
         "chain": [one.value() for one in trusted.chain],
     }
     certified_server(moved)
-    state.save_mesh(moved)
+    _keep(state, moved)
     return mesh_at_hand(moved)
+
+
+def _keep(state: AgentState, mesh: dict[str, Any]) -> None:
+    """Write it down, where the disk takes it: a full one holds nobody at a dead server."""
+    try:
+        state.save_mesh(mesh)
+    except StorageError as error:
+        logger.warning("not kept for the next start: %s", error)
 
 
 async def _ask(
@@ -81,7 +90,7 @@ async def _ask(
     for step in STEPS:
         moves += step
         # Counted before it is said: a word that got lost is never said again with another meaning.
-        state.save_mesh({**mesh, "moves": moves})
+        _keep(state, {**mesh, "moves": moves})
         body = {"node": mesh["node_id"], "server": server_id, "moves": moves}
         record = author.record("tree.attach", body).value()
         answer = await client.fetch("POST", url, json={"record": record}, timeout_s=TIMEOUT_S)

@@ -9,12 +9,30 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from seipd.agent.state import AgentState
     from seipd.agent.wanted import Tunnel
 
 BACKENDS = ("auto", "kernel", "userspace")
 MIN_MTU, MAX_MTU = 1280, 8920
 
+DEFAULT_INTERFACE = "seip1"
+
 Command = Any
+
+interface_option = click.option(
+    "--wireguard-interface",
+    "interface",
+    default=None,
+    envvar="SEIP_WIREGUARD_INTERFACE",
+    help="[the one that the tunnel was up on]",
+)
+
+
+def interface_of(state: AgentState, said: str | None) -> str:
+    """Return the tunnel's interface: as said, else that of the agent that was the last to run."""
+    from seipd.agent.lock import last_interface
+
+    return said or last_interface(state) or DEFAULT_INTERFACE
 
 
 def mtu_option(command: Command) -> Command:
@@ -35,7 +53,7 @@ def tunnel_options(command: Command) -> Command:
         click.option(
             "--wireguard-interface",
             "interface",
-            default="seip1",
+            default=DEFAULT_INTERFACE,
             show_default=True,
             envvar="SEIP_WIREGUARD_INTERFACE",
         ),

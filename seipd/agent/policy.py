@@ -13,9 +13,10 @@ import logging
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from seipd.agent.noting import note
 from seipd.agent.private_api import PrivateApi
 from seipd.agent.steady import steadily
-from services.base.storage.files import read_private, write_atomic
+from services.base.storage.files import read_private
 from services.edge.policy.endpoint_table import InboundBook, Place, endpoint_table_name
 from services.edge.policy.inbound import Inbound, inbound_from
 from services.edge.policy.table import KernelTable, remove_table
@@ -152,8 +153,7 @@ class AgentPolicy:
         if told.keys() == {"version"} and told["version"] == self._version:
             return
         await self._have(told)
-        data = canonical.encode(told)
-        await asyncio.to_thread(write_atomic, self._state.folder / FILE, data)
+        await asyncio.to_thread(note, self._state.folder / FILE, told)
 
     async def _session(self, mesh: dict[str, Any]) -> PrivateApi:
         """Return the session with the server that the endpoint is at: logging in takes long."""

@@ -11,8 +11,9 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from seipd.agent.background import STALE_HANDSHAKE_S
+from seipd.agent.background import STALE_HANDSHAKE_S, forget_status, remove_tunnel
 from seipd.agent.discovery.finding import find_servers, own_names
+from seipd.agent.ending import end_each
 from seipd.agent.home import TunnelHome
 from seipd.agent.hostdns.keeping import WAITING, AskedGateway, ResolverKeeper
 from seipd.agent.hostdns.planning import Wish
@@ -81,7 +82,11 @@ async def run_agent(state: AgentState, tunnel: Tunnel) -> int:
         UnavailableError: ``agent_crashed``: a part of it ended that nothing goes on without.
     """
     certified_server(state.mesh())
-    with only_agent(state):
+    with only_agent(state, tunnel.interface) as before:
+        if before not in (None, tunnel.interface):
+            # One that was killed: two interfaces with one key would be at odds.
+            with contextlib.suppress(SeipdError):
+                await remove_tunnel(state, before, state.keys())
         crashed = await _run(state, tunnel)
     if crashed:
         raise UnavailableError(
@@ -151,17 +156,19 @@ async def _run(state: AgentState, tunnel: Tunnel) -> list[str]:
             stop,
         )
     finally:
-        (state.run / "status.json").unlink(missing_ok=True)
-        await outside.end()
-        await paths.end()
-        await routes.end()
-        await home.end()
-        if keeper is not None:
-            await keeper.end()
-        with contextlib.suppress(SeipdError):
-            await wireguard.stop(down=True)
-        await tasks.close()
-        await policy.end()
+        forget_status(state)
+        await end_each(
+            {
+                "the router's port": outside.end,
+                "paths": paths.end,
+                "routes": routes.end,
+                "the server's peer": home.end,
+                **({"names": keeper.end} if keeper is not None else {}),
+                "WireGuard": lambda: wireguard.stop(down=True),
+                "the rest": tasks.close,
+                "rules": policy.end,
+            }
+        )
     return crashed
 
 

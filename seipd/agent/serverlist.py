@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 
 from seipd.agent.families import at_hand
+from seipd.agent.noting import note
 from seipd.client.pinning import pinned_context
-from services.base.storage.files import read_private, write_atomic
+from services.base.storage.files import read_private
 from services.kernel import canonical
 from services.kernel.errors import InputError, SeipdError, WireError
 from services.kernel.ids import parse_label, parse_server_id
@@ -139,7 +140,7 @@ def nearest(servers: Sequence[KnownServer], region: str | None, *, count: int) -
 
 
 def save_servers(state: AgentState, servers: Sequence[KnownServer]) -> None:
-    """Write them down: when the own server is dead, it is too late to ask."""
+    """Note them: when the own server is dead, it is too late to ask."""
     listed = [
         {
             "server_id": one.server_id,
@@ -149,7 +150,7 @@ def save_servers(state: AgentState, servers: Sequence[KnownServer]) -> None:
         }
         for one in servers
     ]
-    write_atomic(_path(state), canonical.encode({"servers": listed}))
+    note(_path(state), {"servers": listed})
 
 
 def load_servers(state: AgentState) -> list[KnownServer]:

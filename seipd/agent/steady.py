@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -19,15 +20,22 @@ async def steadily(
     name: str,
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    now_s: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Do some work until it ends by itself; begin it anew, later and later, where it fails."""
+    """Do some work until it ends by itself; begin it anew, later and later, where it fails.
+
+    What went well for longer than the longest pause has not failed before.
+    """
     failed_count = 0
     while True:
+        begun_s = now_s()
         try:
             await work()
         except Exception:
             logger.exception("%s failed, and begins anew", name)
         else:
             return
+        if now_s() - begun_s > AGAIN_S[-1]:
+            failed_count = 0
         await sleep(AGAIN_S[min(failed_count, len(AGAIN_S) - 1)])
         failed_count += 1

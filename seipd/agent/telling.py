@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Final
@@ -38,6 +39,8 @@ class StatusFile:
                 file.write(canonical.encode(value))
             path.replace(self._path)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
             if str(error) != self._trouble:
                 logger.warning("the status is not told: %s", error)
             self._trouble = str(error)

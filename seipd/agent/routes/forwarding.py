@@ -86,7 +86,9 @@ class Forwarding:
         for setting, value in sorted(self._before().items(), key=lambda one: "/all/" not in one[0]):
             if self._read(setting) is not None:
                 self._write(setting, value)
-        self._path.unlink(missing_ok=True)
+        # A disk that takes nothing keeps the note: at worst it is put back once more.
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def _of_ipv6(self, interface: str) -> dict[str, str]:
         own = f"ipv6/conf/{interface}"

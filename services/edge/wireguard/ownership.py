@@ -6,6 +6,8 @@ names the boot and the interface's index, so it says nothing of one that somebod
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,8 @@ from services.kernel.errors import ConflictError, SeipdError
 if TYPE_CHECKING:
     from services.edge.wireguard.links import Link
     from services.edge.wireguard.model import DeviceSnapshot
+
+logger = logging.getLogger(__name__)
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _BEING_MADE = 0
@@ -57,7 +61,9 @@ class Ownership:
 
     def forget(self) -> None:
         """Remove the note: the interface is gone."""
-        self._path.unlink(missing_ok=True)
+        # What stays on a disk that takes nothing says nothing of another interface.
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def _read(self) -> int | None:
         """Return the index noted, or None when nothing (that can be read) is."""
@@ -73,12 +79,18 @@ class Ownership:
     def _write(self, index: int) -> None:
         # It need not survive a power cut, since the interface does not either.
         data = canonical.encode({"backend": self._backend, "boot_id": _boot_id(), "index": index})
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self._path.with_name(f".tmp-{self._path.name}")
-        temporary.unlink(missing_ok=True)
-        temporary.touch(mode=0o600, exist_ok=False)
-        temporary.write_bytes(data)
-        temporary.replace(self._path)
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporary.unlink(missing_ok=True)
+            temporary.touch(mode=0o600, exist_ok=False)
+            temporary.write_bytes(data)
+            temporary.replace(self._path)
+        except OSError as error:
+            # On a full disk, too, there is a tunnel: its key tells whose it is.
+            logger.warning("%s: that it is ours is not noted: %s", self._interface, error)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def interface_in_use(interface: str) -> ConflictError:

@@ -25,9 +25,12 @@ def state(tmp_path) -> AgentState:
 
 def test_cli_10_a_second_agent_is_refused_and_told_whose_turn_it_is(state) -> None:
     assert running_agent(state) is None
-    with only_agent(state):
+    with only_agent(state, "seip1"):
         assert running_agent(state) == os.getpid()
-        with pytest.raises(ConflictError, match=f"pid {os.getpid()}") as caught, only_agent(state):
+        with (
+            pytest.raises(ConflictError, match=f"pid {os.getpid()}") as caught,
+            only_agent(state, "seip1"),
+        ):
             pytest.fail("two agents at once")
         assert caught.value.code == "locked"
         assert running_agent(state) == os.getpid(), "the one that was refused took nothing away"
@@ -39,7 +42,7 @@ def test_cli_02_the_lock_goes_with_the_process_that_had_it(state) -> None:
         "import sys, pathlib\n"
         "from seipd.agent.lock import only_agent\n"
         "from seipd.agent.state import AgentState\n"
-        "with only_agent(AgentState(pathlib.Path(sys.argv[1]))):\n"
+        "with only_agent(AgentState(pathlib.Path(sys.argv[1])), 'seip1'):\n"
         "    print('held', flush=True)\n"
         "    sys.stdin.read()\n"
     )
@@ -54,7 +57,7 @@ def test_cli_02_the_lock_goes_with_the_process_that_had_it(state) -> None:
     finally:
         child.kill()
         child.communicate()
-    with only_agent(state):
+    with only_agent(state, "seip1"):
         assert running_agent(state) == os.getpid()
 
 
@@ -84,7 +87,10 @@ def test_an_agent_that_has_only_just_begun_is_not_begun_twice(state, monkeypatch
         background.subprocess, "Popen", lambda *_, **__: pytest.fail("another agent")
     )
     monkeypatch.setattr(background, "UP_TIMEOUT_S", 0.0)
-    with only_agent(state), pytest.raises(background.UnavailableError, match="goes on trying"):
+    with (
+        only_agent(state, "seip1"),
+        pytest.raises(background.UnavailableError, match="goes on trying"),
+    ):
         background.start_in_background(state, TUNNEL)
 
 
@@ -100,5 +106,22 @@ async def test_cli_13_what_fails_begins_anew_later_and_later() -> None:
     async def sleep(pause_s: float) -> None:
         pauses.append(pause_s)
 
-    await steadily(work, "the work", sleep=sleep)
+    await steadily(work, "the work", sleep=sleep, now_s=lambda: 0.0)
     assert pauses == [*AGAIN_S, AGAIN_S[-1], AGAIN_S[-1]]
+
+
+async def test_cli_13_what_went_well_for_long_begins_anew_at_once() -> None:
+    pauses, now_s, count = [], 0.0, 0
+
+    async def work() -> None:
+        nonlocal count, now_s
+        count += 1
+        now_s += 3600.0
+        if count < 4:
+            raise KeyError("a fault of the program, once an hour")
+
+    async def sleep(pause_s: float) -> None:
+        pauses.append(pause_s)
+
+    await steadily(work, "the work", sleep=sleep, now_s=lambda: now_s)
+    assert pauses == [AGAIN_S[0]] * 3

@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestServer
 
 from seipd.agent import joining, moving
 from seipd.agent.state import AgentState
-from services.kernel.errors import RejectedError
+from services.kernel.errors import RejectedError, StorageError
 from tests.fakes.one_server import OneServer
 from tests.fakes.public_https import public_https
 
@@ -68,3 +68,16 @@ async def test_what_else_a_server_refuses_is_said_once(server, state, address, m
         await moving.attach(state, server.ledger.server_id, address)
     assert caught.value.code == "stale"
     assert state.mesh()["moves"] == 1
+
+
+async def test_a_full_disk_holds_nobody_at_a_dead_server(
+    server, state, address, monkeypatch
+) -> None:
+    def full(self, value) -> None:
+        raise StorageError("cannot write mesh.json: No space left on device")
+
+    monkeypatch.setattr(AgentState, "save_mesh", full)
+    for _ in range(2):
+        mesh = await moving.attach(state, server.ledger.server_id, address)
+        assert mesh["moves"] == moves_in_the_mesh(server, state) > 0
+    assert state.mesh().get("moves", 0) == 0
