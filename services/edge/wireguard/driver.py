@@ -95,6 +95,7 @@ class Driver:
         self._drift_interval_s = drift_interval_s
         self._ensure = ensure
         self._is_gone = False
+        self._is_drifted = False
         self._is_in_doubt = False
         self._is_known = False
         self._device_trouble = ""
@@ -111,6 +112,11 @@ class Driver:
     def note_gone(self) -> None:
         """Take note that the device went away."""
         self._is_gone = True
+        self._queue.wake()
+
+    def note_drift(self) -> None:
+        """Take note that somebody changed the device: compare everything with it at once."""
+        self._is_drifted = True
         self._queue.wake()
 
     async def ensure_network(self) -> None:
@@ -134,7 +140,8 @@ class Driver:
         try:
             while not self._queue.is_closed:
                 await self._queue.wait(max(0.0, look_at_s - self._clock.monotonic_s()))
-                is_time = self._clock.monotonic_s() >= look_at_s
+                is_time = self._is_drifted or self._clock.monotonic_s() >= look_at_s
+                self._is_drifted = False
                 await self._turn(self._queue.take(), is_time=is_time)
                 if is_time:
                     look_at_s = self._clock.monotonic_s() + self._drift_interval_s

@@ -1,8 +1,9 @@
 """The tunnel as a service: one driver owns the device and does everything in order.
 
 Callers say what they want and wait for the device's answer. The driver gathers what has been asked
-meanwhile into one transaction, looks every half minute whether the device is still as wanted, and
-makes it anew when it went away. Stopping leaves the tunnel up, and the next start adopts it.
+meanwhile into one transaction, looks every half minute, and when an address went, whether the
+device is still as wanted, and makes it anew when it went away. Stopping leaves the tunnel up, and
+the next start adopts it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from services.edge.wireguard.requests import (
     SetPeer,
     SetPlan,
 )
+from services.edge.wireguard.watch import InterfaceWatch
 from services.kernel.errors import SeipdError, StartError, UnavailableError
 from services.kernel.service import Health, HealthState
 
@@ -57,6 +59,7 @@ class _Running:
     queue: RequestQueue
     driver: Driver
     task: asyncio.Task[None]
+    watch: asyncio.Task[None]
     listen_port: int
 
 
@@ -122,6 +125,7 @@ class WireGuardService:
         """
         running, self._running = self._running, None
         if running is not None:
+            running.watch.cancel()
             running.queue.close()
             _, pending = await asyncio.wait({running.task}, timeout=_STOP_TIMEOUT_S)
             if pending:
@@ -265,8 +269,14 @@ class WireGuardService:
             await (backend.remove() if created else backend.close())
             raise
         task = self._tasks.spawn(driver.run(), name=f"wireguard-{self._interface}")
+        watch = InterfaceWatch(self._interface, driver.note_drift)
         return _Running(
-            backend=backend, queue=queue, driver=driver, task=task, listen_port=listen_port
+            backend=backend,
+            queue=queue,
+            driver=driver,
+            task=task,
+            watch=self._tasks.spawn(watch.run(), name=f"watch-{self._interface}"),
+            listen_port=listen_port,
         )
 
     async def _choose(self) -> Backend:

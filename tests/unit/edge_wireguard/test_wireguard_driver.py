@@ -187,6 +187,15 @@ async def test_drift_is_looked_for_when_the_time_has_come():
         assert set(rig.device.peers) == {peer(1).public_key, peer(2).public_key}
 
 
+async def test_drift_that_was_told_of_is_mended_before_that():
+    async with running() as rig:
+        await rig.ask(ReplacePeers((peer(1),)))
+        rig.device.peers.clear()
+        rig.driver.note_drift()
+        await rig.ask(SetPeer(peer(2)))
+        assert set(rig.device.peers) == {peer(1).public_key, peer(2).public_key}
+
+
 async def test_another_key_on_the_device_is_set_right():
     async with running() as rig:
         rig.backend.public_key = bytes(32)
