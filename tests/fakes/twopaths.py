@@ -11,8 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seipd.agent.paths.effects import Ask, Drop, LeaveRelay, SeekRelay, Send, SetPeer, Tell
-from seipd.agent.paths.pathing import PeerPath, Phase
+from seipd.agent.paths.pathing import PeerPath
 from seipd.agent.paths.peers import keepalive_seconds
+from seipd.agent.paths.phase import Phase
 from seipd.agent.paths.probes import ProbeKind
 from services.edge.wireguard.model import PeerStatus
 

@@ -50,10 +50,15 @@ class Candidate:
     answer_sent_s: float = _NEVER
     """When the newest ping that was answered had been sent."""
 
+    @property
+    def late_s(self) -> float:
+        """After how long an answer is late."""
+        return (_LATE_SHARE * (self.latency_ms or 0.0) + _LATE_MS) / 1000
+
     def missed(self, now_s: float) -> int:
         """Return how many answers are late, since the last that came."""
-        wait_s = (_LATE_SHARE * (self.latency_ms or 0.0) + _LATE_MS) / 1000
-        return sum(self.answer_sent_s < sent_s < now_s - wait_s for sent_s in self.open.values())
+        late_s = now_s - self.late_s
+        return sum(self.answer_sent_s < sent_s < late_s for sent_s in self.open.values())
 
     def is_silent(self, now_s: float) -> bool:
         """Say whether nothing comes back, though it was asked often enough: some get lost."""
@@ -119,16 +124,15 @@ class CandidateBook:
             self._begin_round(one, now_s)
 
     def ping(self, address: Endpoint, now_s: float) -> None:
-        """Ping one of them once, if nothing is under way to it."""
+        """Ping one that ever answered once, if nothing is under way to it."""
         one = self._held.get(address)
-        if one is not None and not one.due_s:
+        if one is not None and one.latency_ms is not None and not one.due_s:
             one.due_s = [now_s]
 
     def ping_known(self, now_s: float) -> None:
         """Ping once each that ever answered, to see whether it is the better one by now."""
-        for one in self._held.values():
-            if one.latency_ms is not None:
-                self.ping(one.address, now_s)
+        for address in self._held:
+            self.ping(address, now_s)
 
     def take_due(self, now_s: float) -> list[tuple[Endpoint, int]]:
         """Return where a ping is to go now, and the counter that it carries."""
@@ -161,6 +165,16 @@ class CandidateBook:
         """Return the moving average of the round trip."""
         one = self._held.get(address)
         return one.latency_ms if one is not None else None
+
+    def patience_s(self, address: Endpoint, unknown_s: float) -> float:
+        """Return for how long to wait for an answer to something else than a ping.
+
+        Args:
+            address: where it went.
+            unknown_s: if no ping ever came back from there.
+        """
+        one = self._held.get(address)
+        return unknown_s if one is None or one.latency_ms is None else 2 * one.late_s
 
     def silent_s(self, address: Endpoint, now_s: float) -> float:
         """Return for how long nothing has come back from there."""

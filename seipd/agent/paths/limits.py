@@ -10,7 +10,8 @@ RELAY_AFTER_S: Final = 1.2
 """Pings that came through have been answered by then; a relay is not worth waiting longer for."""
 SHAKE_S: Final = 5.0
 SHAKE_AGAIN_S: Final = 1.0
-"""WireGuard itself repeats a lost initiation after five seconds."""
+"""Over a relay; on a direct way it is known how long an answer takes. WireGuard itself repeats a
+lost initiation after five seconds."""
 SHAKE_LATER_S: Final = 2.5
 """Each begins anew, so an answer that takes longer than the pause before is lost."""
 SHAKE_EACH_S: Final = 0.15
@@ -20,8 +21,8 @@ ALIVE_EACH_S: Final = 2.0
 QUIET_S: Final = 2.5
 MOVED_DEAD_S: Final = 0.5
 """From another network: what still answers does so by then; meanwhile nothing may come through."""
-RELAY_DEAD_S: Final = 12.0
-"""More than twice the keepalive of a relayed peer."""
+RELAY_DEAD_S: Final = 16.0
+"""Five keepalives of a relayed peer: on two lossy ways one after the other some get lost."""
 BUSY_BYTES: Final = 1000
 """More than handshakes and keepalives between two looks: the other sends, so the path is wanted."""
 COMPARE_EACH_S: Final = 30.0

@@ -10,12 +10,12 @@ up. Between direct and relay only the address of the WireGuard peer changes.
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING, Final
 
 from seipd.agent.paths import limits
 from seipd.agent.paths.candidates import CandidateBook
 from seipd.agent.paths.effects import Ask, Drop, Effect, Send, SetPeer, Tell
+from seipd.agent.paths.phase import Phase
 from seipd.agent.paths.probes import Probe, ProbeKind
 from seipd.agent.paths.wishes import IDLE_S, Meetings, RelayWish
 from services.base.crypto.session import ReplayWindow
@@ -28,15 +28,6 @@ if TYPE_CHECKING:
     from services.edge.wireguard.model import Endpoint, PeerStatus
 
 _NEVER: Final = float("-inf")
-
-
-class Phase(enum.Enum):
-    """How far the tunnel to a peer is."""
-
-    IDLE = "idle"
-    SEARCHING = "searching"
-    SHAKING = "shaking"
-    CARRYING = "carrying"
 
 
 class PeerPath:
@@ -145,6 +136,9 @@ class PeerPath:
             self._send(ProbeKind.PONG, source, probe.counter)
             if self.phase is not Phase.IDLE:
                 self._book.add(source, now_s)
+            if self.phase is Phase.SEARCHING and not self._leads:
+                # To be there for the handshake: the other begins it with the first pong.
+                self._shake(source, now_s)
         if probe.is_up:
             self._other_up_s = now_s
         return self.tick(now_s)
@@ -250,7 +244,7 @@ class PeerPath:
         self._enter(Phase.SHAKING, now_s, "a way is open, the tunnel comes up")
         self._is_up, self._other_up_s = False, _NEVER
         self._received_bytes, self._received_s = 0, now_s
-        self._again_s = now_s + limits.SHAKE_AGAIN_S
+        self._again_s = now_s + self._book.patience_s(address, limits.SHAKE_AGAIN_S)
         self._alive_due_s = now_s
         self._set_peer(address, carries=False, is_fresh=True)
 
@@ -263,9 +257,11 @@ class PeerPath:
         if now_s - self._since_s > limits.SHAKE_S:
             self._fall("no handshake came through", now_s, tells=True)
             return
+        if not self._is_up and now_s - self._since_s > limits.RELAY_AFTER_S:
+            self._out += self._relay.seek(now_s)
         is_late = self._leads and not self._is_up and now_s >= self._again_s
         if is_late and self.endpoint is not None:
-            self._again_s = now_s + limits.SHAKE_LATER_S
+            self._again_s = now_s + self._book.patience_s(self.endpoint, limits.SHAKE_LATER_S)
             self._set_peer(self.endpoint, carries=False, is_fresh=True)
         if now_s >= self._alive_due_s:
             self._alive_due_s = now_s + limits.SHAKE_EACH_S

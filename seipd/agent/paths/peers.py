@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 SHAKING_KEEPALIVE_SECONDS: Final = 1
 """The answer to a handshake counts with the first packet after it, and that may be lost."""
 DIRECT_KEEPALIVE_SECONDS: Final = 20
-RELAY_KEEPALIVE_SECONDS: Final = 5
+RELAY_KEEPALIVE_SECONDS: Final = 3
 """By what comes in it is seen that a relay carries."""
 READ_FAST_S: Final = 0.03
 READ_S: Final = 1.0

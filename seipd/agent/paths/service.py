@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from seipd.agent.paths.effects import Ask, Drop, LeaveRelay, SeekRelay, Send, SetPeer, Tell
 from seipd.agent.paths.held import Held
-from seipd.agent.paths.pathing import PeerPath, Phase
+from seipd.agent.paths.pathing import PeerPath
 from seipd.agent.paths.peers import TunnelPeers
+from seipd.agent.paths.phase import Phase
 from seipd.agent.paths.probes import NONCE_BYTES, ProbeBox
 from seipd.agent.paths.rawport import Kind
 from seipd.agent.steady import steadily

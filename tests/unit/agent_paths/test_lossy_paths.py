@@ -57,6 +57,22 @@ def test_even_where_one_in_five_is_lost_the_direct_way_is_hardly_ever_left():
     assert found <= 10, "within twenty minutes, both sides together"
 
 
+def test_a_relayed_path_that_only_keepalives_go_by_is_kept_where_some_get_lost():
+    """One in twenty, from one end to the relay and from there to the other, each way."""
+    for seed in ROUNDS:
+        stage = Stage("symmetric", "symmetric", offers=True, way_s=0.15, lost=0.05, seed=seed)
+        stage.want(0)
+        stage.want(1)
+        stage.play(30.0)
+        assert stage.paths == ("relay", "relay")
+        known = moves(stage)
+        for _ in range(10):
+            stage.play(60.0)
+            stage.want(0)
+            stage.want(1)
+        assert moves(stage) == known
+
+
 def test_a_direct_way_lives_on_while_there_is_no_server():
     stage = Stage("cone", "restricted")
     stage.talk(1.0)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seipd.agent.paths.effects import Ask, Drop, SetPeer
-from seipd.agent.paths.pathing import PeerPath, Phase
+from seipd.agent.paths.effects import Ask, Drop, Send, SetPeer
+from seipd.agent.paths.pathing import PeerPath
+from seipd.agent.paths.phase import Phase
 from seipd.agent.paths.probes import Probe, ProbeKind
 from services.edge.wireguard.model import PeerStatus
 from tests.fakes.thoroughness import examples
@@ -75,6 +76,30 @@ def test_stn_11_a_target_gets_five_small_packets_a_round():
     stage.play(60.0)
     assert max(max(side.pings.values()) for side in stage.sides) <= 5
     assert stage.meetings >= 4
+
+
+def test_stn_11_a_ping_from_a_spoofed_address_draws_five_small_packets_there():
+    """Who only answers handshakes is ready for one from where a ping came, and says no more."""
+    path, now_s = PeerPath(start_ms=0, leads=False), 1000.0
+    path.meet([("198.51.100.7", 40_000)], (), now_s, hopeless=False)
+    victim = ("203.0.113.200", 9000)
+    told = path.heard(Probe(kind=ProbeKind.PING, counter=1), victim, now_s)
+    while path.phase is not Phase.IDLE:
+        now_s += 0.05
+        told += path.tick(now_s)
+    sent = [one.probe.kind for one in told if isinstance(one, Send) and one.address == victim]
+    assert sent.count(ProbeKind.PING) == 5
+    assert sent.count(ProbeKind.PONG) == 1
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_who_answers_the_handshake_is_there_for_it_before_its_own_pings_are_answered(leads):
+    """Those may be lost; the other begins with the first pong that it gets."""
+    path, now_s = PeerPath(start_ms=0, leads=leads), 1000.0
+    path.meet([("198.51.100.7", 40_000)], (), now_s, hopeless=False)
+    told = path.heard(Probe(kind=ProbeKind.PING, counter=1), ("198.51.100.7", 40_000), now_s)
+    peers = [one for one in told if isinstance(one, SetPeer)]
+    assert [(one.carries, one.initiates) for one in peers] == ([] if leads else [(False, False)])
 
 
 def test_both_ends_move_to_the_direct_way_in_one_moment():
@@ -189,7 +214,7 @@ def test_a_relay_that_dies_is_left_for_the_server():
     stage.play(5.0)
     assert stage.paths == ("relay", "relay")
     stage.relay_is_alive = False
-    stage.play(14.0)
+    stage.play(18.0)
     assert stage.paths == ("server", "server")
 
 

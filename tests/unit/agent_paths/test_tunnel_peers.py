@@ -73,7 +73,7 @@ async def test_first_no_addresses_then_both_then_none():
     assert device.told == [
         ("set", THERE, (), 1, False),
         ("set", THERE, own, 20, True),
-        ("set", RELAY, own, 5, True),
+        ("set", RELAY, own, 3, True),
         ("remove",),
     ]
     assert readings == [{"reading": 1}], "no reading while orders wait, none without peers"
@@ -85,7 +85,7 @@ async def test_who_only_answers_has_no_keepalive_that_would_begin_a_handshake():
         tunnels.order(PEER, wish(RELAY, initiates=False))
         tunnels.order(PEER, wish(RELAY, carries=True))
         await settle()
-    assert [told[3] for told in device.told] == [0, 0, 5]
+    assert [told[3] for told in device.told] == [0, 0, 3]
 
 
 async def test_a_handshake_that_was_lost_begins_anew():
