@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seipd.agent.diagnosis import SILENT_S, STALE_HANDSHAKE_S
 from seipd.agent.hostdns.keeping import WAITING
 from seipd.agent.lock import running_agent
 from seipd.agent.state import MAX_STATUS_BYTES
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from seipd.agent.wanted import Tunnel
 
 POLL_FAST_S = 0.05
-STALE_HANDSHAKE_S = 180
 UP_TIMEOUT_S = 20.0
 NAMES_TIMEOUT_S = 5.0
 DOWN_TIMEOUT_S = 10.0
@@ -43,6 +43,15 @@ def read_status(state: AgentState) -> dict[str, Any] | None:
     except (SeipdError, OSError):
         return None
     return value if _is_agent(value["pid"]) else None
+
+
+def is_connected(status: dict[str, Any] | None) -> bool:
+    """Say whether the tunnel carries, by what the running agent says."""
+    if status is None:
+        return False
+    age_s = status["last_handshake_seconds"]
+    is_fresh = age_s is not None and age_s < STALE_HANDSHAKE_S
+    return is_fresh and status.get("silent_seconds", 0) < SILENT_S
 
 
 def start_in_background(state: AgentState, tunnel: Tunnel) -> dict[str, Any]:
@@ -92,7 +101,7 @@ def _carrying(state: AgentState, child: subprocess.Popen[bytes] | None) -> dict[
     raise UnavailableError(
         "no handshake with the server yet; the agent goes on trying",
         code="no_handshake",
-        mend="check that the server runs and that UDP to it is open; seip status shows more",
+        mend="seip doctor says what is in the way",
     )
 
 

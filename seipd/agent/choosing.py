@@ -23,6 +23,10 @@ SILENT_MS: Final = 10_000
 MOVES: Final = 5
 MOVES_WITHIN_MS: Final = 600_000
 """After so many moves in so long the next ones are a minute apart."""
+VAIN_MOVES: Final = 2
+VAIN_PAUSES_MS: Final = (60_000, 120_000, 240_000, 480_000)
+"""Who hears nothing at one server after another is in a network that takes no UDP out."""
+SOON_MS: Final = 2_000
 FRESH_MS: Final = 60_000
 TEN_TENTHS: Final = 10.0
 
@@ -70,6 +74,7 @@ class Chooser:
         self._seen: dict[str, _Seen] = {}
         self._moved_ms: int | None = None
         self._lately_ms: deque[int] = deque(maxlen=MOVES)
+        self._vain_count = 0
 
     def know(self, loads: dict[str, float]) -> None:
         """Choose among exactly these servers; each with its load, in tenths."""
@@ -105,14 +110,43 @@ class Chooser:
         ]
         return min(scores)[1] if scores else None
 
-    def moved(self, *, now_ms: int) -> None:
-        """Note that the endpoint went to another server, or tried to."""
+    def moved(self, *, now_ms: int, silent_ms: int = 0) -> None:
+        """Note that the endpoint went to another server, or tried to.
+
+        Args:
+            now_ms: monotonic.
+            silent_ms: for how long nothing came of the server before.
+        """
+        is_vain = self._heard_nothing(silent_ms, now_ms)
+        self._vain_count = self._vain_count + 1 if is_vain else 0
         self._moved_ms = now_ms
         self._lately_ms.append(now_ms)
 
     def failed(self, server_id: str, *, now_ms: int) -> None:
         """Note that a server answered but did not take the endpoint; not again for a minute."""
         self._seen[server_id].failed_ms = now_ms
+        self._vain_count = max(self._vain_count - 1, 0)
+
+    def network_changed(self) -> None:
+        """Take that this machine is in another network, which may let through what that did not."""
+        self._vain_count = 0
+
+    def _heard_nothing(self, silent_ms: int, now_ms: int) -> bool:
+        """Say whether nothing came since the last move."""
+        return self._moved_ms is not None and silent_ms >= now_ms - self._moved_ms - SOON_MS
+
+    def _is_in_vain(self, silent_ms: int, now_ms: int) -> bool:
+        """Say whether it is too soon for another move, since the last ones led nowhere.
+
+        Their servers answer by TCP; so it is UDP that this network does not let through.
+        """
+        if self._moved_ms is None or not self._heard_nothing(silent_ms, now_ms):
+            return False
+        over = self._vain_count + 1 - VAIN_MOVES
+        if over < 0:
+            return False
+        pause_ms = VAIN_PAUSES_MS[min(over, len(VAIN_PAUSES_MS) - 1)]
+        return now_ms - self._moved_ms < pause_ms
 
     def _is_restless(self, now_ms: int) -> bool:
         """Say whether it moved so often lately that servers are hardly the reason.
@@ -132,7 +166,7 @@ class Chooser:
             now_ms: monotonic.
         """
         if silent_ms >= SILENT_MS:
-            if self._is_restless(now_ms):
+            if self._is_restless(now_ms) or self._is_in_vain(silent_ms, now_ms):
                 return None
             target = self.best(now_ms=now_ms, but=(at,))
             why = f"{at} was silent for {silent_ms // 1000} s"

@@ -161,7 +161,7 @@ def down(context: click.Context, *, interface: str | None) -> None:
 @click.pass_context
 def status(context: click.Context) -> int:
     """Show how the tunnel does; exit 1 where it is not connected."""
-    from seipd.agent.background import STALE_HANDSHAKE_S, read_status
+    from seipd.agent.background import is_connected, read_status
     from seipd.agent.diagnosis import outside_line
     from seipd.agent.hostdns.keeping import names_line
     from seipd.agent.mtu.deciding import mtu_line
@@ -183,8 +183,9 @@ def status(context: click.Context) -> int:
         },
         "moved_because": (running or {}).get("moved_because", ""),
         "running": running is not None,
-        "connected": age_s is not None and age_s < STALE_HANDSHAKE_S,
+        "connected": is_connected(running),
         "last_handshake_seconds": age_s,
+        "silent_seconds": running.get("silent_seconds") if running else None,
         "rx_bytes": running["rx_bytes"] if running else 0,
         "tx_bytes": running["tx_bytes"] if running else 0,
         "dns": running["dns"] if running else None,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 ERROR: Final = "error"
 NOTE: Final = "note"
 STALE_HANDSHAKE_S: Final = 180
+SILENT_S: Final = 20
+"""By then something came: what is sent through the tunnel each five seconds is answered."""
 CLOCK_ERROR_MS: Final = 10_000
 """More than that, and proofs of the servers' state look older or newer than they are."""
 _ASK: Final = "ask the server's operator"
@@ -66,15 +68,24 @@ class PeerFacts:
     """Whether it answered through the tunnel; None where that was not tried."""
 
 
-def reach_findings(reach: Reach, handshake_age_s: int | None) -> list[Finding]:
-    """Return why there is no tunnel, or what is off beside it."""
-    if handshake_age_s is not None and handshake_age_s < STALE_HANDSHAKE_S:
+def reach_findings(
+    reach: Reach, handshake_age_s: int | None, *, silent_s: int = 0
+) -> list[Finding]:
+    """Return why there is no tunnel, or what is off beside it.
+
+    Args:
+        reach: what was tried.
+        handshake_age_s: None: there was none.
+        silent_s: for how long nothing came through the tunnel.
+    """
+    if handshake_age_s is None:
+        since = f"there never was a handshake with {reach.endpoint}"
+    elif silent_s >= SILENT_S:
+        since = f"nothing came from {reach.endpoint} for {silent_s} s"
+    elif handshake_age_s >= STALE_HANDSHAKE_S:
+        since = f"the last handshake with {reach.endpoint} is {handshake_age_s} s ago"
+    else:
         return _clock(reach)
-    since = (
-        f"there never was a handshake with {reach.endpoint}"
-        if handshake_age_s is None
-        else f"the last handshake with {reach.endpoint} is {handshake_age_s} s ago"
-    )
     return [_no_tunnel(reach, since), *_clock(reach)]
 
 

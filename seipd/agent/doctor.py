@@ -44,7 +44,8 @@ async def examine_endpoint(state: AgentState) -> list[Finding]:
     if found:
         return found
     reach = await try_server(mesh)
-    found = reach_findings(reach, status["last_handshake_seconds"])
+    silent_s = status.get("silent_seconds", 0)
+    found = reach_findings(reach, status["last_handshake_seconds"], silent_s=silent_s)
     if is_bad(found):
         return found
     return [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seipd.agent.answer import check_answer
 from seipd.agent.discovery.finding import find_servers, own_names
 from seipd.agent.discovery.settling import settle
-from seipd.agent.private_api import TIMEOUT_S, PrivateApi
+from seipd.agent.private_api import LOST, TIMEOUT_S, PrivateApi
 from seipd.agent.proving import Verdict, check_joined
 from seipd.agent.reporting import report_lie
 from seipd.agent.trustlines import REFUSED
@@ -24,8 +24,6 @@ from services.kernel.errors import (
     ConflictError,
     InputError,
     SeipdError,
-    UnavailableError,
-    UnreachableError,
     WireError,
 )
 from services.kernel.ids import MeshId, b64u_encode, parse_hostname
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     from services.kernel.invitations import Invitation
 
 LEAVE_WITHIN_S = 4.0
-LOST = (UnavailableError, UnreachableError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from seipd.client.pinning import pinned_context
 from seipd.client.problems import error_of
 from services.edge.auth.sessions import auth_input
-from services.kernel.errors import UnreachableError
+from services.kernel.errors import UnavailableError, UnreachableError
 from services.kernel.ids import MeshId, b64u_decode, b64u_encode, parse_server_id
+from services.kernel.places import parse_place
 from services.runtime.outbound import HttpClient
 
 if TYPE_CHECKING:
@@ -17,10 +18,23 @@ if TYPE_CHECKING:
     from seipd.agent.state import AgentKeys
 
 TIMEOUT_S = 10.0
+LOST = (UnavailableError, UnreachableError)
+INSIDE_TIMEOUT_S = 3.0
+"""Where there is a tunnel it answers by then; what is asked for needs one anyway."""
+
+
+def doors_of(mesh: dict[str, Any]) -> list[tuple[str, float]]:
+    """Return where the server's public HTTPS is, and for how long to wait there.
+
+    Through the tunnel first: some networks let WireGuard through and not that port.
+    """
+    public = mesh["server"]["addresses"][0]
+    inside = f"{mesh['gateway']}:{parse_place(public)[1]}"
+    return [(inside, INSIDE_TIMEOUT_S), (public, TIMEOUT_S)]
 
 
 class PrivateApi:
-    """Authenticates at the server's public port, then asks on the private one."""
+    """Authenticates at the server's public port; asks on the private one."""
 
     def __init__(self, mesh: dict[str, Any], keys: AgentKeys) -> None:
         self._mesh = mesh
@@ -69,9 +83,16 @@ class PrivateApi:
         return answer.json()
 
     async def _login(self) -> str:
-        base = f"https://{self._mesh['server']['addresses'][0]}"
+        (inside, inside_s), (public, public_s) = doors_of(self._mesh)
+        try:
+            return await self._login_at(inside, inside_s)
+        except LOST:
+            return await self._login_at(public, public_s)
+
+    async def _login_at(self, place: str, timeout_s: float) -> str:
+        base = f"https://{place}"
         given = await self._client.fetch(
-            "POST", f"{base}/api/auth/challenge", json={}, timeout_s=TIMEOUT_S
+            "POST", f"{base}/api/auth/challenge", json={}, timeout_s=timeout_s
         )
         if given.status != 200:
             raise error_of(given)
@@ -86,7 +107,7 @@ class PrivateApi:
             "signature": b64u_encode(self._keys.identity.sign(signed)),
         }
         answer = await self._client.fetch(
-            "POST", f"{base}/api/auth", json=body, timeout_s=TIMEOUT_S
+            "POST", f"{base}/api/auth", json=body, timeout_s=timeout_s
         )
         if answer.status != 200:
             raise error_of(answer)

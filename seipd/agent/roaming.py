@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from seipd.agent.choosing import Chooser
 from seipd.agent.serverlist import fetch_servers, load_servers, nearest, outside, save_servers
+from seipd.agent.uplink import Change
 from services.kernel.errors import SeipdError
 from services.kernel.places import parse_place
 
@@ -106,7 +107,8 @@ class Roaming:
     async def go(self, move: Move) -> None:
         """Move; where that fails the other is not tried again for a minute."""
         logger.info("going to %s: %s", move.server_id, move.why)
-        self._chooser.moved(now_ms=self._now_ms())
+        silent_ms = self._now_ms() - self._heard_ms
+        self._chooser.moved(now_ms=self._now_ms(), silent_ms=silent_ms)
         try:
             await self._home.move(move.server_id, self._servers[move.server_id].at_hand)
         except SeipdError as error:
@@ -115,6 +117,16 @@ class Roaming:
             return
         self.moved_because = move.why
         self._heard_ms, self._received = self._now_ms(), -1
+
+    async def network_changed(self, change: Change) -> None:
+        """Take that the way out is another one, or that this machine slept."""
+        if change in (Change.WAY, Change.AWAKE):
+            self._chooser.network_changed()
+
+    @property
+    def silent_s(self) -> int:
+        """For how long nothing came through the tunnel; it is knocked at each five seconds."""
+        return (self._now_ms() - self._heard_ms) // 1000
 
     def latencies_ms(self) -> dict[str, float]:
         """Return the moving averages of the servers that answer."""

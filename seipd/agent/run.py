@@ -11,7 +11,8 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from seipd.agent.background import STALE_HANDSHAKE_S, forget_status, remove_tunnel
+from seipd.agent.background import forget_status, remove_tunnel
+from seipd.agent.diagnosis import STALE_HANDSHAKE_S
 from seipd.agent.discovery.finding import find_servers, own_names
 from seipd.agent.ending import end_each
 from seipd.agent.home import TunnelHome
@@ -129,6 +130,7 @@ async def _run(state: AgentState, tunnel: Tunnel) -> list[str]:
         book=lambda: routes.book,
     )
     _introduce(home, paths, routes, policy, outside, sizing)
+    outside.on_change.append(roaming.network_changed)
     await wireguard.start()
     try:
         await policy.begin(home)
@@ -299,6 +301,7 @@ async def _watch(
             "options": tunnel.words(),
             "dns": keeper.facts() if keeper is not None else None,
             **told.facts(),
+            "silent_seconds": roaming.silent_s,
             "moved_because": roaming.moved_because,
             "latencies_ms": {name: round(ms) for name, ms in roaming.latencies_ms().items()},
         }

@@ -14,6 +14,7 @@ import msgspec
 
 from seipd.agent.families import at_hand
 from seipd.agent.noting import note
+from seipd.agent.private_api import LOST, doors_of
 from seipd.client.pinning import pinned_context
 from services.base.storage.files import read_private
 from services.kernel import canonical
@@ -21,7 +22,7 @@ from services.kernel.errors import InputError, SeipdError, WireError
 from services.kernel.ids import parse_label, parse_server_id
 from services.kernel.places import parse_place
 from services.kernel.regions import by_distance
-from services.runtime.outbound import HttpClient
+from services.runtime.outbound import HttpClient, Response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,16 +110,21 @@ async def fetch_servers(mesh: dict[str, Any]) -> list[KnownServer]:
         SeipdError: it does not answer, or not with a list.
     """
     context = pinned_context(mesh["authority_pem"])
+    (inside, inside_s), (public, _) = doors_of(mesh)
     async with HttpClient(tls=context) as client:
-        answer = await client.fetch(
-            "GET",
-            f"https://{mesh['server']['addresses'][0]}/api/servers",
-            timeout_s=TIMEOUT_S,
-            max_bytes=MAX_BYTES,
-        )
+        try:
+            answer = await _list_of(client, inside, inside_s)
+        except LOST:
+            answer = await _list_of(client, public, TIMEOUT_S)
     if answer.status != 200:
         raise WireError("the server does not list the others")
     return servers_of(answer.json())
+
+
+async def _list_of(client: HttpClient, place: str, timeout_s: float) -> Response:
+    return await client.fetch(
+        "GET", f"https://{place}/api/servers", timeout_s=timeout_s, max_bytes=MAX_BYTES
+    )
 
 
 def outside(servers: Sequence[KnownServer], inner: Sequence[str]) -> list[KnownServer]:

@@ -117,3 +117,48 @@ def test_one_that_moves_over_and_over_does_so_once_a_minute() -> None:
     assert moves[:5] == [10, 20, 30, 40, 50]
     assert all(later - one >= 60 for one, later in itertools.pairwise(moves[4:]))
     assert len(moves) <= 5 + 30
+
+
+def test_who_hears_nothing_anywhere_moves_less_and_less() -> None:
+    """A hotel that lets TCP out and no UDP: each server answers, and none brings a tunnel."""
+    made, at, since_ms, moves = chooser(one=10.0, two=20.0), "one", 0, []
+    for now_ms in range(0, 3_600_000, 1000):
+        for name, latency_ms in (("one", 10.0), ("two", 20.0)):
+            made.measured(name, latency_ms, now_ms=now_ms)
+        silent_ms = now_ms - since_ms
+        move = made.decide(at, silent_ms=silent_ms, now_ms=now_ms)
+        if move is not None:
+            made.moved(now_ms=now_ms, silent_ms=silent_ms)
+            # As one sees what came only a moment after a move.
+            at, since_ms = move.server_id, now_ms + 1000
+            moves.append(now_ms // 1000)
+    pauses = [later - one for one, later in itertools.pairwise(moves)]
+    assert moves[0] == 10
+    assert pauses[:4] == [11, 60, 120, 240]
+    assert set(pauses[4:]) == {480}
+
+
+def test_another_network_is_tried_at_once() -> None:
+    made = chooser(one=10.0, two=20.0)
+    made.moved(now_ms=0)
+    for now_ms in (11_000, 22_000, 82_000):
+        made.moved(now_ms=now_ms, silent_ms=11_000 if now_ms < 80_000 else 60_000)
+    for name in ("one", "two"):
+        made.measured(name, 10.0, now_ms=100_000)
+    assert made.decide("one", silent_ms=18_000, now_ms=100_000) is None
+    made.network_changed()
+    assert made.decide("one", silent_ms=18_000, now_ms=100_000) is not None
+
+
+def test_servers_that_do_not_take_it_are_no_sign_of_its_network() -> None:
+    made = chooser(one=10.0, two=20.0, three=30.0, four=40.0)
+    now_ms = 10_000
+    for expected in ("two", "three", "four"):
+        for name, latency_ms in (("two", 20.0), ("three", 30.0), ("four", 40.0)):
+            made.measured(name, latency_ms, now_ms=now_ms)
+        move = made.decide("one", silent_ms=now_ms, now_ms=now_ms)
+        assert move is not None
+        assert move.server_id == expected
+        made.moved(now_ms=now_ms, silent_ms=now_ms)
+        made.failed(expected, now_ms=now_ms)
+        now_ms += 1000

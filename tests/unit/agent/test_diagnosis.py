@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from seipd.agent.background import is_connected
 from seipd.agent.diagnosis import (
     NOTE,
     PeerFacts,
@@ -51,6 +52,23 @@ def test_without_a_tunnel_the_nearest_cause_is_told(reach, code, said, age_s, si
     assert since in finding.what
     assert "198.51.100.7:51940" in finding.what
     assert finding.mend
+
+
+def test_a_tunnel_that_fell_silent_is_told_before_its_handshake_is_old() -> None:
+    blocked = replace(WELL, answers_udp=False)
+    (finding,) = reach_findings(blocked, 31, silent_s=25)
+    assert finding.code == "udp_blocked"
+    assert "nothing came from 198.51.100.7:51940 for 25 s" in finding.what
+    assert reach_findings(blocked, 31, silent_s=8) == []
+
+
+@pytest.mark.parametrize(
+    ("age_s", "silent_s", "expected"),
+    [(31, 4, True), (31, 25, False), (None, 0, False), (181, 4, False)],
+)
+def test_who_hears_nothing_is_not_connected(age_s, silent_s, expected) -> None:
+    told = {"last_handshake_seconds": age_s, "silent_seconds": silent_s}
+    assert is_connected(told) is expected
 
 
 def test_with_a_tunnel_what_else_is_silent_is_no_fault() -> None:

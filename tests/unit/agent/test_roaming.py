@@ -218,3 +218,11 @@ async def test_a_tunnel_that_is_made_anew_is_silence_and_no_end(stage) -> None:
     stage.home.received_bytes = gone
     await stage.pass_s(12)
     assert stage.home.moves == [(TWO, "192.0.2.2:9100")]
+
+
+async def test_its_silence_is_told(stage) -> None:
+    await stage.pass_s(30)
+    assert stage.roaming.silent_s <= 1
+    stage.home.is_alive, stage.home.refuses = False, {TWO, THREE}
+    await stage.pass_s(40)
+    assert stage.roaming.silent_s in (40, 41)
