@@ -16,6 +16,8 @@ from seipd.agent.diagnosis import (
     trust_findings,
 )
 from seipd.agent.hostdns.keeping import FAILED
+from seipd.agent.mtu.findings import size_findings
+from seipd.agent.mtu.probing import Echoes, search
 from seipd.agent.private_api import PrivateApi
 from seipd.agent.roaming import knock
 from seipd.agent.routes.findings import routes_findings
@@ -48,7 +50,11 @@ async def examine_endpoint(state: AgentState) -> list[Finding]:
     found = reach_findings(reach, status["last_handshake_seconds"], silent_s=silent_s)
     if is_bad(found):
         return found
+    sizes = await _sizes(mesh, status)
+    if is_bad(sizes):
+        return [*found, *sizes]
     return [
+        *sizes,
         *(await _private_api(state, mesh)),
         *_names(status["dns"]),
         *_certificates(state),
@@ -112,6 +118,16 @@ async def _clock_ahead_ms(mesh: dict[str, Any]) -> int | None:
         return None
     said = value.get("now_ms") if isinstance(value, dict) else None
     return now_ms - said if isinstance(said, int) else None
+
+
+async def _sizes(mesh: dict[str, Any], status: dict[str, Any]) -> list[Finding]:
+    """Try whether large packets come through as small ones do."""
+    echoes = Echoes(mesh["gateway"], status["interface"])
+    try:
+        found = await search(status["mtu"]["bytes"], echoes)
+    except OSError:
+        return []
+    return size_findings(status["mtu"], found)
 
 
 async def _private_api(state: AgentState, mesh: dict[str, Any]) -> list[Finding]:

@@ -21,7 +21,6 @@ from seipd.agent.hostdns.planning import Wish
 from seipd.agent.hostdns.ways import host_resolver, restore_file
 from seipd.agent.lock import only_agent
 from seipd.agent.marks import FWMARK
-from seipd.agent.mtu.deciding import TunnelSize
 from seipd.agent.mtu.keeping import MtuKeeper, keeper_of_mtu
 from seipd.agent.outside import Outside
 from seipd.agent.paths.composing import PathWork
@@ -42,6 +41,7 @@ from services.runtime.tasks import TaskOwner
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from seipd.agent.mtu.deciding import TunnelSize
     from seipd.agent.renewing import Renewing
     from seipd.agent.state import AgentState
     from seipd.agent.wanted import Tunnel
@@ -103,7 +103,7 @@ async def _run(state: AgentState, tunnel: Tunnel) -> list[str]:
     mesh = state.mesh()
     clock, stop, crashed = SystemClock(), _stop_event(), list[str]()
     tasks = _tasks_of(stop, crashed)
-    sizing = await keeper_of_mtu(TunnelSize(tunnel.mtu), mesh)
+    sizing = await keeper_of_mtu(tunnel, mesh, clock)
     routes = await routes_of(state, tunnel, clock, lambda: sizing.size.mtu)
     wireguard = wireguard_of(state, tunnel, routes.plan(mesh), tasks)
     home = TunnelHome(
@@ -218,7 +218,7 @@ def _introduce(
     sizing: MtuKeeper,
 ) -> None:
     """Have each hear of what the others do."""
-    home.on_moved.append(paths.moved)
+    home.on_moved += [paths.moved, sizing.hurry]
     paths.rendezvous.subscribe_changed(routes.heard)
     paths.rendezvous.subscribe_changed(policy.heard)
     routes.on_changed.append(paths.routes_changed)

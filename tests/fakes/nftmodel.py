@@ -181,11 +181,15 @@ class Model:
                 return verdict
         return False
 
+    def _clamp(self, packet: Packet) -> bool:
+        return False
+
     def _middle(self, packet: Packet) -> bool:
         return packet.l4proto == NUMBERS["tcp"] and packet.is_middle
 
     _STEPS = (
         (r"(iifname|oifname) \"([^\"]+)\"", _interface),
+        (r"tcp flags syn tcp option maxseg size set rt mtu", _clamp),
         (r"ct state (\S+)", _ct_state),
         (r"ct direction (\w+)", _ct_direction),
         (r"ct status dnat", _ct_status),

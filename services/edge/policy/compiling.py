@@ -28,6 +28,8 @@ MARKER: Final = "made_by_seipd"
 """An empty chain of this name is in every table of ours, so that no other's is ever replaced."""
 _MIDDLE: Final = "tcp flags & (syn | ack) != syn"
 _ANSWER: Final = "ct direction reply ct state established"
+_CLAMP: Final = "tcp flags syn tcp option maxseg size set rt mtu"
+"""An end may think that more fits than this server's tunnel takes, as a stock client does."""
 _ENDS: Final = (("daddr", "saddr", "dport"), ("saddr", "daddr", "sport"))
 
 
@@ -50,6 +52,7 @@ def whole_table(book: PolicyBook, *, interface: str, ranges: Ranges, mesh_id: Me
         f"{_judging(book.levels)}"
         f"chain between {{\n{_between(ranges, mesh_id)}}}\n"
         "chain forward_hook {\ntype filter hook forward priority filter; policy accept;\n"
+        f'iifname "{interface}" oifname "{interface}" {_CLAMP}\n'
         f'iifname "{interface}" oifname "{interface}" jump between\n}}\n'
         f"chain own {{\n{_own(ranges, mesh_id)}}}\n"
         "chain input_hook {\ntype filter hook input priority filter; policy accept;\n"
