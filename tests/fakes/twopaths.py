@@ -66,6 +66,7 @@ class Side:
     name: str
     router: Router
     path: PeerPath
+    address6: tuple[str, int]
     peer: SetPeer | None = None
     endpoint: tuple[str, int] | None = None
     """Where WireGuard sends to: it goes where it last heard the other from."""
@@ -97,18 +98,21 @@ class Stage:
         left_leads: bool = True,
         lost: float = 0.0,
         jitter_s: float = 0.0,
+        way6_s: float | None = None,
         seed: int = 1,
     ) -> None:
         self.now_s = 100.0
         self.way_s = way_s
         self.lost = lost
         self.jitter_s = jitter_s
+        self.way6_s = way6_s
         self.chance = random.Random(seed)  # noqa: S311 (which datagram is lost)
         self.sides = [
-            Side("left", Router(left, "192.0.2.1"), PeerPath(start_ms=0, leads=left_leads)),
-            Side(
-                "right", Router(right, "198.51.100.1"), PeerPath(start_ms=0, leads=not left_leads)
-            ),
+            Side(name, Router(kind, host), PeerPath(start_ms=0, leads=leads), (host6, 51820))
+            for name, kind, host, host6, leads in (
+                ("left", left, "192.0.2.1", "2001:db8:1::1", left_leads),
+                ("right", right, "198.51.100.1", "2001:db8:2::1", not left_leads),
+            )
         ]
         self.offers: tuple = ("offer",) if offers else ()
         self.cut: Callable[[float], bool] = lambda now_s: False
@@ -152,12 +156,12 @@ class Stage:
     def _at(self, time_s: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._events, (time_s, next(self._numbers), do))
 
-    def _after(self, do: Callable[[], None], *, ways: int = 1) -> None:
+    def _after(self, do: Callable[[], None], *, ways: int = 1, way_s: float | None = None) -> None:
         """Have a datagram arrive, or not; over a relay or the server it goes two ways."""
         for _ in range(ways):
             if self.lost and self.chance.random() < self.lost:
                 return
-        self._at(self.now_s + self._way_s(), do)
+        self._at(self.now_s + self._way_s(way_s), do)
 
     def _surely(self, do: Callable[[], None]) -> None:
         """Have something arrive over the servers, where it is said until it is confirmed."""
@@ -167,8 +171,9 @@ class Stage:
         if self.server_is_alive:
             self._at(self.now_s + late_s + self._way_s(), do)
 
-    def _way_s(self) -> float:
-        return self.way_s + (self.chance.uniform(0, self.jitter_s) if self.jitter_s else 0.0)
+    def _way_s(self, way_s: float | None = None) -> float:
+        way_s = self.way_s if way_s is None else way_s
+        return way_s + (self.chance.uniform(0, self.jitter_s) if self.jitter_s else 0.0)
 
     def _tick(self, side: Side) -> None:
         if side.path.phase is Phase.SHAKING or self.now_s - side.read_s >= READ_S:
@@ -244,7 +249,8 @@ class Stage:
     def _meet(self, side: Side) -> None:
         other = self.other(side)
         seen = other.router.out(("203.0.113.1", 3478))
-        told = [seen, *((f"203.0.113.{100 + n}", 5000) for n in range(self.extra))]
+        second = [other.address6] if self.way6_s is not None else []
+        told = [seen, *second, *((f"203.0.113.{100 + n}", 5000) for n in range(self.extra))]
         hopeless = {side.router.kind, other.router.kind} == {"symmetric"}
         met = side.path.meet(told, self.offers, self.now_s, hopeless=hopeless)
         self._follow(side, met)
@@ -253,7 +259,11 @@ class Stage:
         """Take a datagram to where it is addressed, if the routers and the cut let it."""
         if self.cut(self.now_s):
             return
-        source, other = side.router.out(to), self.other(side)
+        other = self.other(side)
+        if self.way6_s is not None and to == other.address6:
+            self._after(lambda: arrive(side.address6), way_s=self.way6_s)
+            return
+        source = side.router.out(to)
 
         def land() -> None:
             if to[0] == other.router.public and other.router.lets_in(to[1], source):

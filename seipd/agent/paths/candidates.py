@@ -189,7 +189,8 @@ class CandidateBook:
     def is_dead(self, address: Endpoint, now_s: float) -> bool:
         """Say whether nothing has come back from there for too long to wait any more."""
         way_s = (self.latency_ms(address) or 0.0) / 1000
-        return self.silent_s(address, now_s) > DEAD_S + DEAD_ROUND_TRIPS * way_s
+        is_late = self.silent_s(address, now_s) > DEAD_S + DEAD_ROUND_TRIPS * way_s
+        return is_late and self.is_silent(address, now_s)
 
     def again_s(self, address: Endpoint, now_s: float) -> float:
         """Return when to ping again since an answer is late; never where none is."""

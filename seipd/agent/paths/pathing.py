@@ -16,7 +16,7 @@ from seipd.agent.paths import limits
 from seipd.agent.paths.candidates import CandidateBook
 from seipd.agent.paths.effects import Ask, Drop, Effect, Send, SetPeer, Tell
 from seipd.agent.paths.phase import Phase
-from seipd.agent.paths.probes import Probe, ProbeKind
+from seipd.agent.paths.probes import Probe, ProbeKind, probe_to
 from seipd.agent.paths.wishes import IDLE_S, Meetings, RelayWish
 from services.base.crypto.session import ReplayWindow
 from services.edge.punch.messages import SignalCode
@@ -108,7 +108,7 @@ class PeerPath:
             self._meetings.restart()
         self._met_s = now_s
         self._relay.offered(offers, now_s)
-        self._meetings.later(now_s)
+        self._meetings.met(now_s)
         self._book.burst(now_s)
         if self.phase is Phase.IDLE:
             self._enter(Phase.SEARCHING, now_s, "looking for a way")
@@ -207,7 +207,7 @@ class PeerPath:
         if self.phase is not Phase.IDLE and not self._meetings.is_wanted(now_s):
             self._fall("nothing was sent to it lately", now_s, tells=True)
         if self._asks(now_s):
-            self._meetings.later(now_s)
+            self._meetings.asked(now_s)
             self._out.append(Ask())
         match self.phase:
             case Phase.SEARCHING:
@@ -224,9 +224,8 @@ class PeerPath:
 
     def _asks(self, now_s: float) -> bool:
         """Say whether it is time for a meeting: nothing better than the server, or soon so."""
-        if self.phase is Phase.CARRYING and not self._is_relayed and not self._is_silent(now_s):
-            return False
-        return self.phase in (Phase.IDLE, Phase.CARRYING) and self._meetings.is_due(now_s)
+        is_worse = self.phase is Phase.CARRYING and (self._is_relayed or self._is_silent(now_s))
+        return (is_worse or self.phase is Phase.IDLE) and self._meetings.is_due(now_s)
 
     def _search(self, now_s: float) -> None:
         best = self._book.best(now_s, None)
@@ -307,6 +306,7 @@ class PeerPath:
         if now_s >= self._compare_due_s:
             self._compare_due_s = now_s + limits.COMPARE_EACH_S
             self._book.ping_known(now_s)
+            self._meetings.steady(now_s - self._since_s)
 
     def _why_dead(self, now_s: float) -> str:
         if self.endpoint is None:
@@ -322,19 +322,27 @@ class PeerPath:
         return ""
 
     def _choose(self, now_s: float) -> None:
-        """Take the best of the ways that answer; any direct one is better than a relay."""
+        """Take the best way that answers: any direct one before a relay.
+
+        Of two that work the one who leads takes one: else each might hold to another.
+        """
         current = None if self._is_relayed else self.endpoint
+        if current is not None and not self._leads and not self._is_silent(now_s):
+            return
         best = self._book.best(now_s, current)
         if best is not None and best != self.endpoint:
             self._since_s = now_s if self._is_relayed else self._since_s
             self._point(best, now_s)
 
     def _keep_pointed(self, endpoint: Endpoint | None, now_s: float) -> None:
-        """WireGuard goes where it last heard the other from: take that, unless by a relay."""
+        """WireGuard goes where it last heard the other from: go, too, or have it come back."""
         if endpoint is None or self.endpoint in (None, endpoint) or now_s < self._repoint_s:
             return
-        if self._book.silent_s(endpoint, now_s) < limits.QUIET_S:
+        is_worse = self._is_relayed or self._is_silent(now_s)
+        is_known = not self._leads and self._book.latency_ms(endpoint) is not None
+        if self._book.silent_s(endpoint, now_s) < limits.QUIET_S if is_worse else is_known:
             self.endpoint = endpoint
+            self._book.ping(endpoint, now_s)
             return
         if endpoint != self._relay.address:
             self._book.add(endpoint, now_s)
@@ -382,13 +390,8 @@ class PeerPath:
         )
 
     def _send(self, kind: ProbeKind, address: Endpoint, counter: int) -> None:
-        probe = Probe(
-            kind=kind,
-            counter=counter,
-            is_up=self._is_up,
-            is_carrying=self.phase is Phase.CARRYING,
-            observed=address if kind is ProbeKind.PONG else None,
-        )
+        is_carrying = self.phase is Phase.CARRYING
+        probe = probe_to(address, kind, counter, is_up=self._is_up, is_carrying=is_carrying)
         self._out.append(Send(address, probe))
 
     def _flush(self) -> list[Effect]:

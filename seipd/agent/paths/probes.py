@@ -56,6 +56,19 @@ class Probe:
     observed: Endpoint | None = None
 
 
+def probe_to(
+    address: Endpoint, kind: ProbeKind, counter: int, *, is_up: bool, is_carrying: bool
+) -> Probe:
+    """Return one that goes to an address; a pong says that its ping came from there."""
+    return Probe(
+        kind=kind,
+        counter=counter,
+        is_up=is_up,
+        is_carrying=is_carrying,
+        observed=address if kind is ProbeKind.PONG else None,
+    )
+
+
 class UnknownSenderError(WireError):
     """The sender is none of those that we talk to."""
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 IDLE_S: Final = 300.0
 OFFERS_S: Final = 600.0
 """Tickets live for an hour: older offers are hardly worth a try."""
+STEADY_S: Final = 60.0
+ASKED_S: Final = 5.0
+"""A meeting is made of a call within that time, or not at all."""
 
 _RETRY_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _FIRST_ON_RELAY: Final = 2
@@ -24,7 +27,7 @@ class Meetings:
 
     def __init__(self) -> None:
         self._wanted_until_s = _NEVER
-        self._due_s = _NEVER
+        self._due_s = self._asked_s = _NEVER
         self._retry_count = 0
 
     def want(self, now_s: float) -> None:
@@ -52,6 +55,22 @@ class Meetings:
     def restart(self) -> None:
         """Take short pauses again."""
         self._retry_count = 0
+
+    def steady(self, for_s: float) -> None:
+        """Take for how long the best way there is has lasted: after a while nothing counts on."""
+        if for_s > STEADY_S:
+            self._retry_count = 0
+
+    def met(self, now_s: float) -> None:
+        """Take a meeting, by whoever's wish: it counts once, also where both asked for it."""
+        if now_s - self._asked_s > ASKED_S:
+            self.later(now_s)
+        self._due_s = now_s + _RETRY_S[min(max(self._retry_count - 1, 0), len(_RETRY_S) - 1)]
+
+    def asked(self, now_s: float) -> None:
+        """Take that a meeting was asked for."""
+        self._asked_s = now_s
+        self.later(now_s)
 
     def later(self, now_s: float, *, on_relay: bool = False) -> None:
         """Ask again after a while, each time a longer one."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from seipd.agent.paths.effects import Send, SetPeer
+from services.edge.wireguard.model import PeerStatus
 from tests.fakes.twopaths import Stage
 
 TEN_MINUTES_S = 600.0
@@ -92,3 +94,43 @@ def test_a_way_that_is_cut_is_left_for_the_relay_within_five_seconds():
         stage.cut = lambda now_s: True
         stage.play(5.0)
         assert stage.paths == ("relay", "relay")
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_of_two_ways_that_work_both_ends_take_that_of_the_one_who_leads(leads):
+    """Else each may hold another, and WireGuard, which sends to where it heard the other from last,
+    is led astray each second.
+    """
+    stage = Stage("cone", "restricted", way_s=0.05, way6_s=0.05, left_leads=leads)
+    stage.talk(0.2)
+    stage.play(45.0)
+    left, right = stage.sides
+    own = left.path.endpoint
+    assert right.address6 != own
+    heard = PeerStatus(
+        public_key=bytes(32),
+        endpoint=right.address6,
+        allowed_ips=(),
+        keepalive_seconds=20,
+        last_handshake_s=100,
+        rx_bytes=99,
+    )
+    told = left.path.device(heard, stage.now_s)
+    pointed = [one.endpoint for one in told if isinstance(one, SetPeer)]
+    assert pointed == ([own] if leads else [])
+    assert left.path.endpoint == (own if leads else right.address6)
+    pinged = [one.address for one in told if isinstance(one, Send)]
+    assert leads or right.address6 in pinged
+
+
+def test_a_direct_way_that_was_cut_for_some_seconds_is_soon_taken_again():
+    """Each meeting counts once, though both ends ask for it: pauses grow with each."""
+    for seed in range(4):
+        stage = talking(seed, 0.08, 0.02, 0.02)
+        stage.play(90.0)
+        stage.cut = lambda now_s: True
+        stage.play(10.0)
+        assert stage.paths == ("relay", "relay")
+        stage.cut = lambda now_s: False
+        stage.play(4.0)
+        assert stage.paths == ("direct", "direct")
