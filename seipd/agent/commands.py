@@ -147,9 +147,9 @@ def down(context: click.Context, *, interface: str | None) -> None:
     from seipd.agent.hostdns.ways import restore_file
 
     state = _state(context)
-    state.mesh()
+    keys = state.keys()
     stopped = stop_agent(state)
-    removed = asyncio.run(remove_tunnel(state, interface_of(state, interface), state.keys()))
+    removed = asyncio.run(remove_tunnel(state, interface_of(state, interface), keys))
     restore_file(state.folder)
     if _json(context):
         print_json({"was_up": stopped or removed})

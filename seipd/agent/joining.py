@@ -156,7 +156,7 @@ async def _check(mesh: dict[str, Any], keys: AgentKeys, addresses: tuple[str, ..
 
 
 async def leave(state: AgentState) -> None:
-    """Take this endpoint out of the mesh; its address is free again.
+    """Take this endpoint out of the mesh; its address is free again. The state stays.
 
     The server drops the tunnel as soon as it has the record, now and then before its answer went
     through: who hears nothing asks again, at the public address, whether it is out.
@@ -176,11 +176,16 @@ async def leave(state: AgentState) -> None:
             except SeipdError as error:
                 if error.code in ("revoked", "rejected_orphan"):
                     break
-                if timeout_s == TIMEOUT_S or not isinstance(error, LOST):
+                if not isinstance(error, LOST):
                     raise
+                if timeout_s == TIMEOUT_S:
+                    raise type(error)(
+                        f"the server can't be told: {error}",
+                        code=error.code,
+                        mend="sudo seip up first: it is told through the tunnel",
+                    ) from error
             else:
                 break
-    state.forget()
 
 
 def own_hostname() -> str:

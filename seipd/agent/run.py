@@ -18,7 +18,7 @@ from seipd.agent.ending import end_each
 from seipd.agent.home import TunnelHome
 from seipd.agent.hostdns.keeping import WAITING, AskedGateway, ResolverKeeper
 from seipd.agent.hostdns.planning import Wish
-from seipd.agent.hostdns.ways import host_resolver, restore_file
+from seipd.agent.hostdns.ways import ChosenResolver, restore_file
 from seipd.agent.lock import only_agent
 from seipd.agent.marks import FWMARK
 from seipd.agent.mtu.keeping import MtuKeeper, keeper_of_mtu
@@ -273,7 +273,7 @@ def resolver_keeper(
     domains = tuple(dict.fromkeys((mesh["domain"], *tunnel.domains)))
     wish = Wish(gateway=mesh["gateway"], interface=tunnel.interface, domains=domains)
     return ResolverKeeper(
-        resolver=host_resolver(wish, state.folder),
+        resolver=ChosenResolver(wish, state.folder),
         gateway=AskedGateway(mesh["gateway"], mesh["domain"]),
     )
 

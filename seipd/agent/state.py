@@ -82,10 +82,10 @@ class AgentState:
         """
         path = self.folder / "keys.json"
         is_there = _is_there(path)
+        if not is_there and not create:
+            raise _not_joined()
         make_private_dir(self.folder)
         if not is_there:
-            if not create:
-                raise _not_joined()
             private, _ = generate_x25519()
             made = {
                 "identity": b64u_encode(generate_signing_key().seed),

@@ -33,7 +33,9 @@ MAX_BYTES: Final = 1 << 16
 class HostResolver(Protocol):
     """One of the ways."""
 
-    way: Way
+    @property
+    def way(self) -> Way:
+        """Which one."""
 
     async def is_set(self) -> bool:
         """Say whether names of the mesh go to the gateway still."""
@@ -56,6 +58,40 @@ def host_resolver(wish: Wish, folder: Path) -> HostResolver:
     if way is Way.RESOLVED:
         return Resolved(wish)
     return ResolvConf(wish.gateway, folder)
+
+
+class ChosenResolver:
+    """The way that this machine finds names when it is told: the next network may bring another."""
+
+    def __init__(self, wish: Wish, folder: Path) -> None:
+        self._wish = wish
+        self._folder = folder
+        self._now = host_resolver(wish, folder)
+
+    @property
+    def way(self) -> Way:
+        """See HostResolver."""
+        return self._now.way
+
+    async def is_set(self) -> bool:
+        """See HostResolver."""
+        return await self._now.is_set()
+
+    async def point(self) -> None:
+        """See HostResolver.
+
+        Raises:
+            SeipdError: this machine does not let us.
+        """
+        chosen = await asyncio.to_thread(host_resolver, self._wish, self._folder)
+        if chosen.way is not self._now.way:
+            await self._now.take_back()
+            self._now = chosen
+        await self._now.point()
+
+    async def take_back(self) -> None:
+        """See HostResolver."""
+        await self._now.take_back()
 
 
 class Resolved:

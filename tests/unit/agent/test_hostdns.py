@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seipd.agent.hostdns import ways
 from seipd.agent.hostdns.keeping import MISSED_COUNT, ResolverKeeper
 from seipd.agent.hostdns.planning import (
     Way,
@@ -22,7 +23,7 @@ from seipd.agent.hostdns.planning import (
     restored,
     way_of,
 )
-from seipd.agent.hostdns.ways import ResolvConf, Resolved, restore_file
+from seipd.agent.hostdns.ways import ChosenResolver, ResolvConf, Resolved, restore_file
 from services.kernel.errors import ConflictError, UnavailableError
 
 GATEWAY = "10.64.0.1"
@@ -267,3 +268,33 @@ def test_before_the_gateway_answers_nothing_is_touched(tmp_path: Path) -> None:
         asyncio.run(keeper.look())
     assert path.read_text() == PLAIN
     assert keeper.facts()["state"] == "failed"
+
+
+async def test_a_machine_whose_resolver_comes_late_is_told_the_way_it_has_then(
+    tmp_path, monkeypatch
+) -> None:
+    """At boot the link leads nowhere yet; a network may bring systemd-resolved, or none."""
+    ran: list[list[str]] = []
+    path = tmp_path / "resolv.conf"
+    monkeypatch.setattr(ways, "RESOLV_CONF", path)
+    monkeypatch.setattr(ways, "NSSWITCH", tmp_path / "nsswitch.conf")
+    monkeypatch.setattr(ways.shutil, "which", lambda _: "/usr/bin/resolvectl")
+    monkeypatch.setattr(ways, "run_program", ran.append)
+    monkeypatch.setattr(ways.ResolvConf.__init__, "__defaults__", (path,))
+    monkeypatch.setattr(ways.restore_file, "__defaults__", (path,))
+    wish = Wish(gateway=GATEWAY, interface="seip1", domains=("mesh.example.org",))
+    chosen = ChosenResolver(wish, tmp_path)
+    with pytest.raises(UnavailableError, match="names no name server"):
+        await chosen.point()
+    path.write_text("nameserver 127.0.0.53\n")
+    await chosen.point()
+    assert chosen.way is Way.RESOLVED
+    assert ran == resolved_commands(wish)
+    assert path.read_text() == "nameserver 127.0.0.53\n", "of all names the mesh's alone"
+    path.write_text(PLAIN)
+    await chosen.point()
+    assert chosen.way is Way.FILE
+    assert ran[-1] == ["resolvectl", "revert", "seip1"]
+    assert path.read_text() == planned(PLAIN, gateway=GATEWAY, folder=str(tmp_path))
+    await chosen.take_back()
+    assert path.read_text() == PLAIN

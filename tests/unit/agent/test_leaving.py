@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from seipd.agent import joining
+from seipd.agent import background, joining
+from seipd.agent.hostdns import ways
+from seipd.agent.main import seip_group
 from seipd.agent.state import AgentState
+from seipd.cli.group import run_group
 from services.kernel.errors import (
     ForbiddenError,
     UnauthenticatedError,
@@ -66,7 +69,7 @@ def answers(monkeypatch, *outcomes) -> list[float]:
 async def test_it_has_left(state, monkeypatch, outcomes) -> None:
     times = answers(monkeypatch, *outcomes)
     await joining.leave(state)
-    assert not state.joined
+    assert state.joined, "until its tunnel is down, nobody else could take that down"
     assert len(times) == len(outcomes)
 
 
@@ -75,6 +78,33 @@ async def test_it_has_left(state, monkeypatch, outcomes) -> None:
 )
 async def test_it_stays_and_says_why(state, monkeypatch, outcomes) -> None:
     answers(monkeypatch, *outcomes)
-    with pytest.raises(type(outcomes[-1])):
+    with pytest.raises(type(outcomes[-1])) as caught:
         await joining.leave(state)
+    assert ("sudo seip up first" in caught.value.mend) is (len(outcomes) == 2)
     assert state.joined
+
+
+def test_who_was_killed_while_leaving_comes_down_and_leaves(state, monkeypatch, capsys) -> None:
+    """The mesh forgot it; of this machine's files all are gone but the last one."""
+    taken = []
+
+    async def removed(*_) -> bool:
+        taken.append(1)
+        return True
+
+    monkeypatch.setattr(background, "remove_tunnel", removed)
+    monkeypatch.setattr(ways, "restore_file", lambda _: None)
+    for name in ("mesh.json", "mesh-ca.pem"):
+        (state.folder / name).unlink()
+    monkeypatch.setattr("sys.argv", ["seip", "--state", str(state.folder), "down"])
+    assert run_group(seip_group(), "seip") == 0
+    assert taken
+    assert capsys.readouterr().out == "down\n"
+
+
+def test_who_never_joined_is_told_so_and_gets_no_folder(tmp_path, monkeypatch, capsys) -> None:
+    folder = tmp_path / "none"
+    monkeypatch.setattr("sys.argv", ["seip", "--state", str(folder), "down"])
+    assert run_group(seip_group(), "seip") == 5
+    assert "has not joined a mesh" in capsys.readouterr().err
+    assert not folder.exists()
