@@ -117,7 +117,7 @@ class Stage:
         self.offers: tuple = ("offer",) if offers else ()
         self.cut: Callable[[float], bool] = lambda now_s: False
         self.relay_is_alive = self.server_is_alive = True
-        self.loses_confirmation = False
+        self.loses_confirmation = self.loses_wireguard = False
         self.meetings = 0
         self.extra = addresses - 1
         self._numbers = itertools.count()
@@ -359,6 +359,8 @@ class Stage:
     def _tunnelled(self, side: Side, arrive: Callable[[tuple[str, int]], None]) -> None:
         """Take one of WireGuard's packets to where it believes the peer to be."""
         assert side.endpoint is not None
+        if side.endpoint != RELAY and self.loses_wireguard:
+            return
         if side.endpoint != RELAY:
             self._carry(side, side.endpoint, arrive)
         elif self.relay_is_alive:

@@ -23,6 +23,8 @@ MOVED_DEAD_S: Final = 0.5
 """From another network: what still answers does so by then; meanwhile nothing may come through."""
 RELAY_DEAD_S: Final = 16.0
 """Five keepalives of a relayed peer: on two lossy ways one after the other some get lost."""
+TUNNEL_DEAD_S: Final = 90.0
+"""Four keepalives of a direct peer: pings come through, and nothing of WireGuard does."""
 BUSY_BYTES: Final = 1000
 """More than handshakes and keepalives between two looks: the other sends, so the path is wanted."""
 COMPARE_EACH_S: Final = 30.0

@@ -48,8 +48,8 @@ class PeerPath:
         self._met_s = self._since_s = self._moved_s = _NEVER
         self._alive_due_s = self._compare_due_s = self._again_s = self._repoint_s = _NEVER
         self._leads = leads
-        self._is_up, self._up_s, self._other_up_s = False, _NEVER, _NEVER
-        self._received_bytes, self._received_s = 0, _NEVER
+        self._up_s = self._other_up_s = self._received_s = _NEVER
+        self._is_up, self._received_bytes = False, 0
         self.phase = Phase.IDLE
         self.endpoint: Endpoint | None = None
         self.why = "nothing was sent to it lately"
@@ -314,8 +314,9 @@ class PeerPath:
         silent_s = self._book.silent_s(self.endpoint, now_s)
         if self._book.is_dead(self.endpoint, now_s):
             return "the direct way fell silent"
-        moved_s = now_s - self._moved_s
-        if limits.MOVED_DEAD_S < moved_s < limits.QUIET_S and silent_s > moved_s:
+        if now_s - self._received_s > limits.TUNNEL_DEAD_S:
+            return "nothing came through the tunnel"
+        if limits.MOVED_DEAD_S < now_s - self._moved_s < min(limits.QUIET_S, silent_s):
             return "the network changed"
         if silent_s < 1.0 and now_s - max(self._other_up_s, self._since_s) > limits.QUIET_S:
             return "the other has no tunnel to this machine"

@@ -134,3 +134,17 @@ def test_a_direct_way_that_was_cut_for_some_seconds_is_soon_taken_again():
         stage.cut = lambda now_s: False
         stage.play(4.0)
         assert stage.paths == ("direct", "direct")
+
+
+def test_a_way_that_answers_pings_and_takes_no_packet_of_the_tunnel_is_left():
+    """As with a firewall that found out what it is, or where one end lost its keys."""
+    stage = Stage("cone", "restricted")
+    stage.talk(1.0)
+    stage.play(10.0)
+    assert stage.paths == ("direct", "direct")
+    stage.loses_wireguard = True
+    stage.play(100.0)
+    assert stage.paths == ("server", "server")
+    stage.loses_wireguard = False
+    stage.play(90.0)
+    assert stage.paths == ("direct", "direct")
