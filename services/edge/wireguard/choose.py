@@ -90,6 +90,8 @@ async def remove_leftover(*, interface: str, run_dir: Path, public_key: bytes | 
     await sidetable.clear(interface)
     link = await find_link(interface)
     if link is None:
+        gone = UserspaceBackend(interface=interface, run_dir=run_dir, on_gone=_ignore)
+        await gone.forget_gone()
         return False
     kind = KernelBackend if link.kind == KIND else UserspaceBackend
     backend: Backend = kind(interface=interface, run_dir=run_dir, on_gone=_ignore)

@@ -50,6 +50,11 @@ class Ownership:
         """Say whether the note names just this interface."""
         return self._read() == link.index
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a note, be it of this boot or not."""
+        return self._path.exists()
+
     def begin(self) -> None:
         """Note that we are about to make it, when there is none."""
         self._write(_BEING_MADE)

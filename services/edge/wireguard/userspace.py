@@ -126,6 +126,13 @@ class UserspaceBackend:
             self._socket.unlink(missing_ok=True)  # a killed one leaves it behind
         self._ownership.forget()
 
+    async def forget_gone(self) -> None:
+        """Remove the files of one of ours that was killed, and whose interface is gone with it."""
+        if self._ownership.is_there and await self._listener_pid() is None:
+            self._socket.unlink(missing_ok=True)
+            self._ownership.forget()
+        await self._connection.close()
+
     async def _start(self, listen_port: int) -> None:
         check_port_free(listen_port)
         program = shutil.which(PROGRAM)

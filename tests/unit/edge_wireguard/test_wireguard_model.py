@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from services.edge.wireguard import userspace
 from services.edge.wireguard.choose import require_net_admin
 from services.edge.wireguard.model import (
     InterfacePlan,
@@ -104,3 +107,25 @@ def test_a_damaged_note_claims_nothing(note, tmp_path):
     assert ownership.is_noted(Link())
     other = Ownership(interface="wg9", backend="userspace", run_dir=tmp_path)
     assert not other.is_noted(Link())
+
+
+async def test_the_files_of_a_killed_one_go_and_nobody_elses(tmp_path, monkeypatch):
+    monkeypatch.setattr(userspace, "SOCKET_DIR", tmp_path)
+    socket, note = tmp_path / "wg9.sock", tmp_path / "wireguard-wg9.json"
+    socket.touch()
+    there = {"interface": "wg9", "run_dir": tmp_path, "on_gone": lambda: None}
+    await userspace.UserspaceBackend(**there).forget_gone()
+    assert socket.exists(), "nothing says that it was ours"
+    note.write_bytes(b"{}")
+    await userspace.UserspaceBackend(**there).forget_gone()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_socket_that_somebody_listens_at_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(userspace, "SOCKET_DIR", tmp_path)
+    (tmp_path / "wireguard-wg9.json").write_bytes(b"{}")
+    server = await asyncio.start_unix_server(lambda *_: None, tmp_path / "wg9.sock")
+    async with server:
+        made = userspace.UserspaceBackend(interface="wg9", run_dir=tmp_path, on_gone=lambda: None)
+        await made.forget_gone()
+        assert (tmp_path / "wg9.sock").exists()
