@@ -39,7 +39,8 @@ def status(context: click.Context) -> int:
                     "wireguard",
                     (
                         f"{wireguard['interface']} ({wireguard['backend']}), "
-                        f"udp {wireguard['port']}, {wireguard['peers']} peers"
+                        f"udp {wireguard['port']}, {wireguard['peers']} peers, "
+                        f"MTU {wireguard['mtu']}"
                     ),
                 ),
                 ("records", found["records"]),

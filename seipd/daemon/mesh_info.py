@@ -126,6 +126,7 @@ class DaemonInfo:
                 "public_key": b64u_encode(device.public_key),
                 "port": device.listen_port,
                 "peers": device.peer_count,
+                "mtu": device.mtu,
             },
             "ports": self._ports(),
             "records": sum(head.size for head in ledger.feeds().values()),

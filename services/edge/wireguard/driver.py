@@ -109,6 +109,11 @@ class Driver:
         """What is not as wanted, for people; empty when all is."""
         return "; ".join(part for part in (self._device_trouble, self._network_trouble) if part)
 
+    @property
+    def mtu(self) -> int | None:
+        """What the interface is to have; None where it is left alone."""
+        return self._plan.mtu
+
     def note_gone(self) -> None:
         """Take note that the device went away."""
         self._is_gone = True

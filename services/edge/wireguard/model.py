@@ -77,6 +77,7 @@ class DeviceStatus:
     public_key: bytes
     listen_port: int
     peer_count: int
+    mtu: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

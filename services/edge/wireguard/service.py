@@ -158,6 +158,7 @@ class WireGuardService:
             public_key=self._public_key,
             listen_port=running.listen_port if running else self._listen_port,
             peer_count=len(running.driver.table.wanted) if running else 0,
+            mtu=running.driver.mtu if running else None,
         )
 
     def counters(self) -> DriverCounters:
