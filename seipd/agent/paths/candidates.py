@@ -66,9 +66,14 @@ class Candidate:
         return is_late and (self.answered_s == _NEVER or self.missed(now_s) >= QUIET_MISSED)
 
     @property
+    def is_ipv6(self) -> bool:
+        """Whether it goes by IPv6."""
+        return ":" in self.address[0]
+
+    @property
     def cost_ms(self) -> float:
         """The latency, and what is added so that IPv6 comes first where both are as good."""
-        family_ms = 0.0 if ":" in self.address[0] else _IPV4_COSTS_MS
+        family_ms = 0.0 if self.is_ipv6 else _IPV4_COSTS_MS
         return (self.latency_ms or 0.0) + family_ms
 
 
@@ -208,7 +213,9 @@ class CandidateBook:
             return current if held is not None else None
         best = min(ways, key=lambda one: one.cost_ms)
         if held is not None and is_good:
-            worth_ms = max(_WORTH_MS, _WORTH_SHARE * held.cost_ms)
+            # By IPv4 one is often heard first; to go to IPv6 for good is no going back and forth.
+            is_upgrade = best.is_ipv6 and not held.is_ipv6
+            worth_ms = 0.0 if is_upgrade else max(_WORTH_MS, _WORTH_SHARE * held.cost_ms)
             return best.address if best.cost_ms + worth_ms < held.cost_ms else current
         return best.address
 

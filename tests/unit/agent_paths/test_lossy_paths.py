@@ -96,12 +96,21 @@ def test_a_way_that_is_cut_is_left_for_the_relay_within_five_seconds():
         assert stage.paths == ("relay", "relay")
 
 
+@pytest.mark.parametrize(("way6_s", "is_by_ipv6"), [(0.08, True), (0.081, True), (0.1, False)])
+def test_ipv6_is_taken_also_where_ipv4_answered_first(way6_s, is_by_ipv6):
+    stage = Stage("cone", "restricted", way_s=0.08, way6_s=way6_s)
+    stage.talk(1.0)
+    stage.play(3.0)
+    assert stage.paths == ("direct", "direct")
+    assert [":" in side.endpoint[0] for side in stage.sides] == [is_by_ipv6] * 2
+
+
 @pytest.mark.parametrize("leads", [True, False])
 def test_of_two_ways_that_work_both_ends_take_that_of_the_one_who_leads(leads):
     """Else each may hold another, and WireGuard, which sends to where it heard the other from last,
     is led astray each second.
     """
-    stage = Stage("cone", "restricted", way_s=0.05, way6_s=0.05, left_leads=leads)
+    stage = Stage("cone", "restricted", way_s=0.05, way6_s=0.06, left_leads=leads)
     stage.talk(0.2)
     stage.play(45.0)
     left, right = stage.sides
