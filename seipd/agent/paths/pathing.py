@@ -2,10 +2,9 @@
 
     IDLE -> SEARCHING -> SHAKING -> CARRYING -> IDLE
 
-Over the server everything goes as long as there is nothing better. SEARCHING pings the candidates
-of a meeting. SHAKING has the other as a WireGuard peer that no packets go to yet. CARRYING gives it
-the two tunnel addresses, at both ends within a moment: each says with its probes when its tunnel is
-up. Between direct and relay only the address of the WireGuard peer changes.
+IDLE, all goes over the server. SEARCHING pings the candidates of a meeting. SHAKING has the other
+as a WireGuard peer that no packets go to yet. CARRYING gives it the two tunnel addresses, at both
+ends within a moment; between direct and relay only the address of the WireGuard peer changes.
 """
 
 from __future__ import annotations
@@ -241,10 +240,9 @@ class PeerPath:
     def _shake(self, address: Endpoint, now_s: float) -> None:
         """Have the other as a peer that nothing is sent to: the handshake comes first."""
         self._enter(Phase.SHAKING, now_s, "a way is open, the tunnel comes up")
-        self._is_up, self._other_up_s = False, _NEVER
-        self._received_bytes, self._received_s = 0, now_s
+        self._is_up, self._other_up_s, self._received_bytes = False, _NEVER, 0
         self._again_s = now_s + self._book.patience_s(address, limits.SHAKE_AGAIN_S)
-        self._alive_due_s = now_s
+        self._alive_due_s = self._received_s = now_s
         self._set_peer(address, carries=False, is_fresh=True)
 
     def _go_on_shaking(self, now_s: float) -> None:
@@ -258,8 +256,10 @@ class PeerPath:
             return
         if not self._is_up and now_s - self._since_s > limits.RELAY_AFTER_S:
             self._out += self._relay.seek(now_s)
-        is_late = self._leads and not self._is_up and now_s >= self._again_s
-        if is_late and self.endpoint is not None:
+        # Up, and the other is not: it may have started anew since it answered.
+        again_s = self._up_s + limits.SHAKE_LATER_S if self._is_up else self._again_s
+        if self._leads and now_s >= again_s and self.endpoint is not None:
+            self._is_up = False
             self._again_s = now_s + self._book.patience_s(self.endpoint, limits.SHAKE_LATER_S)
             self._set_peer(self.endpoint, carries=False, is_fresh=True)
         if now_s >= self._alive_due_s:

@@ -52,6 +52,21 @@ def test_the_packet_that_confirms_a_handshake_is_repeated_where_it_was_lost():
     assert all([to for _, to in side.history] == ["server", "direct"] for side in stage.sides)
 
 
+def test_a_handshake_with_one_that_forgot_it_meanwhile_is_made_anew():
+    """As where both are started anew at once, and hear of each other's start in the midst of it."""
+    stage = Stage("cone", "restricted", way_s=0.1)
+    stage.want()
+    left, right = stage.sides
+    while not left.has_session:
+        stage.play(0.01)
+    right.path, right.peer = PeerPath(start_ms=0, leads=False), None
+    stage._forget(right)
+    stage.want(1)
+    stage.play(4.0)
+    assert stage.paths == ("direct", "direct")
+    assert [to for _, to in left.history] == ["server", "direct"]
+
+
 @pytest.mark.parametrize("kinds", sorted(CLOSED))
 def test_others_go_over_a_relay_within_three_seconds(kinds):
     stage = Stage(*kinds, offers=True)
