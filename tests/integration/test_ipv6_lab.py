@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 from seipd.lab import net
 from services.kernel import canonical
 from services.kernel.errors import UnavailableError
+from tests.fakes.narrow import narrow
 from tests.fakes.natlab import Kind, nat_lab_of, server_address6
 
 if TYPE_CHECKING:
@@ -103,6 +105,50 @@ def test_an_endpoint_that_comes_from_ipv4_to_ipv6_keeps_its_tunnel(lab: NatLab) 
     net.run("ip", "-n", four.namespace, "-6", "addr", "flush", "dev", "eth0", "scope", "global")
     soon("the agent goes by IPv4 again", lambda: at(lab, four) == f"{first.address}:51940")
     soon("its tunnel carries", lambda: pings(four, there))
+
+
+@pytest.mark.long
+def test_where_large_packets_vanish_a_page_loads_once_the_agent_noticed(lab: NatLab) -> None:
+    _, six = lab.plan.endpoints
+    narrow(lab.router(six.name), 1400, tells=False)
+    try:
+        begin_anew(lab, six, "--mtu", "1420")
+        assert not loads(lab, six, seconds=3), "what a tunnel of 1420 bytes sends is lost"
+        assert codes(lab, six) == ["mtu_too_large"]
+        begin_anew(lab, six)
+        soon("the agent noticed", lambda: status(lab, six)["mtu"]["by"] == "path")
+        assert status(lab, six)["mtu"]["bytes"] == 1312
+        assert loads(lab, six, seconds=20)
+        assert codes(lab, six) == ["mtu_lowered"]
+    finally:
+        narrow(lab.router(six.name), 1500, tells=True)
+
+
+def begin_anew(lab: NatLab, host: Host, *options: str) -> None:
+    """End the agent and start it with these options."""
+    lab.seip(host, "down", "--wireguard-interface", host.interface)
+    lab.seip(host, "up", "--wireguard-interface", host.interface, *options)
+
+
+def loads(lab: NatLab, host: Host, *, seconds: int) -> bool:
+    """Say whether a large answer of the private API comes, and what is large goes there."""
+    url = "https://10.64.0.1:9101/openapi.json"
+    words = ["curl", "-sS", "-m", str(seconds), "--cacert", f"{host.data_root}/mesh-ca.pem"]
+    post = ["--data-binary", "x" * 30_000, "-H", "Expect:"]
+    return all(
+        subprocess.run(
+            [*host.enter(), *words, *more, url], capture_output=True, check=False
+        ).returncode
+        == 0
+        for more in ((), post)
+    )
+
+
+def codes(lab: NatLab, host: Host) -> list[str]:
+    """Return what ``seip doctor`` finds."""
+    words = [*host.enter(), sys.executable, "-m", "seipd.agent", "--json", "doctor"]
+    done = subprocess.run(words, capture_output=True, check=False, env=lab.environment(host))
+    return [one["code"] for one in canonical.decode_object(done.stdout)["findings"]]
 
 
 def at(lab: NatLab, host: Host) -> str | None:

@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from seipd.agent.mtu.probing import Echoes, search
+from seipd.agent.mtu.searching import Outcome
 from seipd.agent.uplink import Change, UplinkWatch, way_to
+from services.edge.wireguard.mtu import WaySize
+from services.edge.wireguard.ways import size_of_way
 from tests.fakes.namespaces import inside
+from tests.fakes.narrow import narrow
 from tests.fakes.natlab import Kind, nat_lab_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Iterator
 
+    from seipd.agent.mtu.searching import Search
     from tests.fakes.natlab import NatLab
 
 pytestmark = pytest.mark.integration
@@ -100,6 +106,23 @@ async def test_another_address_is_told_but_of_the_tunnel(lab: NatLab, ip) -> Non
         ip("addr", "del", "192.168.1.77/24", "dev", "eth0")
         assert await next_of(told) is Change.ADDRESSES
         ip("link", "del", "tun0")
+
+
+async def test_how_large_a_packet_may_be_is_learnt_of_routers_or_found_out(lab: NatLab) -> None:
+    def tried() -> Awaitable[Search]:
+        return search(1500, Echoes(SERVER, "eth0"), pause_s=0.0)
+
+    router = lab.router("e1")
+    with inside(lab.plan.host("e1").namespace):
+        assert (await tried()).outcome is Outcome.FITS
+        narrow(router, 1400, tells=False)
+        found = await tried()
+        assert (found.outcome, found.fits_bytes) == (Outcome.SMALLER, 1392)
+        assert await size_of_way(SERVER) == WaySize(link_bytes=1500)
+        narrow(router, 1400, tells=True)
+        await tried()
+        assert await size_of_way(SERVER) == WaySize(link_bytes=1500, route_bytes=1400)
+        narrow(router, 1500, tells=True)
 
 
 async def test_a_sleep_is_told_when_it_is_over(lab: NatLab) -> None:

@@ -87,7 +87,12 @@ async def _heard(sock: socket.socket, sizes: set[int], token: bytes) -> set[int]
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ROUND_S) as limit:
             while found != sizes:
-                size = size_of_reply(await loop.sock_recv(sock, _MAX_BYTES), token)
+                try:
+                    packet = await loop.sock_recv(sock, _MAX_BYTES)
+                except OSError:
+                    # Somebody on the way says why one of them can't go on: the others may.
+                    continue
+                size = size_of_reply(packet, token)
                 if size not in sizes:
                     continue
                 found.add(size)

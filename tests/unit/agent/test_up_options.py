@@ -44,7 +44,12 @@ def seip(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "words",
-    [("--no-dns",), ("--wireguard-interface", "wg7"), ("--dns-domain", "corp.example.org")],
+    [
+        ("--no-dns",),
+        ("--wireguard-interface", "wg7"),
+        ("--dns-domain", "corp.example.org"),
+        ("--mtu", "1300"),
+    ],
 )
 def test_other_options_than_the_running_agents_are_refused(seip, words) -> None:
     status, err = seip("up", *words)
@@ -60,3 +65,13 @@ def test_the_same_or_none_are_none_of_its_business(seip, words) -> None:
 @pytest.mark.parametrize("count", ["0", "-3", "x"])
 def test_a_ping_is_asked_for_a_number_of_times(seip, count) -> None:
     assert seip("ping", "e2", "-c", count)[0] == 2
+
+
+@pytest.mark.parametrize("mtu", ["1279", "8921", "x"])
+def test_an_mtu_has_room_for_ipv6_and_fits_jumbo_frames(seip, mtu) -> None:
+    assert seip("up", "--mtu", mtu)[0] == 2
+
+
+def test_what_was_chosen_goes_along_to_the_agent() -> None:
+    words = Tunnel(interface="seip1", backend="auto", signer_count=0, mtu=1300).words()
+    assert words[-2:] == ["--mtu", "1300"]

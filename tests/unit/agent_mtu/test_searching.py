@@ -54,6 +54,10 @@ async def test_what_comes_through_is_found_in_five_rounds(most: int, fits: int) 
     assert found.outcome is (Outcome.FITS if fits == 1420 else Outcome.SMALLER)
 
 
+async def test_jumbo_frames_that_vanish_leave_the_usual_size() -> None:
+    assert (await found_on(Path(1500), mtu=8920)).fits_bytes == 1420
+
+
 async def test_a_path_that_carries_less_than_ipv6_needs_is_told_apart() -> None:
     found = await found_on(Path(1200))
     assert (found.outcome, found.fits_bytes) == (Outcome.NONE, 0)

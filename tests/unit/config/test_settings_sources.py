@@ -136,6 +136,8 @@ def test_cfg_02_all_faults_are_told_at_once_each_with_its_place(file):
         ({"bind_address": "010.0.0.1"}, "bind_address"),
         ({"wireguard_interface": "../../etc"}, "interface name"),
         ({"wireguard_interface": "sixteen-letters-"}, "interface name"),
+        ({"wireguard_mtu": 1279}, "1280 to 8920, or 0"),
+        ({"wireguard_mtu": "8921"}, "1280 to 8920, or 0"),
         ({"region": "eu\nforged"}, "region"),
         ({"region": "eu\n"}, "region"),
         ({"domain": "mesh.example\n"}, "domain"),
