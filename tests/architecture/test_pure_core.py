@@ -91,7 +91,7 @@ ALSO = frozenset(
         *(f"edge/wireguard/{name}.py" for name in ("kernel", "links", "network", "genetlink")),
         *(
             f"edge/wireguard/{name}.py"
-            for name in ("process", "connection", "requests", "ports", "ways")
+            for name in ("process", "connection", "requests", "ports", "watch", "ways")
         ),
         *(
             f"edge/wireguard/{name}.py"
