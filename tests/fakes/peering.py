@@ -21,6 +21,7 @@ class Device:
         self.peers = {}
         self.plans = []
         self.refuses: set[bytes] = set()
+        self.begun: list[bytes] = []
         self.holds: dict[bytes, asyncio.Event] = {}
         self.told = asyncio.Event()
 
@@ -41,6 +42,9 @@ class Device:
     async def remove_peer(self, public_key) -> None:
         self.peers.pop(public_key, None)
 
+    async def reset_peer(self, public_key) -> None:
+        self.begun.append(public_key)
+
 
 async def settled() -> None:
     """Let the queue run dry; nothing here waits for a timer."""
@@ -53,12 +57,14 @@ async def usual_mtu() -> int:
     return 1420
 
 
-async def peering_of(ledger, *, carries_subnets=lambda: True, mtu_of=usual_mtu):
+async def peering_of(
+    ledger, *, carries_subnets=lambda: True, mtu_of=usual_mtu, endpoint_of=lambda _: ENDPOINT
+):
     device = Device()
     peering = PeeringService(
         ledger=ledger,
         tunnels=device,
-        endpoint_of=lambda _: ENDPOINT,
+        endpoint_of=endpoint_of,
         carries_subnets=carries_subnets,
         mtu_of=mtu_of,
     )

@@ -51,6 +51,9 @@ class Tunnels(Protocol):
     async def remove_peer(self, public_key: bytes) -> None:
         """Remove one peer."""
 
+    async def reset_peer(self, public_key: bytes) -> None:
+        """Make one peer anew: a handshake begins at once."""
+
 
 class PeeringService:
     """Watches the roster and the tree; tells WireGuard."""
@@ -147,6 +150,21 @@ class PeeringService:
         if server_id != self._ledger.server_id:
             self._wishes.want(self._server_peer(certificate))
             self._news.set()
+
+    async def begin_anew(self, server_id: ServerId) -> None:
+        """Begin the handshake with a server anew, if it is known where that is.
+
+        Raises:
+            UnavailableError: WireGuard is away.
+        """
+        certificate = self._ledger.charter.server(server_id)
+        if self._is_revoked or certificate is None:
+            return
+        peer = self._server_peer(certificate)
+        # Where nobody told an address, WireGuard may just have learnt one, which goes with a reset.
+        if peer.endpoint is not None:
+            await self._tunnels.set_peer(peer)
+            await self._tunnels.reset_peer(peer.public_key)
 
     def set_detours(self, through: Mapping[ServerId, ServerId]) -> None:
         """Reach exactly these servers through others."""

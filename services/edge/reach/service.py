@@ -1,7 +1,8 @@
 """Finds a way to the servers without a WireGuard session: through one who has it with both.
 
-Looks at the device every few seconds. While somebody who lives is out of reach this server tells
-with whom it is in session; by what both ends tell so, the routes between them are chosen.
+Looks at the device every few seconds, and has handshakes that never came begun anew. While somebody
+who lives is out of reach this server tells with whom it is in session; by what both ends tell so,
+the routes between them are chosen.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from services.edge.reach.detours import SessionWatch, detours, inherited, links_to_tell
+from services.edge.reach.prompting import Prompter
 from services.kernel.errors import SeipdError, UnavailableError
 from services.kernel.ids import ServerId, raw_server_id, server_id_of_raw
 from services.kernel.service import Health, HealthState
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 5.0
+HURRIED_LOOK_S: Final = 1.0
+START_S: Final = 10.0
+"""After a start it takes so long at most until the device has all its peers."""
 MIN_GAP_S: Final = 0.5
 RENEW_S: Final = 300.0
 LIFETIME_MS: Final = 900_000
@@ -64,6 +69,13 @@ class Router(Protocol):
     def set_detours(self, through: Mapping[ServerId, ServerId]) -> None:
         """Reach exactly these servers through others."""
 
+    async def begin_anew(self, server_id: ServerId) -> None:
+        """Begin the handshake with a server anew, if it is known where that is.
+
+        Raises:
+            UnavailableError: the device is away.
+        """
+
 
 class ReachService:
     """Watches sessions, tells of them, and chooses who stands in the middle."""
@@ -87,6 +99,7 @@ class ReachService:
         self._dead = dead
         self._clock = clock
         self._watch = SessionWatch()
+        self._prompter = Prompter()
         self._live: frozenset[bytes] = frozenset()
         self._news = asyncio.Event()
         self._tasks = TaskOwner("reach", on_crash=self._on_crash)
@@ -132,24 +145,32 @@ class ReachService:
         self._news.set()
 
     async def look(self) -> None:
-        """Read the device, tell, choose."""
-        if await self._read():
-            self.choose()
-
-    async def _read(self) -> bool:
+        """Read the device, begin handshakes that never came, tell, choose."""
         try:
             peers = await self._tunnels.peers()
         except UnavailableError as error:
             self._trouble = str(error)
-            return False
+            return
         self._trouble = ""
-        keys = self._others().keys()
-        self._live = self._watch.read(
-            {key: peer for key, peer in peers.items() if key in keys},
-            now_s=self._clock.monotonic_s(),
-            now_ms=self._clock.now_ms(),
-        )
-        return True
+        others = self._others()
+        servers = {key: peer for key, peer in peers.items() if key in others}
+        now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
+        self._live = self._watch.read(servers, now_s=now_s, now_ms=now_ms)
+        dead = self._dead()
+        await self._prompt({key: one for key, one in servers.items() if others[key] not in dead})
+        self.choose()
+
+    async def _prompt(self, peers: Mapping[bytes, PeerStatus]) -> None:
+        servers = self._others()
+        own = self._ledger.charter.server(self._ledger.server_id)
+        if own is None:
+            return
+        due = self._prompter.due(own.wireguard_key, peers, self._clock.monotonic_s())
+        # Where the device is away the next look tells.
+        with contextlib.suppress(SeipdError):
+            for key in due:
+                logger.info("no handshake with %s yet: begun anew", servers[key])
+                await self._router.begin_anew(servers[key])
 
     def choose(self) -> None:
         """Tell what the last reading showed, if somebody is out of reach, and choose anew."""
@@ -207,9 +228,12 @@ class ReachService:
         }
 
     async def _look_forever(self) -> None:
+        hurried_s = self._clock.monotonic_s() + START_S
         while True:
             await self.look()
-            next_s = self._clock.monotonic_s() + LOOK_S
+            now_s = self._clock.monotonic_s()
+            hurries = now_s < hurried_s or self._prompter.hurries
+            next_s = now_s + (HURRIED_LOOK_S if hurries else LOOK_S)
             while (left_s := next_s - self._clock.monotonic_s()) > 0:
                 await asyncio.sleep(MIN_GAP_S)
                 with contextlib.suppress(TimeoutError):
