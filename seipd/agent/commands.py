@@ -171,6 +171,7 @@ def status(context: click.Context) -> int:
 
     state = _state(context)
     mesh, running = state.mesh(), read_status(state)
+    listed, why_none = peers_if_up(context, state) if running else ([], "the agent does not run")
     age_s = running["last_handshake_seconds"] if running else None
     shown = {
         "node_id": mesh["node_id"],
@@ -195,12 +196,14 @@ def status(context: click.Context) -> int:
         "outside": running["outside"] if running else None,
         "mtu": running["mtu"] if running else None,
         "paths": paths_facts(running),
-        "peers": known_peers(peers_if_up(context, state), running) if running else [],
+        "peers": known_peers(listed, running) if running else [],
+        "peers_why": why_none,
     }
     if _json(context):
         print_json(shown)
     else:
         apart = ("server", "dns", "trust", "routes", "policy", "outside", "mtu", "paths", "peers")
+        shown.pop("peers_why")
         server, dns, trust, routes, policy, outside, mtu, paths, peers_shown = map(shown.pop, apart)
         facts = [(key.replace("_", " "), value) for key, value in shown.items()]
         facts.append(("server", f"{server['id']} at {server['endpoint']}"))
@@ -210,6 +213,7 @@ def status(context: click.Context) -> int:
         facts += [("router", outside_line(outside))] if outside else []
         facts += routes_lines(running) if running and routes else []
         facts += [("rules", rules_line(policy))] if policy else []
+        facts += [("peers", f"not listed: {why_none}")] if running and why_none else []
         print_facts([*facts, *(trust_lines(trust) if trust else ())])
         if peers_shown:
             click.echo()

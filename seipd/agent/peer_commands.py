@@ -20,8 +20,8 @@ from services.kernel.errors import ForbiddenError, NotFoundError, SeipdError
 if TYPE_CHECKING:
     from seipd.agent.state import AgentState
 
-# A status has to come while the server is dead, too.
-PEERS_WITHIN_S = 3.0
+# A status has to come while the server is dead, too; from another continent it takes half of this.
+PEERS_WITHIN_S = 6.0
 BETTER_WITHIN_S = 4.0
 SETTLED_AFTER_S = 1.5
 POLL_S = 0.1
@@ -130,17 +130,19 @@ def _is_unlisted_address(text: str, listed: list[dict[str, Any]]) -> bool:
     return all(one["address"] != address for one in listed)
 
 
-def peers_if_up(context: click.Context, state: AgentState) -> list[dict[str, Any]]:
-    """Return the peers, none where the server is not there to be asked."""
+def peers_if_up(context: click.Context, state: AgentState) -> tuple[list[dict[str, Any]], str]:
+    """Return the peers and nothing; or none of them and why, as where the server is away."""
 
     async def soon() -> list[dict[str, Any]]:
         async with asyncio.timeout(PEERS_WITHIN_S):
             return await fetch_peers(context, state)
 
     try:
-        return asyncio.run(soon())
-    except (SeipdError, TimeoutError):
-        return []
+        return asyncio.run(soon()), ""
+    except TimeoutError:
+        return [], f"the server did not list them in {PEERS_WITHIN_S:.0f} s"
+    except SeipdError as error:
+        return [], str(error)
 
 
 def _settled(state: AgentState, peer: dict[str, Any]) -> dict[str, Any]:
