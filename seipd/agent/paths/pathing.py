@@ -147,11 +147,11 @@ class PeerPath:
         if code is SignalCode.UP:
             self._other_up_s = now_s
             return self.tick(now_s)
-        is_new = code is SignalCode.RESTARTED
-        why = "the other started anew" if is_new else "the other went back to the server"
-        self._fall(why, now_s, tells=False)
-        if is_new:
+        if code is SignalCode.RESTARTED:
+            self._fall("the other started anew", now_s, tells=False)
             self._meetings.soon(now_s)
+        elif self.phase in (Phase.SHAKING, Phase.CARRYING):
+            self._fall("the other went back to the server", now_s, tells=False)
         return self._flush()
 
     def device(self, peer: PeerStatus | None, now_s: float) -> list[Effect]:

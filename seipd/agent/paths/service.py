@@ -252,7 +252,9 @@ class Paths:
         """No relay carries for the two any more."""
         held = self._by_key.get(peer_key)
         if held is not None:
-            held.exclude(relay_id, self._now_s())
+            # Ended by the other end, as a rule, which may be late in going where this one is.
+            if why != "ended":
+                held.exclude(relay_id, self._now_s())
             self._follow(held, held.path.relay_lost(f"the relay: {why}", self._now_s()))
 
     def relay_usage(self, peer_key: bytes, relay_id: bytes, statement: bytes) -> None:

@@ -12,6 +12,7 @@ from seipd.agent.paths.effects import Ask, Drop, Send, SetPeer
 from seipd.agent.paths.pathing import PeerPath
 from seipd.agent.paths.phase import Phase
 from seipd.agent.paths.probes import Probe, ProbeKind
+from services.edge.punch.messages import SignalCode
 from services.edge.wireguard.model import PeerStatus
 from tests.fakes.thoroughness import examples
 from tests.fakes.twopaths import Stage, phases
@@ -194,6 +195,13 @@ def test_a_handshake_that_takes_two_seconds_is_waited_for():
         told = path.tick(now_s)
         begun += [now_s - 1000.0 for one in told if isinstance(one, SetPeer) and one.is_fresh]
     assert begun == pytest.approx([1.0, 3.5], abs=0.2)
+
+
+def test_a_late_word_of_the_other_that_it_went_back_ends_no_search_for_a_new_way():
+    path, now_s = PeerPath(start_ms=0, leads=True), 1000.0
+    path.meet([("198.51.100.7", 40_000)], (), now_s, hopeless=False)
+    assert path.signalled(SignalCode.FALL_BACK, now_s) == []
+    assert path.phase is Phase.SEARCHING
 
 
 def test_who_does_not_lead_lets_what_it_answered_stand():

@@ -308,6 +308,15 @@ def test_a_relay_that_failed_is_left_out_for_a_minute_and_not_for_ever():
     assert excluded(stage) == []
 
 
+def test_a_relay_whose_session_the_other_end_gave_up_is_no_bad_one():
+    """It went there before it heard that the two go back to the server, and left again."""
+    stage = Stage(PEER)
+    stage.paths.want(PEER.address)
+    stage.paths.relay_lost(PEER.key, bytes([1]) * 16, "ended")
+    lose_relay(stage, 2)
+    assert excluded(stage) == [2]
+
+
 def test_in_another_network_all_relays_are_worth_a_try():
     stage = Stage(PEER)
     stage.paths.want(PEER.address)
