@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from seipd.agent.answer import stun_ports_of
 from seipd.agent.background import read_status
 from seipd.agent.diagnosis import (
+    NOTE,
     Finding,
     Reach,
     is_bad,
@@ -24,6 +25,7 @@ from seipd.agent.routes.findings import routes_findings
 from seipd.agent.uplink import way_to
 from seipd.client.pinning import pinned_context
 from services.edge.stun.client import inquire
+from services.edge.wireguard.network import has_ipv6
 from services.kernel.errors import SeipdError
 from services.kernel.places import parse_place
 from services.runtime.clock import SystemClock
@@ -57,6 +59,7 @@ async def examine_endpoint(state: AgentState) -> list[Finding]:
         *sizes,
         *(await _private_api(state, mesh)),
         *_names(status["dns"]),
+        *_ipv6(status["interface"]),
         *_certificates(state),
         *outside_findings(reach, status["outside"]),
         *routes_findings(status),
@@ -148,6 +151,20 @@ def _names(names: dict[str, Any] | None) -> list[Finding]:
             code="dns",
             what=f"names of the mesh are not found here: {names['why']}",
             mend="seip down, then seip up --no-dns, leaves this machine's resolver alone",
+        )
+    ]
+
+
+def _ipv6(interface: str) -> list[Finding]:
+    if has_ipv6(interface):
+        return []
+    return [
+        Finding(
+            code="no_ipv6",
+            level=NOTE,
+            what=f"IPv6 is turned off on this machine, for {interface} at least: others are reached"
+            " at their IPv4 addresses in the mesh, not at those of IPv6",
+            mend="sysctl net.ipv6.conf.all.disable_ipv6=0, if that is wanted",
         )
     ]
 

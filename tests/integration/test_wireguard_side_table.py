@@ -190,3 +190,30 @@ async def test_cli_02_rules_that_a_killed_run_left_are_removed_later(host, servi
     await remove_leftover(interface=host.wireguard, run_dir=tmp_path, public_key=KEYS[1])
     assert left_of(host) == ""
     assert "lookup 77" in host.run("ip", "rule")
+
+
+async def test_a_machine_that_has_ipv6_turned_off_has_the_rest(host, tmp_path):
+    """The kernel refuses its addresses and routes then as if nobody were root."""
+    for name in ("all", "default"):
+        host.run("sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1")
+    side = SideTable(routes=EVERYTHING, past_mark=MARK, closed=("0.0.0.0/0", "::/0"))
+    service = WireGuardService(
+        interface=host.wireguard,
+        listen_port=0,
+        private_key=KEYS[0],
+        run_dir=tmp_path,
+        clock=SystemClock(),
+        tasks=TaskOwner("test"),
+        plan=replace(PLAN, side=side),
+        fwmark=MARK,
+    )
+    await service.start()
+    assert f"dev {host.wireguard}" in way_to(host, "203.0.113.9")
+    table = ("route", "show", "table", str(table_of(host.wireguard)))
+    assert "unreachable default" in host.run("ip", "-6", *table)
+    host.run("sysctl", "-qw", f"net.ipv6.conf.{host.wireguard}.disable_ipv6=0")
+    await service.check()
+    assert "fd00::a" in host.run("ip", "addr", "show", host.wireguard)
+    assert f"dev {host.wireguard}" in host.run("ip", "-6", *table)
+    await service.stop(down=True)
+    assert left_of(host) == ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -185,6 +185,20 @@ class InterfacePlan:
             raise InputError("two routes to one destination")
         if self.mtu is not None and not MIN_MTU <= self.mtu <= MAX_MTU:
             raise InputError(f"an MTU is {MIN_MTU} to {MAX_MTU}")
+
+    def without_ipv6(self) -> InterfacePlan:
+        """Return what of it a machine without IPv6 can have; what is closed stays so."""
+        side = self.side
+        return replace(
+            self,
+            addresses=tuple(text for text in self.addresses if ":" not in text),
+            routes=_of_ipv4(self.routes),
+            side=side and replace(side, routes=_of_ipv4(side.routes)),
+        )
+
+
+def _of_ipv4(routes: Iterable[Route]) -> tuple[Route, ...]:
+    return tuple(route for route in routes if ":" not in route.destination)
 
 
 def canonical_prefixes(texts: Iterable[str]) -> tuple[str, ...]:

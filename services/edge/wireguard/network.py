@@ -76,6 +76,8 @@ async def ensure(interface: str, plan: InterfacePlan) -> NetworkOutcome:
         UnavailableError: the interface is gone, or does not become as planned.
     """
     link = await require_link(interface)
+    if not has_ipv6(interface):
+        plan = plan.without_ipv6()
     changes_count = 0
     if plan.mtu not in (None, link.mtu):
         async with netlink() as socket:
@@ -99,6 +101,14 @@ async def ensure(interface: str, plan: InterfacePlan) -> NetworkOutcome:
     if plan.forwarding:
         problems = await asyncio.to_thread(_ensure_forwarding, interface)
     return NetworkOutcome(changes_count=changes_count, problems=problems)
+
+
+def has_ipv6(interface: str) -> bool:
+    """Say whether this machine has IPv6 turned on, for this interface at least."""
+    try:
+        return (_SYSCTL / "ipv6" / "conf" / interface / "disable_ipv6").read_text().strip() == "0"
+    except OSError:
+        return False
 
 
 async def _compare(index: int, plan: InterfacePlan) -> _Steps:

@@ -17,6 +17,7 @@ import ipaddress
 import socket as sockets
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pyroute2.netlink.exceptions import NetlinkError
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 PROTOCOL: Final = 94
 """Of routes and rules alike; see ``network.ROUTE_PROTOCOL``."""
 
-_FAMILIES: Final = ((sockets.AF_INET, "0.0.0.0"), (sockets.AF_INET6, "::"))  # noqa: S104
+_IPV6: Final = Path("/proc/sys/net/ipv6")
+_IPV4_ONLY: Final = ((sockets.AF_INET, "0.0.0.0"),)  # noqa: S104
+# A kernel without IPv6 would tell of IPv4 where it is asked for that.
+_FAMILIES: Final = (*_IPV4_ONLY, (sockets.AF_INET6, "::")) if _IPV6.is_dir() else _IPV4_ONLY
 _LONGEST_DEFAULT: Final = {
     sockets.AF_INET: SHORTEST[4] - 1,
     sockets.AF_INET6: SHORTEST[6] - 1,

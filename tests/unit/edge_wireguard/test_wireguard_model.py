@@ -6,12 +6,13 @@ import asyncio
 
 import pytest
 
-from services.edge.wireguard import userspace
+from services.edge.wireguard import network, userspace
 from services.edge.wireguard.choose import require_net_admin
 from services.edge.wireguard.model import (
     InterfacePlan,
     PeerConfig,
     Route,
+    SideTable,
     canonical_prefixes,
     check_interface_name,
 )
@@ -129,3 +130,31 @@ async def test_a_socket_that_somebody_listens_at_stays(tmp_path, monkeypatch):
         made = userspace.UserspaceBackend(interface="wg9", run_dir=tmp_path, on_gone=lambda: None)
         await made.forget_gone()
         assert (tmp_path / "wg9.sock").exists()
+
+
+def test_without_ipv6_the_rest_stays_and_what_is_closed_stays_closed():
+    plan = InterfacePlan(
+        addresses=("10.64.0.9/32", "fd00::9/128"),
+        routes=(Route(destination="10.64.0.0/10"), Route(destination="fd00::/64")),
+        side=SideTable(
+            routes=(Route(destination="0.0.0.0/0"), Route(destination="::/0")),
+            closed=("0.0.0.0/0", "::/0"),
+        ),
+    )
+    left = plan.without_ipv6()
+    assert left.addresses == ("10.64.0.9/32",)
+    assert left.routes == (Route(destination="10.64.0.0/10"),)
+    assert left.side is not None
+    assert left.side.routes == (Route(destination="0.0.0.0/0"),)
+    assert left.side.closed == ("0.0.0.0/0", "::/0")
+    assert InterfacePlan().without_ipv6() == InterfacePlan()
+
+
+@pytest.mark.parametrize(("said", "expected"), [("0\n", True), ("1\n", False), (None, False)])
+def test_who_has_ipv6_is_seen_by_its_setting(tmp_path, monkeypatch, said, expected):
+    monkeypatch.setattr(network, "_SYSCTL", tmp_path)
+    conf = tmp_path / "ipv6" / "conf" / "wg9"
+    if said is not None:
+        conf.mkdir(parents=True)
+        (conf / "disable_ipv6").write_text(said)
+    assert network.has_ipv6("wg9") is expected
