@@ -21,6 +21,7 @@ from seipd.agent.trustlines import REVOKED, trust_lines
 from seipd.cli.completion import completion_command
 from seipd.cli.exits import NO
 from seipd.cli.output import print_facts, print_json, progress
+from seipd.cli.token import TOKEN
 
 if TYPE_CHECKING:
     from seipd.agent.state import AgentState
@@ -37,7 +38,7 @@ def _json(context: click.Context) -> bool:
 
 
 @click.command()
-@click.argument("token")
+@click.argument("token", type=TOKEN)
 @click.option(
     "--name",
     default=None,
@@ -61,7 +62,7 @@ def _json(context: click.Context) -> bool:
 def join(
     context: click.Context, *, token: str, name: str | None, domain: str | None, region: str | None
 ) -> None:
-    """Join a mesh with a TOKEN."""
+    """Join a mesh with a TOKEN; - asks for it, or reads it from standard input."""
     from seipd.agent import joining
     from services.kernel.ids import parse_domain, parse_label
 

@@ -8,10 +8,11 @@ import click
 
 from seipd.cli.options import network_options, settings_of, wants_json
 from seipd.cli.output import print_facts, print_json, progress
+from seipd.cli.token import TOKEN
 
 
 @click.command()
-@click.argument("token")
+@click.argument("token", type=TOKEN)
 @click.option("--region", default=None, help="this server's region [eu-central]")
 @click.option(
     "--from-genesis",
@@ -29,7 +30,7 @@ def join(
     from_genesis: bool,
     **flags: object,
 ) -> None:
-    """Join the mesh of TOKEN as a server; ``seipd run`` is then all that is left."""
+    """Join the mesh of TOKEN (- reads it) as a server; ``seipd run`` is then all that is left."""
     from seipd.daemon.joining import join_mesh
 
     settings = settings_of(context, **flags)
