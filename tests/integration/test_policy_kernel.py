@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from services.edge.subnets.guarding import SubnetBook
 from services.edge.subnets.guarding import whole_table as subnets_table
 from services.kernel.addr import default_ranges, tunnel_range6
 from tests.fakes.hosts import Host
+from tests.fakes.namespaces import inside
 from tests.fakes.policies import StillState
 from tests.unit.edge_policy.policy_kit import ENDPOINTS, MESH, TREE, address, book_of, expected
 
@@ -182,6 +185,43 @@ def test_a_rule_that_goes_ends_what_was_begun_by_it_both_ways(
         assert send([question, answer]) == set()
         put_table(namespace, opened)
         assert send([question, answer]) == {0, 1}
+
+
+@pytest.mark.parametrize(("six", "mss"), [(False, 1260), (True, 1240)])
+def test_tcp_is_told_to_use_no_larger_pieces_than_the_tunnel_takes(
+    router: tuple[str, str], six: bool, mss: int
+) -> None:
+    """Its ends may think that more fits, as stock clients do."""
+    one, other = router
+    state = StillState(TREE)
+    here, there = (address(state, name, six=six) for name in ("a1", "a2"))
+    put_table(one, state)
+    run("ip", "-n", one, "link", "set", "seip0", "mtu", "1300")
+    run("ip", "-n", other, "addr", "add", here, "dev", "c0", *(("nodad",) if six else ()))
+    gateway = "2001:db8::1" if six else "192.0.2.1"
+    # No tunnel asks for its neighbours, so the table drops what does.
+    mac = mac_of(one, "seip0")
+    run("ip", "-n", other, "neigh", "replace", gateway, "lladdr", mac, "dev", "c0")
+    run("ip", "-n", other, "route", "add", there, "via", gateway, "src", here)
+    with inside(other):
+        line = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        asking = socket.socket(socket.AF_INET6 if six else socket.AF_INET)
+    with line, asking:
+        line.bind(("c0", 0))
+        line.settimeout(10)
+        asking.setblocking(False)
+        assert asking.connect_ex((there, 443)) == errno.EINPROGRESS
+        assert mss_of_returned_syn(line, six=six) == mss
+
+
+def mss_of_returned_syn(line: socket.socket, *, six: bool) -> int:
+    """Return the first option of the next SYN that comes in: the MSS, as Linux writes it."""
+    while True:
+        data, where = line.recvfrom(2000)
+        protocol, inner = (data[20], data[54:]) if six else (data[23], data[34:])
+        if where[2] != socket.PACKET_OUTGOING and protocol == 6 and inner[13] == 2:
+            assert inner[20:22] == b"\x02\x04"
+            return int.from_bytes(inner[22:24], "big")
 
 
 def test_the_kernel_answers_as_the_acl_does(router: tuple[str, str]) -> None:
