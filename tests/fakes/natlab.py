@@ -184,6 +184,10 @@ class NatLab(Lab):
         at_home(router, "lan0", host.namespace, "eth1", site, metric=LAST_CHOICE)
         return site
 
+    def lay_uplink(self, namespace: str, device: str, port: str) -> None:
+        """Lay what leads from a home to the WAN."""
+        _cable(self.plan.switch, port, namespace, device)
+
     def bring_up(self, told: Callable[[str], None] = lambda _: None) -> None:
         """Build the network, start the servers, and let all endpoints join side by side."""
         self.prepare()
@@ -250,7 +254,7 @@ class NatLab(Lab):
 
     def _to_wan(self, namespace: str, site: Site, device: str) -> None:
         port = f"v-{namespace.removeprefix(f'{self.plan.prefix}-')}"
-        _cable(self.plan.switch, port, namespace, device)
+        self.lay_uplink(namespace, device, port)
         _ip(self.plan.switch, f"link set {port} master br0")
         if site.kind.has_ipv4:
             away = WAN if site.kind is Kind.MAPPING else f"{PUBLIC}.0/24"
