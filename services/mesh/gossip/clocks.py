@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from services.mesh.gossip.ports import Moment
 
 MAX_OFF_MS: Final = 10_000
+MAX_SKEW_MS: Final = 300_000
+"""Who is further off is not talked to."""
 MIN_PEERS: Final = 2
 HELD_S: Final = 1_800.0
 
@@ -46,14 +48,30 @@ class PeerClocks:
         number the middle two count as one clock that is somewhere between them, so who has one on
         either side is not off.
         """
-        own_ms = now.ms - _since_boot_ms(now)
-        ahead = sorted(own_ms - at for seen_s, at in self._told.values() if now.s - seen_s < HELD_S)
+        ahead = sorted(self._ahead_of(now).values())
         if len(ahead) < MIN_PEERS:
             return None
         low, high = ahead[(len(ahead) - 1) // 2], ahead[len(ahead) // 2]
         if low <= 0 <= high:
             return 0
         return low if low > 0 else high
+
+    def apart_lines(self, now: Moment) -> list[str]:
+        """Say that the clocks are apart where there are too few to tell which one is wrong."""
+        if self.ahead_ms(now) is not None:
+            return []
+        return [
+            f"this server's clock is {abs(ahead_ms) // 1000} s "
+            f"{'ahead of' if ahead_ms > 0 else 'behind'} that of {peer}: "
+            + ("they do not talk" if abs(ahead_ms) > MAX_SKEW_MS else "records come late")
+            + " until both are right (check NTP, timedatectl)"
+            for peer, ahead_ms in self._ahead_of(now).items()
+            if abs(ahead_ms) > MAX_OFF_MS
+        ]
+
+    def _ahead_of(self, now: Moment) -> dict[str, int]:
+        own_ms, told = now.ms - _since_boot_ms(now), self._told.items()
+        return {peer: own_ms - at for peer, (seen_s, at) in told if now.s - seen_s < HELD_S}
 
 
 def clock_trouble(ahead_ms: int | None) -> str:

@@ -149,11 +149,11 @@ class GossipService:
             return Health(state=self._state)
         peers = self.peers()
         live_count = sum(peer.session_age_s is not None for peer in peers)
-        detail = f"{live_count} of {len(peers)} servers in session"
+        said = self._node.sessions.clocks.apart_lines(self._now())
         if self._node.is_behind_itself:
-            detail += "; another server claims more of our own feed than we hold: catching up"
-            return Health(state=HealthState.DEGRADED, detail=detail)
-        return Health(state=self._state, detail=detail)
+            said.append("another server claims more of our own feed than we hold: catching up")
+        detail = "; ".join([f"{live_count} of {len(peers)} servers in session", *said])
+        return Health(state=HealthState.DEGRADED if said else self._state, detail=detail)
 
     def clock_trouble(self) -> str:
         """Say why this server's clock must not stamp anything; empty where it may."""

@@ -26,7 +26,7 @@ from services.base.crypto.session import ReplayWindow, SessionCipher
 from services.base.crypto.signatures import verify
 from services.kernel.errors import InputError, WireError
 from services.kernel.ids import server_id_of
-from services.mesh.gossip.clocks import PeerClocks
+from services.mesh.gossip.clocks import MAX_SKEW_MS, PeerClocks
 from services.mesh.gossip.codec import (
     Box,
     Hello,
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from services.mesh.gossip.ports import Moment, Rng
     from services.runtime.udp import Address
 
-MAX_SKEW_MS: Final = 300_000
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 MAX_SESSION_AGE_S: Final = 900.0
 MAX_HALF_OPEN: Final = 2048

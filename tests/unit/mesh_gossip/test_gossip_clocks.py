@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.mesh.gossip.clocks import HELD_S, MAX_OFF_MS, PeerClocks, clock_trouble
+from services.mesh.gossip.clocks import (
+    HELD_S,
+    MAX_OFF_MS,
+    MAX_SKEW_MS,
+    PeerClocks,
+    clock_trouble,
+)
+from services.mesh.gossip.links import REKEY_S
 from services.mesh.gossip.ports import Moment
 from tests.unit.mesh_gossip.gossip_kit import START_MS, World
 
@@ -121,3 +128,38 @@ def test_cli_18_a_clock_of_1970_finds_out_and_nothing_is_stamped_before_it_is_se
         assert not clock_trouble(world[other].node.sessions.clocks.ahead_ms(world[other].now()))
     eve.clock_skew_ms = 0
     assert not clock_trouble(eve.node.sessions.clocks.ahead_ms(eve.now()))
+
+
+def lines(one) -> list[str]:
+    return one.node.sessions.clocks.apart_lines(one.now())
+
+
+@pytest.mark.parametrize("off_ms", [120_000, -120_000, 600_000, -600_000, 86_400_000, -86_400_000])
+def test_of_two_servers_both_say_that_their_clocks_are_apart_until_one_is_set(off_ms) -> None:
+    world = World("ann", "eve")
+    world.introduce()
+    ann, eve = world["ann"], world["eve"]
+    eve.clock_skew_ms = off_ms
+    world.run(20)
+    talk = abs(off_ms) <= MAX_SKEW_MS
+    ahead, behind = (eve, ann) if off_ms > 0 else (ann, eve)
+    (one,), (other,) = lines(ahead), lines(behind)
+    assert "s ahead of that of server-" in one
+    assert "s behind that of server-" in other
+    for line in (one, other):
+        assert ("they do not talk" in line) is not talk
+        assert "timedatectl" in line
+    eve.clock_skew_ms = 0
+    assert lines(eve) == []
+    # Who was talked to all the while tells the time again with the next session.
+    world.run(REKEY_S + 10 if talk else 20)
+    for here, there in ((ann, eve), (eve, ann)):
+        assert lines(here) == []
+        assert here.node.sessions.current(there.node.server_id) is not None
+
+
+def test_where_others_can_tell_whose_clock_is_wrong_nobody_guesses() -> None:
+    assert heard(-60_000, 0).apart_lines(at(100)) == []
+    assert heard(-MAX_OFF_MS).apart_lines(at(100)) == []
+    assert len(heard(-MAX_OFF_MS - 1).apart_lines(at(100))) == 1
+    assert heard(-60_000).apart_lines(at(100 + HELD_S)) == []
