@@ -11,7 +11,7 @@ from typing_extensions import override
 MAX_TOKEN_CHARS: Final = 8192
 
 
-class TokenType(click.ParamType):
+class TokenType(click.ParamType[str]):
     """A token as it is, or ``-``: the first line of standard input, asked for at a terminal.
 
     A command's arguments are seen by everybody on the machine and stay in the shell's history.
