@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 SMALL: Final = 100
-STEPS: Final = (MOST_MTU, *range(1408, MIN_MTU - 1, -16))
+STEPS: Final[tuple[int, ...]] = (MOST_MTU, *range(1408, MIN_MTU - 1, -16))
 """WireGuard fills packets up to multiples of 16 bytes, as long as the interface takes that."""
 _ASKED_MOST: Final = 4
 _SEARCHED: Final = 3
