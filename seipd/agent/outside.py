@@ -10,12 +10,13 @@ import logging
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from seipd.agent.changes import Change
 from seipd.agent.families import endpoint_at_hand
 from seipd.agent.marks import FWMARK
 from seipd.agent.portmap.gateway import gateway_to
 from seipd.agent.portmap.mapper import PortMapper
 from seipd.agent.steady import steadily
-from seipd.agent.uplink import Change, UplinkWatch
+from seipd.agent.uplink import UplinkWatch
 from services.kernel.errors import SeipdError
 from services.kernel.places import parse_place
 

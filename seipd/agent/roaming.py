@@ -10,9 +10,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from seipd.agent.changes import Change
 from seipd.agent.choosing import Chooser
 from seipd.agent.serverlist import fetch_servers, load_servers, nearest, outside, save_servers
-from seipd.agent.uplink import Change
 from services.kernel.errors import SeipdError
 from services.kernel.places import parse_place
 

@@ -7,7 +7,6 @@ news: so it is looked what is different. A sleep is told by the clocks: one of t
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 import os
 import socket as sockets
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from seipd.agent.changes import Change
 from services.edge.wireguard.links import netlink
 from services.kernel.errors import SeipdError
 
@@ -52,15 +52,6 @@ class Uplink:
 
     way: WayOut | None
     addresses: frozenset[str]
-
-
-class Change(enum.Enum):
-    """What is new."""
-
-    WAY = "the way to the server is another one"
-    ADDRESSES = "this machine's addresses are others"
-    MORE = "this machine has more addresses"
-    AWAKE = "this machine slept"
 
 
 async def way_to(host: str, *, mark: int = 0) -> WayOut | None:

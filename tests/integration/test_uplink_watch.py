@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from seipd.agent.changes import Change
 from seipd.agent.mtu.probing import Echoes, search
 from seipd.agent.mtu.searching import Outcome
-from seipd.agent.uplink import Change, UplinkWatch, way_to
+from seipd.agent.uplink import UplinkWatch, way_to
 from services.edge.wireguard.mtu import WaySize
 from services.edge.wireguard.ways import size_of_way
 from tests.fakes.namespaces import inside

@@ -21,7 +21,7 @@ from services.kernel.places import parse_place
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from seipd.agent.uplink import Change
+    from seipd.agent.changes import Change
     from seipd.agent.wanted import Tunnel
     from services.kernel.clock import Clock
     from services.runtime.tasks import TaskOwner
@@ -60,6 +60,7 @@ class MtuKeeper:
         self._had = 0
         self._due_s = 0.0
         self._silent_count = 0
+        self._was_connected = False
         self._news = asyncio.Event()
 
     async def network_changed(self, change: Change) -> None:
@@ -70,6 +71,12 @@ class MtuKeeper:
         """Take that the way, or the server, may be another one."""
         self._due_s, self._silent_count = 0.0, 0
         self._news.set()
+
+    def note_tunnel(self, *, connected: bool) -> None:
+        """Take whether the tunnel carries: who was silent may be there now."""
+        if connected and not self._was_connected and self._silent_count:
+            self.hurry()
+        self._was_connected = connected
 
     def begin(self, tasks: TaskOwner, home: Home, resize: Callable[[], Awaitable[None]]) -> None:
         """Look from now on.

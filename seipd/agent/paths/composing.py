@@ -7,6 +7,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from seipd.agent.answer import stun_ports_of
+from seipd.agent.changes import Change
 from seipd.agent.marks import FWMARK
 from seipd.agent.paths.places import Places
 from seipd.agent.paths.proved import ProvedPeers
@@ -20,7 +21,6 @@ from seipd.agent.peerlines import SERVER
 from seipd.agent.routes.book import EMPTY
 from seipd.agent.state import MAX_STATUS_BYTES
 from seipd.agent.steady import steadily
-from seipd.agent.uplink import Change
 from services.base.storage.files import read_private
 from services.edge.punch.messages import SignalCode, What
 from services.kernel import canonical

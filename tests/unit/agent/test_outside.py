@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from seipd.agent.changes import Change
 from seipd.agent.outside import ELSEWHERE, Outside
 from seipd.agent.portmap.mapped import Mapped
-from seipd.agent.uplink import Change
 from services.kernel.errors import UnavailableError
 
 MAPPED = Mapped(by="PCP", host="203.0.113.7", port=4242, lifetime_s=1200)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from seipd.agent.uplink import Change, Sleep, Uplink, WayOut, changed
+from seipd.agent.changes import Change
+from seipd.agent.uplink import Sleep, Uplink, WayOut, changed
 
 HOME = WayOut(interface=2, own="192.168.1.2", router="192.168.1.1")
 PHONE = WayOut(interface=3, own="10.33.0.7", router="10.33.0.1")

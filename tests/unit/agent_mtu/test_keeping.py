@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 
+from seipd.agent.changes import Change
 from seipd.agent.mtu import keeping
 from seipd.agent.mtu.deciding import TunnelSize
 from seipd.agent.mtu.keeping import AGAIN_S, MtuKeeper
 from seipd.agent.mtu.searching import SMALL, Search
-from seipd.agent.uplink import Change, WayOut
+from seipd.agent.uplink import WayOut
 from services.edge.wireguard.mtu import WaySize
 from services.runtime.tasks import TaskOwner
 from tests.fakes.peering import settled
@@ -121,6 +122,25 @@ async def test_where_no_echo_comes_back_it_asks_less_and_less(network) -> None:
     await network.keeper.network_changed(Change.AWAKE)
     await settled()
     assert network.set_to == [1420, 1344]
+
+
+async def test_a_server_that_comes_back_after_hours_is_asked_at_once(network) -> None:
+    network.most = 0
+    network.begin()
+    for _ in range(20):
+        await network.later(600)
+    before = network.searched_count
+    network.keeper.note_tunnel(connected=False)
+    await network.later(1)
+    assert network.searched_count == before
+    network.most = 1344
+    network.keeper.note_tunnel(connected=True)
+    await settled()
+    assert network.set_to == [1420, 1344]
+    network.keeper.note_tunnel(connected=False)
+    network.keeper.note_tunnel(connected=True)
+    await settled()
+    assert network.searched_count == before + 1, "nothing is new"
 
 
 async def test_what_was_found_while_the_network_changed_is_of_no_network(network) -> None:
