@@ -16,7 +16,7 @@ from seipd.agent.reporting import report_lie
 from seipd.agent.trustlines import REFUSED
 from seipd.client.pinning import pinned_context
 from seipd.client.problems import error_of
-from seipd.client.session import reach_server
+from seipd.client.session import blaming_clock, reach_server
 from services.authority.enroll.view import redeem_input
 from services.base.crypto.signatures import SigningKey
 from services.base.ledger.author import Author
@@ -94,23 +94,24 @@ async def join(
     record = author.record("auth.redeem", body)
     found, no_dns = await _find(domain, region, invitation)
     base, trusted = await reach_server(_with_found(invitation, found))
-    context = pinned_context(trusted.authority_pem)
-    async with HttpClient(tls=context) as client:
-        answer = await client.fetch("POST", f"{base}/api/join", json={"record": record.value()})
-    if answer.status != 201:
-        raise error_of(answer)
-    value: dict[str, Any] = answer.json()
-    check_answer(value)
-    if value["server"]["server_id"] != invitation.server_id:
-        raise WireError("the server's answer is not about this join")
-    mesh = {
-        **value,
-        "authority_pem": trusted.authority_pem,
-        "certificate": trusted.change.value(),
-        "chain": [one.value() for one in trusted.chain],
-        "mesh_id": invitation.mesh_id,
-    }
-    await _check(mesh, keys, invitation.addresses)
+    with blaming_clock(trusted.clock_ahead_ms):
+        context = pinned_context(trusted.authority_pem)
+        async with HttpClient(tls=context) as client:
+            answer = await client.fetch("POST", f"{base}/api/join", json={"record": record.value()})
+        if answer.status != 201:
+            raise error_of(answer)
+        value: dict[str, Any] = answer.json()
+        check_answer(value)
+        if value["server"]["server_id"] != invitation.server_id:
+            raise WireError("the server's answer is not about this join")
+        mesh = {
+            **value,
+            "authority_pem": trusted.authority_pem,
+            "certificate": trusted.change.value(),
+            "chain": [one.value() for one in trusted.chain],
+            "mesh_id": invitation.mesh_id,
+        }
+        await _check(mesh, keys, invitation.addresses)
     state.save_mesh(mesh)
     if not found:
         return Joined(mesh=mesh, why=no_dns)

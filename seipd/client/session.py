@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final
 
 from seipd.client.trust import KnownRoot, TrustedServer, UntrustedServerError, trust_server
 from services.kernel.errors import SeipdError, UnreachableError
@@ -11,10 +14,13 @@ from services.runtime.clock import SystemClock
 from services.runtime.outbound import HttpClient
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from services.kernel.ids import MeshId
     from services.kernel.invitations import Invitation
 
 TRY_TIMEOUT_S = 5.0
+MAX_CLOCK_OFF_MS: Final = 60_000
 
 
 async def reach_server(invitation: Invitation) -> tuple[str, TrustedServer]:
@@ -68,9 +74,44 @@ async def examine(base: str, *, mesh_id: MeshId, root: KnownRoot) -> TrustedServ
     blind.verify_mode = ssl.CERT_NONE
     async with HttpClient(tls=blind) as client:
         answer = await client.fetch("GET", f"{base}/api/tls/status", timeout_s=TRY_TIMEOUT_S)
+    now_ms = SystemClock().now_ms()
+    ahead_ms = _ahead_ms(answer.headers.get("Date", ""), now_ms)
     shown = answer.json() if answer.status == 200 else None
     if not isinstance(shown, dict):
         raise UntrustedServerError(f"{base} is no server of a mesh")
-    return trust_server(
-        shown, mesh_id=mesh_id, server_id=None, root=root, now_ms=SystemClock().now_ms()
-    )
+    with blaming_clock(ahead_ms):
+        trusted = trust_server(shown, mesh_id=mesh_id, server_id=None, root=root, now_ms=now_ms)
+    return replace(trusted, clock_ahead_ms=ahead_ms)
+
+
+@contextlib.contextmanager
+def blaming_clock(ahead_ms: int) -> Iterator[None]:
+    """Have what fails within say that this machine's clock is off, where it is.
+
+    Certificates are not valid yet or no more, and records have expired, for whoever has the wrong
+    time: none of those errors would say so.
+
+    Raises:
+        SeipdError: as within.
+    """
+    try:
+        yield
+    except SeipdError as error:
+        if abs(ahead_ms) > MAX_CLOCK_OFF_MS:
+            way = "ahead of" if ahead_ms > 0 else "behind"
+            error.mend = (
+                f"this machine's clock is {abs(ahead_ms) // 1000} s {way} the server's: set it,"
+                " as by timedatectl set-ntp true, then try again"
+            )
+        raise
+
+
+def _ahead_ms(date: str, now_ms: int) -> int:
+    """Return how far this clock is ahead of an HTTP date; 0 where there is none.
+
+    Nobody proved that date: it is good for a hint, and nothing is decided by it.
+    """
+    try:
+        return now_ms - int(parsedate_to_datetime(date).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return 0

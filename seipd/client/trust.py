@@ -36,6 +36,8 @@ class TrustedServer:
     authority_pem: str
     chain: tuple[Record, ...]
     change: Record
+    clock_ahead_ms: int = 0
+    """By how much this machine's clock seemed to be ahead of the server's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

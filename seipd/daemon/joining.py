@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seipd.api.tls import load_tls_identity
 from seipd.client.pinning import pinned_context
 from seipd.client.problems import error_of
-from seipd.client.session import reach_server
+from seipd.client.session import blaming_clock, reach_server
 from seipd.client.trust import KnownRoot
 from seipd.config.paths import Paths
 from seipd.daemon.genesis import save_charter, verify_charter
@@ -142,7 +142,8 @@ async def _join(
     }
     context = pinned_context(trusted.authority_pem)
     async with HttpClient(tls=context) as client:
-        answer = await _ask_to_join(client, base, body, clock, tell)
+        with blaming_clock(trusted.clock_ahead_ms):
+            answer = await _ask_to_join(client, base, body, clock, tell)
         charter, joined = _accept(answer.json(), joining, chosen)
         if from_genesis:
             return {**joined, "begins_with": "the first record, as asked"}

@@ -41,7 +41,10 @@ async def liar(tmp_path, monkeypatch):
     one.told = told
     async with TestServer(app) as http:
         trusted = types.SimpleNamespace(
-            authority_pem=one.tls.authority_pem.decode(), change=one.records[-1], chain=()
+            authority_pem=one.tls.authority_pem.decode(),
+            change=one.records[-1],
+            chain=(),
+            clock_ahead_ms=0,
         )
 
         async def reach(invitation):

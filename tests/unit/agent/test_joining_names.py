@@ -20,7 +20,10 @@ async def server(tmp_path, monkeypatch):
     monkeypatch.setattr(joining.socket, "gethostname", lambda: "Work-Station.example")
     async with TestServer(one.app("public")) as http:
         trusted = types.SimpleNamespace(
-            authority_pem=one.tls.authority_pem.decode(), change=one.records[-1], chain=()
+            authority_pem=one.tls.authority_pem.decode(),
+            change=one.records[-1],
+            chain=(),
+            clock_ahead_ms=0,
         )
 
         async def reach(invitation):

@@ -33,7 +33,10 @@ async def state(server, tmp_path, monkeypatch):
     made = AgentState(tmp_path / "seip")
     async with TestServer(server.app("public")) as http:
         trusted = types.SimpleNamespace(
-            authority_pem=server.tls.authority_pem.decode(), change=server.records[-1], chain=()
+            authority_pem=server.tls.authority_pem.decode(),
+            change=server.records[-1],
+            chain=(),
+            clock_ahead_ms=0,
         )
 
         async def reach(invitation):
