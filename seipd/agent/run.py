@@ -41,7 +41,6 @@ from services.runtime.tasks import TaskOwner
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from seipd.agent.mtu.deciding import TunnelSize
     from seipd.agent.renewing import Renewing
     from seipd.agent.state import AgentState
     from seipd.agent.wanted import Tunnel
@@ -60,7 +59,7 @@ class Told:
     paths: PathWork
     routes: Routes
     policy: AgentPolicy
-    size: TunnelSize
+    sizing: MtuKeeper
 
     def facts(self) -> dict[str, Any]:
         """Return those parts."""
@@ -69,7 +68,7 @@ class Told:
             "paths": self.paths.facts(),
             "routes": self.routes.facts(),
             "policy": self.policy.facts(),
-            "mtu": self.size.facts(),
+            "mtu": self.sizing.size.facts(),
         }
 
 
@@ -153,7 +152,7 @@ async def _run(state: AgentState, tunnel: Tunnel) -> list[str]:
             home,
             roaming,
             keeper,
-            Told(outside=outside, paths=paths, routes=routes, policy=policy, size=sizing.size),
+            Told(outside=outside, paths=paths, routes=routes, policy=policy, sizing=sizing),
             tunnel,
             stop,
         )
@@ -295,6 +294,7 @@ async def _watch(
         age_s = _age_s(peer, clock.now_ms() // 1000)
         connected = age_s is not None and age_s < STALE_HANDSHAKE_S
         home.watch.note_tunnel(connected=connected)
+        told.sizing.note_tunnel(connected=connected)
         value = {
             **_tunnel_facts(home, peer, age_s),
             "interface": tunnel.interface,
