@@ -293,6 +293,7 @@ def test_a_replayed_ping_is_not_answered():
 @given(
     kinds=st.tuples(st.sampled_from(KINDS), st.sampled_from(KINDS)),
     offers=st.booleans(),
+    weather=st.sampled_from([(0.02, 0.0, 0.0), (0.1, 0.02, 0.03), (0.25, 0.02, 0.05)]),
     steps=st.lists(
         st.tuples(
             st.sampled_from(
@@ -303,8 +304,9 @@ def test_a_replayed_ping_is_not_answered():
         max_size=8,
     ),
 )
-def test_whatever_happens_the_two_agree_in_the_end(kinds, offers, steps):
-    stage = Stage(*kinds, offers=offers)
+def test_whatever_happens_the_two_agree_in_the_end(kinds, offers, weather, steps):
+    way_s, lost, jitter_s = weather
+    stage = Stage(*kinds, offers=offers, way_s=way_s, lost=lost, jitter_s=jitter_s)
     for what, for_s in steps:
         match what:
             case "want0" | "want1":
