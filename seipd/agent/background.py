@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from seipd.agent.wanted import Tunnel
 
 POLL_FAST_S = 0.05
+TOLD_S = 30
+"""An agent tells each second how it does."""
 UP_TIMEOUT_S = 20.0
 NAMES_TIMEOUT_S = 5.0
 DOWN_TIMEOUT_S = 10.0
@@ -38,11 +40,12 @@ DOWN_TIMEOUT_S = 10.0
 def read_status(state: AgentState) -> dict[str, Any] | None:
     """Return what the running agent says, or None where none runs."""
     try:
-        data = read_private(state.run / "status.json", max_bytes=MAX_STATUS_BYTES)
-        value = canonical.decode_object(data)
+        path = state.run / "status.json"
+        told_s = time.time() - path.stat().st_mtime  # noqa: TID251 (a file's time is told by this clock)
+        value = canonical.decode_object(read_private(path, max_bytes=MAX_STATUS_BYTES))
     except (SeipdError, OSError):
         return None
-    return value if _is_agent(value["pid"]) else None
+    return {**value, "told_seconds": max(round(told_s), 0)} if _is_agent(value["pid"]) else None
 
 
 def is_connected(status: dict[str, Any] | None) -> bool:
@@ -51,7 +54,8 @@ def is_connected(status: dict[str, Any] | None) -> bool:
         return False
     age_s = status["last_handshake_seconds"]
     is_fresh = age_s is not None and age_s < STALE_HANDSHAKE_S
-    return is_fresh and status.get("silent_seconds", 0) < SILENT_S
+    is_told = status.get("told_seconds", 0) < TOLD_S
+    return is_fresh and is_told and status.get("silent_seconds", 0) < SILENT_S
 
 
 def start_in_background(state: AgentState, tunnel: Tunnel) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def down(context: click.Context, *, interface: str | None) -> None:
 @click.pass_context
 def status(context: click.Context) -> int:
     """Show how the tunnel does; exit 1 where it is not connected."""
-    from seipd.agent.background import is_connected, read_status
+    from seipd.agent.background import TOLD_S, is_connected, read_status
     from seipd.agent.diagnosis import outside_line
     from seipd.agent.hostdns.keeping import names_line
     from seipd.agent.mtu.deciding import mtu_line
@@ -188,6 +188,7 @@ def status(context: click.Context) -> int:
         "connected": is_connected(running),
         "last_handshake_seconds": age_s,
         "silent_seconds": running.get("silent_seconds") if running else None,
+        "told_seconds": running.get("told_seconds") if running else None,
         "rx_bytes": running["rx_bytes"] if running else 0,
         "tx_bytes": running["tx_bytes"] if running else 0,
         "dns": running["dns"] if running else None,
@@ -205,8 +206,10 @@ def status(context: click.Context) -> int:
     else:
         apart = ("server", "dns", "trust", "routes", "policy", "outside", "mtu", "paths", "peers")
         shown.pop("peers_why")
+        told_s = shown.pop("told_seconds")
         server, dns, trust, routes, policy, outside, mtu, paths, peers_shown = map(shown.pop, apart)
         facts = [(key.replace("_", " "), value) for key, value in shown.items()]
+        facts += [("told", f"{told_s} s ago; seip doctor")] if (told_s or 0) >= TOLD_S else []
         facts.append(("server", f"{server['id']} at {server['endpoint']}"))
         facts.append(("names", names_line(dns)))
         facts += [("paths", paths_line(paths))] if paths else []

@@ -7,12 +7,13 @@ not as well as it could is told as a note.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 from seipd.agent.trustlines import REFUSED, REVOKED, WAITING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 ERROR: Final = "error"
 NOTE: Final = "note"
@@ -51,6 +52,8 @@ class Reach:
     """Whether its STUN server answered."""
     is_symmetric: bool = False
     """Whether its STUN server saw two ports of one socket."""
+    is_foreign: bool = False
+    """Whether it is not the server that answers by TLS at its address."""
     clock_ahead_ms: int | None = None
     """By how much this machine's clock is ahead of the server's."""
 
@@ -96,6 +99,13 @@ def _no_tunnel(reach: Reach, since: str) -> Finding:
             what=f"{since}: this machine has no route to the server",
             mend="connect this machine to a network; ip route shows what it knows",
         )
+    if reach.is_foreign:
+        return Finding(
+            code="intercepted",
+            what=f"{since}: another than the server answers at its address, as networks do that ask"
+            " one to sign in first",
+            mend="open any page in a browser and sign in, or use another network",
+        )
     if reach.answers_udp:
         return Finding(
             code="wireguard_silent",
@@ -130,6 +140,34 @@ def _clock(reach: Reach) -> list[Finding]:
             mend="set the clock, as by timedatectl set-ntp true",
         )
     ]
+
+
+def overlap_findings(near: Iterable[str], mesh: Mapping[str, Any]) -> list[Finding]:
+    """Return where this machine's own networks hide the mesh's addresses.
+
+    Args:
+        near: the networks that it is in.
+        mesh: what ``mesh.json`` holds.
+    """
+    inner = [ip_network(text) for text in mesh["allowed_ips"]]
+    gateway = ip_address(mesh["gateway"])
+    found = []
+    for network in map(ip_network, near):
+        if not any(network.subnet_of(one) for one in inner if one.version == network.version):  # type: ignore[arg-type]  # of one version
+            continue
+        is_bad = gateway in network
+        hidden = (
+            "its server's, too: nothing of it is reached" if is_bad else "those are not reached"
+        )
+        found.append(
+            Finding(
+                code="overlap",
+                level=ERROR if is_bad else NOTE,
+                what=f"this machine's own network {network} has addresses of the mesh; {hidden}",
+                mend="use another network, or give that one other addresses",
+            )
+        )
+    return found
 
 
 def trust_findings(doubt: dict[str, Any]) -> list[Finding]:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 from seipd.agent.answer import stun_ports_of
-from seipd.agent.background import read_status
+from seipd.agent.background import TOLD_S, read_status
 from seipd.agent.diagnosis import (
     NOTE,
     Finding,
     Reach,
     is_bad,
     outside_findings,
+    overlap_findings,
     reach_findings,
     trust_findings,
 )
 from seipd.agent.hostdns.keeping import FAILED
+from seipd.agent.lock import running_agent
 from seipd.agent.mtu.findings import size_findings
 from seipd.agent.mtu.probing import Echoes, search
 from seipd.agent.private_api import PrivateApi
 from seipd.agent.roaming import knock
+from seipd.agent.routes.carrying import near_networks
 from seipd.agent.routes.findings import routes_findings
 from seipd.agent.uplink import way_to
 from seipd.client.pinning import pinned_context
@@ -42,20 +46,27 @@ async def examine_endpoint(state: AgentState) -> list[Finding]:
     """Return what is wrong, and what is worth a word."""
     mesh = state.mesh()
     status = read_status(state)
+    if status is None and running_agent(state) is not None:
+        return [_hangs(state, "anything")]
     if status is None:
         return [Finding(code="agent_down", what="the agent does not run", mend="sudo seip up")]
+    if status.get("told_seconds", 0) >= TOLD_S:
+        return [_hangs(state, f"for {status['told_seconds']} s")]
     found = trust_findings(status["trust"]["server"])
     if found:
         return found
     reach = await try_server(mesh)
     silent_s = status.get("silent_seconds", 0)
     found = reach_findings(reach, status["last_handshake_seconds"], silent_s=silent_s)
+    if not is_bad(found):
+        found += overlap_findings(await near_networks(status["interface"]), mesh)
     if is_bad(found):
         return found
     sizes = await _sizes(mesh, status)
     if is_bad(sizes):
         return [*found, *sizes]
     return [
+        *found,
         *sizes,
         *(await _private_api(state, mesh)),
         *_names(status["dns"]),
@@ -66,6 +77,15 @@ async def examine_endpoint(state: AgentState) -> list[Finding]:
     ]
 
 
+def _hangs(state: AgentState, since: str) -> Finding:
+    return Finding(
+        code="agent_silent",
+        what=f"the agent runs and has not told {since} of how it does: it hangs, or its disk takes"
+        " nothing any more",
+        mend=f"see that there is room at {state.run}; seip down, then seip up",
+    )
+
+
 async def try_server(mesh: dict[str, Any]) -> Reach:
     """Try what leads to the server beside the tunnel."""
     endpoint: str = mesh["server"]["endpoint"]
@@ -73,16 +93,18 @@ async def try_server(mesh: dict[str, Any]) -> Reach:
     async with asyncio.TaskGroup() as group:
         way = group.create_task(way_to(host))
         tcp = group.create_task(_answers_tcp(mesh))
-        clock = group.create_task(_clock_ahead_ms(mesh))
+        clock = group.create_task(_asked_by_tls(mesh))
         udp = group.create_task(_asked(mesh, host))
     answers_udp, is_symmetric = udp.result()
+    is_foreign, clock_ahead_ms = clock.result()
     return Reach(
         endpoint=endpoint,
         has_way=way.result() is not None,
         answers_tcp=tcp.result(),
         answers_udp=answers_udp,
         is_symmetric=is_symmetric,
-        clock_ahead_ms=clock.result(),
+        is_foreign=is_foreign,
+        clock_ahead_ms=clock_ahead_ms,
     )
 
 
@@ -103,8 +125,11 @@ async def _asked(mesh: dict[str, Any], host: str) -> tuple[bool, bool]:
     return answers, seen is not None and seen.is_symmetric
 
 
-async def _clock_ahead_ms(mesh: dict[str, Any]) -> int | None:
-    """Return by how much this clock is ahead of the server's; None where it does not say."""
+async def _asked_by_tls(mesh: dict[str, Any]) -> tuple[bool, int | None]:
+    """Return whether another answers in the server's place, and by how much this clock is ahead.
+
+    None where the server does not say.
+    """
     clock = SystemClock()
     try:
         async with HttpClient(tls=pinned_context(mesh["authority_pem"])) as client:
@@ -117,10 +142,10 @@ async def _clock_ahead_ms(mesh: dict[str, Any]) -> int | None:
             )
             now_ms = (asked_ms + clock.now_ms()) // 2
             value = answer.json()
-    except SeipdError:
-        return None
+    except SeipdError as error:
+        return isinstance(error.__cause__, ssl.CertificateError), None
     said = value.get("now_ms") if isinstance(value, dict) else None
-    return now_ms - said if isinstance(said, int) else None
+    return False, now_ms - said if isinstance(said, int) else None
 
 
 async def _sizes(mesh: dict[str, Any], status: dict[str, Any]) -> list[Finding]:

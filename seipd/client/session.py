@@ -9,9 +9,9 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
 from seipd.client.trust import KnownRoot, TrustedServer, UntrustedServerError, trust_server
-from services.kernel.errors import SeipdError, UnreachableError
+from services.kernel.errors import SeipdError, UnreachableError, WireError
 from services.runtime.clock import SystemClock
-from services.runtime.outbound import HttpClient
+from services.runtime.outbound import HttpClient, Response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,9 +76,12 @@ async def examine(base: str, *, mesh_id: MeshId, root: KnownRoot) -> TrustedServ
         answer = await client.fetch("GET", f"{base}/api/tls/status", timeout_s=TRY_TIMEOUT_S)
     now_ms = SystemClock().now_ms()
     ahead_ms = _ahead_ms(answer.headers.get("Date", ""), now_ms)
-    shown = answer.json() if answer.status == 200 else None
-    if not isinstance(shown, dict):
-        raise UntrustedServerError(f"{base} is no server of a mesh")
+    if not isinstance(shown := _object_in(answer), dict):
+        raise UntrustedServerError(
+            f"{base} is no server of a mesh",
+            mend="where this network asks one to sign in first (a hotel's), do that in a browser;"
+            " else check the address",
+        )
     with blaming_clock(ahead_ms):
         trusted = trust_server(shown, mesh_id=mesh_id, server_id=None, root=root, now_ms=now_ms)
     return replace(trusted, clock_ahead_ms=ahead_ms)
@@ -115,3 +118,11 @@ def _ahead_ms(date: str, now_ms: int) -> int:
         return now_ms - int(parsedate_to_datetime(date).timestamp() * 1000)
     except (ValueError, OverflowError):
         return 0
+
+
+def _object_in(answer: Response) -> object:
+    """Return what came, if it is JSON: a page for people to sign in at is not."""
+    try:
+        return answer.json() if answer.status == 200 else None
+    except WireError:
+        return None

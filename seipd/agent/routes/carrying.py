@@ -53,7 +53,7 @@ class SubnetCarrier:
         """Carry exactly this; return what is in the way, or nothing."""
         try:
             ways = await _ways([*carried.subnets, *(OUTSIDE if carried.is_exit else ())])
-            near = await _near(self._interface) if carried.is_exit else []
+            near = await near_networks(self._interface) if carried.is_exit else []
             return await asyncio.to_thread(self._have, carried, ways, near)
         except SeipdError as error:
             return str(error) if carried.needs_guard else ""
@@ -146,8 +146,12 @@ async def _ways(destinations: Iterable[str]) -> set[str]:
     return found - {"lo"}
 
 
-async def _near(tunnel: str) -> list[str]:
-    """Return the networks that this machine is in, the tunnel's left out."""
+async def near_networks(tunnel: str) -> list[str]:
+    """Return the networks that this machine is in, the tunnel's left out.
+
+    Raises:
+        SeipdError: netlink does not answer.
+    """
     found = set()
     async with netlink() as socket:
         async for message in await socket.addr("dump"):

@@ -8,12 +8,14 @@ import pytest
 
 from seipd.agent.background import is_connected
 from seipd.agent.diagnosis import (
+    ERROR,
     NOTE,
     PeerFacts,
     Reach,
     is_bad,
     outside_findings,
     outside_line,
+    overlap_findings,
     peer_findings,
     reach_findings,
 )
@@ -52,6 +54,29 @@ def test_without_a_tunnel_the_nearest_cause_is_told(reach, code, said, age_s, si
     assert since in finding.what
     assert "198.51.100.7:51940" in finding.what
     assert finding.mend
+
+
+def test_a_sign_in_page_in_the_servers_place_is_no_answer_of_the_server() -> None:
+    (finding,) = reach_findings(replace(WELL, answers_udp=False, is_foreign=True), None)
+    assert finding.code == "intercepted"
+    assert "sign in" in finding.mend
+    assert reach_findings(replace(WELL, is_foreign=True), 20) == [], "the tunnel is there"
+
+
+@pytest.mark.parametrize(
+    ("near", "levels"),
+    [
+        (["192.168.1.0/24", "10.0.0.0/8", "fe80::/64"], []),
+        (["10.65.0.0/16"], [NOTE]),
+        (["10.64.0.0/24", "10.65.0.0/16", "fd00::/80"], [ERROR, NOTE, NOTE]),
+    ],
+)
+def test_a_network_with_the_meshs_own_addresses_is_told(near, levels) -> None:
+    mesh = {"allowed_ips": ["10.64.0.0/10", "fd00::/64"], "gateway": "10.64.0.1"}
+    found = overlap_findings(near, mesh)
+    assert [one.level for one in found] == levels
+    for one, network in zip(found, near, strict=False):
+        assert network in one.what
 
 
 def test_a_tunnel_that_fell_silent_is_told_before_its_handshake_is_old() -> None:
