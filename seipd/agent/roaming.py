@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from seipd.agent.choosing import Move
     from seipd.agent.serverlist import KnownServer
     from seipd.agent.state import AgentState
-    from seipd.agent.uplink import Change
     from services.kernel.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -121,8 +120,6 @@ class Roaming:
 
     async def network_changed(self, change: Change) -> None:
         """Take that the way out is another one, or that this machine slept."""
-        from seipd.agent.uplink import Change
-
         if change in (Change.WAY, Change.AWAKE):
             self._chooser.network_changed()
 
