@@ -15,13 +15,13 @@ from seipd.agent.paths.pathing import PeerPath
 from seipd.agent.paths.peers import keepalive_seconds
 from seipd.agent.paths.phase import Phase
 from seipd.agent.paths.probes import ProbeKind
+from seipd.agent.paths.service import TICK_FAST_S, TICK_S
 from services.edge.wireguard.model import PeerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 WAY_S = 0.02
-TICK_S = 0.05
 READ_S = 1.0
 AGAIN_S = 0.3
 """What goes over the servers is said again after so long, until it is confirmed."""
@@ -181,7 +181,8 @@ class Stage:
             self._read(side)
         self._follow(side, side.path.tick(self.now_s))
         self._keep_alive(side)
-        self._at(self.now_s + TICK_S, lambda: self._tick(side))
+        pause_s = TICK_FAST_S if side.path.is_busy else TICK_S
+        self._at(self.now_s + pause_s, lambda: self._tick(side))
 
     def _read(self, side: Side) -> None:
         if side.peer is None:

@@ -22,7 +22,7 @@ QUIET_S: Final = 2.5
 """What answered within that time is a way."""
 QUIET_MISSED: Final = 4
 """So many answers in a row are to be missing before the way that is taken counts as silent."""
-LATE_EACH_S: Final = 0.2
+LATE_EACH_S: Final = 0.25
 KEPT_S: Final = 5.0
 DEAD_S: Final = 5.0
 DEAD_ROUND_TRIPS: Final = 2.0
