@@ -10,6 +10,7 @@ from tests.unit.mesh_membership.membership_kit import Net
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [7])
 def test_nobody_is_declared_dead_in_an_hour_at_five_percent_loss(seed: int) -> None:
     net = Net(50, seed=seed, loss=0.05)
@@ -18,7 +19,7 @@ def test_nobody_is_declared_dead_in_an_hour_at_five_percent_loss(seed: int) -> N
     assert all(net.states_of(name) == {State.ALIVE} for name in net.names())
 
 
-@pytest.mark.parametrize("first", [0, 20])
+@pytest.mark.parametrize("first", [0, pytest.param(20, marks=pytest.mark.long)])
 def test_a_killed_server_is_known_dead_within_five_seconds_whatever_the_seed(first: int) -> None:
     late = {}
     for seed in range(100 + first, 120 + first):
