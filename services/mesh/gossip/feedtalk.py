@@ -41,6 +41,7 @@ class FeedTalk:
         own_id: str,
         now_s: float,
         usable: Callable[[str], bool],
+        rtt_s: Callable[[str], float | None],
         send: Callable[[str, Message], None],
     ) -> None:
         self._feeds = feeds
@@ -49,7 +50,9 @@ class FeedTalk:
         self._links = links
         self._send = send
         self._suspicions = Suspicions(feeds)
-        self.replicator = Replicator(rng=rng, counters=counters, usable=usable, own_id=own_id)
+        self.replicator = Replicator(
+            rng=rng, counters=counters, usable=usable, own_id=own_id, rtt_s=rtt_s
+        )
         self._own_id = own_id
         self._usable = usable
         self.own = OwnFeed(own_id=own_id, now_s=now_s)

@@ -136,6 +136,7 @@ class GossipNode:
             own_id=self.server_id,
             now_s=now.s,
             usable=lambda peer: self._channel.is_live(peer, self._now.s),
+            rtt_s=self.membership.rtt_s,
             send=self._send,
         )
         self._standing: Hashable = None

@@ -33,6 +33,9 @@ MAX_FETCHES: Final = 4
 MAX_OTHER_SOURCES: Final = 2
 MAX_TRIES: Final = 5
 PULL_TIMEOUT_S: Final = 0.5
+MAX_PULL_TIMEOUT_S: Final = 2.0
+ROUND_TRIPS: Final = 1.6
+"""With three quarters of less, answers on their way would be asked for again."""
 NEWS_TIMEOUT_S: Final = 0.1
 SILENCE_S: Final = 1.0
 FIRST_PENALTY_S: Final = 1.0
@@ -43,11 +46,18 @@ class Replicator:
     """Catches up with every feed; handed offers, entries and the time, returns what to do."""
 
     def __init__(
-        self, *, rng: Rng, counters: Counters, usable: Callable[[str], bool], own_id: str
+        self,
+        *,
+        rng: Rng,
+        counters: Counters,
+        usable: Callable[[str], bool],
+        own_id: str,
+        rtt_s: Callable[[str], float | None] = lambda _: None,
     ) -> None:
         self._rng = rng
         self._counters = counters
         self._usable = usable
+        self._rtt_s = rtt_s
         self._own_id = own_id
         self._feeds: dict[str, Catchup] = {}
 
@@ -130,7 +140,7 @@ class Replicator:
             return [complete]
         if before != (len(feed.entries), feed.checkpoint):
             feed.progressed, feed.tries = True, 0
-            feed.deadline_s = now_s + self._timeout_s(0)
+            feed.deadline_s = now_s + self._timeout_s(feed)
         feed.bursts -= message.last
         if feed.bursts <= 0 and feed.progressed:
             return self._pull(feed, now_s)
@@ -283,7 +293,7 @@ class Replicator:
         gaps = feed.gaps()
         feed.progressed = False
         feed.bursts = len(gaps)
-        feed.deadline_s = now_s + self._timeout_s(feed.tries)
+        feed.deadline_s = now_s + self._timeout_s(feed)
         self._counters.add(Count.PULLS_SENT, len(gaps))
         return [
             SendPull(
@@ -296,8 +306,10 @@ class Replicator:
             for start, stop in gaps
         ]
 
-    def _timeout_s(self, tries: int) -> float:
-        return PULL_TIMEOUT_S * (1 + tries / 2) * (0.75 + self._rng.random() / 2)
+    def _timeout_s(self, feed: Catchup) -> float:
+        far_s = ROUND_TRIPS * (self._rtt_s(feed.source) or 0.0)
+        first_s = min(max(PULL_TIMEOUT_S, far_s), MAX_PULL_TIMEOUT_S)
+        return first_s * (1 + feed.tries / 2) * (0.75 + self._rng.random() / 2)
 
     def _timed_out(self, feed: Catchup, head: FeedHead | None, now_s: float) -> list[Catching]:
         self._counters.add(Count.PULLS_TIMED_OUT)

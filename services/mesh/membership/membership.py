@@ -204,6 +204,11 @@ class Membership:
         member = self._roster.get(server_id)
         return None if member is None else member.uptime.ratio
 
+    def rtt_s(self, server_id: str) -> float | None:
+        """Return the round trip to a server; None before it was measured."""
+        member = self._roster.get(server_id)
+        return None if member is None else member.rtt_s
+
     def to_plain(self) -> dict[str, object]:
         """Return what should outlast a restart, as JSON can hold it."""
         rows = sorted((one.server_id, one.uptime) for one in self._roster)

@@ -228,3 +228,21 @@ def test_gos_18_a_story_that_went_on_before_it_was_asked_for_is_shown_all_the_sa
     effects = []
     suspicions.answered(id_of("bob"), answer, effects)
     assert [(one.server_id, one.checkpoint) for one in effects] == [(ann, stories["bob"].note)]
+
+
+@pytest.mark.parametrize("rtt_s", [None, 0.1, 0.4, 0.8, 1.2, 60.0])
+def test_an_answer_that_is_on_its_way_is_not_asked_for_again(rtt_s):
+    for seed in range(50):
+        one = Replicator(
+            rng=random.Random(seed),  # noqa: S311 (failures repeat)
+            counters=Counters(),
+            usable=lambda _: True,
+            own_id="server-ffffffffffffffff",
+            rtt_s={"bob": rtt_s}.get,
+        )
+        one.offered("bob", FEED, 1, 4, None)
+        assert len(one.plan({}, 0.0)) == 1
+        answered_s = min(rtt_s or 0.0, 1.2)
+        assert one.plan({}, answered_s) == []
+        # It is asked for again in the end, however far the server says that it is.
+        assert len(one.plan({}, 2.6)) == 1
