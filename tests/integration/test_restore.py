@@ -131,7 +131,8 @@ def test_everybody_starts_again_after_an_epoch(mesh: Lab) -> None:
     for host in working(mesh):
         kill(mesh, host)
         mesh.start_server(host)
-    mesh.seipd(mesh.plan.host("s2"), "tree", "add", "after-the-crash")
+    s2 = mesh.plan.host("s2")
+    until(lambda: on(mesh, s2, "seipd", "tree", "add", "after-the-crash").returncode == 0)
     until(lambda: agree(mesh))
     assert untrusted(mesh) == []
 
@@ -245,7 +246,8 @@ def test_a_single_server_opens_its_new_epoch_by_itself() -> None:
         lab.seipd(host, "backup", str(backup))
         lab.seipd(host, "tree", "add", "lost")
         put_back(lab, host, backup)
-        lab.seipd(host, "tree", "add", "later")
+        # Tunnels come first: until the root has spoken it takes no writes, and says so.
+        until(lambda: on(lab, host, "seipd", "tree", "add", "later").returncode == 0)
         listed = on(lab, host, "seipd", "tree", "ls").stdout
         assert "later" in listed
         assert "lost" not in listed
