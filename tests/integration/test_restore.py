@@ -83,6 +83,11 @@ def kill(lab: Lab, host: Host) -> None:
     until(lambda: daemon not in net.pids(host.namespace))
 
 
+def adds(lab: Lab, host: Host, node: str) -> None:
+    """Write something as soon as it may: tunnels and health come before that, and it says so."""
+    until(lambda: on(lab, host, "seipd", "tree", "add", node).returncode == 0)
+
+
 def put_back(lab: Lab, host: Host, backup: Path) -> None:
     """Lose a server's data root and restore it from a backup."""
     kill(lab, host)
@@ -131,8 +136,7 @@ def test_everybody_starts_again_after_an_epoch(mesh: Lab) -> None:
     for host in working(mesh):
         kill(mesh, host)
         mesh.start_server(host)
-    s2 = mesh.plan.host("s2")
-    until(lambda: on(mesh, s2, "seipd", "tree", "add", "after-the-crash").returncode == 0)
+    adds(mesh, mesh.plan.host("s2"), "after-the-crash")
     until(lambda: agree(mesh))
     assert untrusted(mesh) == []
 
@@ -155,7 +159,7 @@ def test_without_the_root_a_restored_server_says_what_it_waits_for(mesh: Lab) ->
     finally:
         mesh.start_server(first)
     until(lambda: mesh.status(second)["healthy"])
-    mesh.seipd(second, "tree", "add", "in-time")
+    adds(mesh, second, "in-time")
     until(lambda: agree(mesh))
     assert untrusted(mesh) == []
 
@@ -182,9 +186,9 @@ def test_sto_07_yesterdays_copy_of_the_data_root_catches_up_and_goes_on(mesh: La
     shutil.rmtree(host.data_root)
     copy.rename(host.data_root)
     mesh.start_server(host)
+    adds(mesh, host, "tomorrow")
     again = join(mesh, token, "tomorrow")
     assert (again.returncode, "used up" in again.stderr) == (6, True)
-    mesh.seipd(host, "tree", "add", "tomorrow")
     until(lambda: agree(mesh))
     listed = on(mesh, host, "seipd", "tree", "ls").stdout
     assert re.search(r"\btoday-4\b", listed)
@@ -212,7 +216,7 @@ def test_a_clone_beside_the_original_stops_one_of_them_and_accuses_nobody(mesh: 
     mesh.seipd(beside, "down")
     mesh.stop_server(host)
     mesh.start_server(host)
-    mesh.seipd(host, "tree", "add", "alone-again")
+    adds(mesh, host, "alone-again")
     until(lambda: agree(mesh))
     assert untrusted(mesh) == []
 
@@ -230,7 +234,7 @@ def test_the_original_of_a_server_that_was_restored_elsewhere_stops(mesh: Lab) -
     assert refused.returncode == 7
     mesh.stop_server(original)
     until(lambda: mesh.status(elsewhere)["healthy"])
-    mesh.seipd(elsewhere, "tree", "add", "moved")
+    adds(mesh, elsewhere, "moved")
     others = [mesh.plan.host("s1"), mesh.plan.host("s3"), elsewhere]
     until(lambda: len({mesh.status(one)["state_hash"] for one in others}) == 1)
     rows = [row for host in others for row in mesh.seipd_json(host, "servers")]
@@ -246,8 +250,7 @@ def test_a_single_server_opens_its_new_epoch_by_itself() -> None:
         lab.seipd(host, "backup", str(backup))
         lab.seipd(host, "tree", "add", "lost")
         put_back(lab, host, backup)
-        # Tunnels come first: until the root has spoken it takes no writes, and says so.
-        until(lambda: on(lab, host, "seipd", "tree", "add", "later").returncode == 0)
+        adds(lab, host, "later")
         listed = on(lab, host, "seipd", "tree", "ls").stdout
         assert "later" in listed
         assert "lost" not in listed

@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from services.base.jobs.model import TryLaterError
 from services.edge.acme.account import Account
 from services.kernel.errors import UnreachableError
 from services.runtime.blocking import in_thread
@@ -44,8 +45,10 @@ class CaSettings:
 class Talk:
     """One conversation; a call that does not end is cut."""
 
-    def __init__(self, network: SafeNetwork) -> None:
+    def __init__(self, network: SafeNetwork, account: Account | None = None) -> None:
         self._network = network
+        self.account = account
+        """In whose name; None: in nobody's."""
         self._conversation: Conversation | None = None
 
     async def open(self, url: str) -> None:
@@ -121,7 +124,7 @@ class Authority:
         """
         async with self._lock:
             account = self._account or await self._load_account()
-        talk = Talk(await self._network(account.key_pem))
+        talk = Talk(await self._network(account.key_pem), account)
         try:
             await talk.open(self._settings.directory)
             account = await self._registered(talk, account)
@@ -140,10 +143,15 @@ class Authority:
         finally:
             talk.close()
 
-    async def forget_account(self) -> None:
-        """Give the account up: the CA did, too."""
-        self._account = None
-        await asyncio.to_thread(self._accounts.forget, self._settings.directory)
+    async def forget_account(self, talk: Talk) -> None:
+        """Give the account of a conversation up: the CA did, too.
+
+        Several conversations may find that out, and some when there is another account already.
+        """
+        async with self._lock:
+            if _is_same(self._account, talk.account):
+                self._account = None
+                await asyncio.to_thread(self._accounts.forget, self._settings.directory)
 
     async def _load_account(self) -> Account:
         from services.edge.acme.conversation import key_to_pem, new_key
@@ -165,6 +173,10 @@ class Authority:
 
     async def _registered(self, talk: Talk, account: Account) -> Account:
         async with self._lock:
+            if not _is_same(self._account, account):
+                raise TryLaterError(
+                    "this server got another account meanwhile", after_s=1.0, code="account_gone"
+                )
             if self._account is not None and self._account.url:
                 return self._account
             from services.edge.acme.conversation import key_from_pem
@@ -199,6 +211,10 @@ class Authority:
             clock=self._clock,
             user_agent=settings.user_agent,
         )
+
+
+def _is_same(one: Account | None, other: Account | None) -> bool:
+    return one is not None and other is not None and one.key_pem == other.key_pem
 
 
 def _is_no_trap(address: IPv4Address | IPv6Address) -> bool:

@@ -90,7 +90,7 @@ class Ordering:
                 # A second account fared no better: it is not for us to make a third.
                 raise HopelessError(str(error), code=error.code) from error
             await attempt.note({"has_new_account": True})
-            await self._authority.forget_account()
+            await self._authority.forget_account(talk)
             raise TryLaterError(str(error), after_s=NEW_ACCOUNT_S, code=error.code) from error
         except (OrderInvalidError, BadCertificateError):
             # Nothing more comes of this order; what it was is not to be asked again.

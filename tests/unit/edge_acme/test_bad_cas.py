@@ -233,6 +233,19 @@ class TestAccounts:
             assert "given up" in server.acme.health().detail
         assert len(list((tmp_path / "certs" / "accounts").glob("*.old-*"))) >= 1
 
+    async def test_acm_11_an_account_is_given_up_once_and_never_the_one_after_it(
+        self, ca: FakeCa, tmp_path: Path
+    ) -> None:
+        ca.directory()
+        authority, accounts = server_of(ca, tmp_path).authority, tmp_path / "certs" / "accounts"
+        async with authority.talk() as first, authority.talk() as second:
+            await asyncio.gather(*map(authority.forget_account, (first, second)))
+            assert len(list(accounts.glob("*.old-*"))) == 1
+            async with authority.talk():
+                await authority.forget_account(second)
+        assert len(list(accounts.glob("*.enc"))) == 1
+        assert len(list(accounts.glob("*.old-*"))) == 1
+
     async def test_acm_11_a_damaged_account_is_kept_aside_and_told(
         self, ca: FakeCa, tmp_path: Path
     ) -> None:
