@@ -116,7 +116,15 @@ def read(lab: Lab, host: Host) -> bytes:
 
 def files_with(folder: Path, texts: tuple[bytes, ...]) -> list[Path]:
     found = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
-    return [path for path in found if any(text in path.read_bytes() for text in texts)]
+    return [path for path in found if any(text in _held_by(path) for text in texts)]
+
+
+def _held_by(path: Path) -> bytes:
+    """Return what a file holds; a daemon that runs beside may have replaced it meanwhile."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def import_manifest(lab: Lab, host: Host, file: Path, **changes: object) -> None:
