@@ -201,13 +201,16 @@ class Routes:
                     learnt = await self._knower.ask(api, judge, mesh)
         except TimeoutError as error:
             raise UnavailableError("the server does not say who carries what") from error
+        finally:
+            # Whatever comes of it, it is not the last time.
+            self._due_s = min(self._due_s, self._clock.monotonic_s() + SOON_S)
         for subject, verdict in lies.items():
             logger.error("refused: %s: %s", subject, verdict.why)
             now_ms = self._clock.now_ms()
             await report_lie(mesh, keys, subject=subject, verdict=verdict, now_ms=now_ms)
         self._learnt = learnt
-        pause_s = SOON_S if learnt.waiting else AGAIN_S
-        self._due_s = min(self._due_s, self._clock.monotonic_s() + pause_s)
+        if not learnt.waiting and self._due_s > self._clock.monotonic_s():
+            self._due_s = self._clock.monotonic_s() + AGAIN_S
 
     async def _apply(self, home: Home, interface: Interface) -> None:
         book = self._book(home.mesh)

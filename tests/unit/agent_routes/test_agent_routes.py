@@ -177,6 +177,24 @@ async def test_an_approval_that_comes_while_it_asks_is_not_lost(server, endpoint
     assert router.carried.subnets == (LAN,)
 
 
+async def test_a_fault_while_it_asks_is_not_the_last_time(server, endpoint) -> None:
+    router = await endpoint("router", advertise=LAN)
+    await router.look()
+    await agree(server)
+    await approve(server, router, LAN)
+
+    def breaks(path, value):
+        raise RuntimeError("a fault of ours")
+
+    router.lie = breaks
+    with pytest.raises(RuntimeError):
+        await router.look()
+    router.lie = lambda path, value: value
+    server.clock.shift_ms += 5_000
+    await router.routes.look(router, router)
+    assert router.carried.subnets == (LAN,)
+
+
 async def test_the_firewall_is_looked_after_while_nothing_changes(server, endpoint) -> None:
     router = await endpoint("router", advertise=LAN)
     await router.look()
