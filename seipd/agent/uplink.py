@@ -12,11 +12,11 @@ import os
 import socket as sockets
 import time
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from seipd.agent.changes import Change
 from services.edge.wireguard.links import netlink
+from services.edge.wireguard.ways import route_to
 from services.kernel.errors import SeipdError
 
 if TYPE_CHECKING:
@@ -64,19 +64,11 @@ async def way_to(host: str, *, mark: int = 0) -> WayOut | None:
     Raises:
         SeipdError: netlink does not answer.
     """
-    family = sockets.AF_INET6 if ip_address(host).version == 6 else sockets.AF_INET
-    wanted = {"dst": host, "family": family} | ({"mark": mark} if mark else {})
-    try:
-        async with netlink() as socket:
-            for found in await socket.route("get", **wanted):
-                own = found.get("prefsrc")
-                if own:
-                    return WayOut(interface=found.get("oif"), own=own, router=found.get("gateway"))
-    except SeipdError as error:
-        if error.code == "netlink_refused":
-            return None
-        raise
-    return None
+    found = await route_to(host, mark=mark)
+    own = found.get("prefsrc") if found is not None else None
+    if found is None or not own:
+        return None
+    return WayOut(interface=found.get("oif"), own=own, router=found.get("gateway"))
 
 
 async def addresses_but_of(interface: str) -> frozenset[str]:
